@@ -1,0 +1,18 @@
+"""The domain's entry point: which recipe, which resources, which data sets. Holds no hook implementation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from r1core import api
+from r1core_medical.icd10 import Icd10Specialty
+
+_HERE = Path(__file__).parent
+
+MEDICAL = api.Domain(
+    name="medical",
+    summary="ICD-10-CM term to specialty, with linked concepts and cited drug-interaction rules",
+    recipe=_HERE / "recipe.toml",
+    resources=_HERE,
+    sources=(Icd10Specialty(),),
+)

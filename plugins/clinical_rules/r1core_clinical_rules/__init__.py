@@ -1,0 +1,1 @@
+"""Clinical rules as decode constraints: listed drug names that a rule forbids cannot be generated."""

@@ -1,0 +1,49 @@
+"""Aho and Corasick's automaton (CACM 1975) as one dense table: every pattern at once, one lookup a symbol."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class AhoCorasick:
+    """Finds patterns over a small alphabet of symbols `0 .. n_symbols - 1`.
+
+    Attributes
+    ----------
+    next : (N, n_symbols) int32, the state after each symbol; state 0 is the start. A state that ends a pattern is
+        left as any other one: callers stop there.
+    outputs : per state, the indices of the patterns that end there.
+    final : (N,) bool, whether any does.
+    last : (N,) int32, the symbol that a state was entered by, -1 for the start (which any symbol may lead to).
+    """
+
+    def __init__(self, patterns: Sequence[Sequence[int]], n_symbols: int) -> None:
+        children: list[dict[int, int]] = [{}]
+        self.outputs: list[tuple[int, ...]] = [()]
+        last = [-1]
+        for index, pattern in enumerate(patterns):
+            node = 0
+            for symbol in pattern:
+                if symbol not in children[node]:
+                    children[node][symbol] = len(children)
+                    children.append({})
+                    self.outputs.append(())
+                    last.append(symbol)
+                node = children[node][symbol]
+            self.outputs[node] += (index,)
+        self.next = np.zeros((len(children), n_symbols), dtype=np.int32)
+        self.last = np.array(last, dtype=np.int32)
+        queue = deque([(0, 0)])  # (state, where it falls back to), breadth first
+        while queue:
+            node, fallback = queue.popleft()
+            row = self.next[node]
+            if node:
+                row[:] = self.next[fallback]
+                self.outputs[node] += self.outputs[fallback]
+            for symbol, child in children[node].items():
+                queue.append((child, int(row[symbol]) if node else 0))
+                row[symbol] = child
+        self.final = np.array([bool(output) for output in self.outputs])

@@ -1,0 +1,85 @@
+"""How one character counts when names are compared: the symbols that it stands for.
+
+A character becomes a string over `a-z`, `0-9` and `#`. `#` is a boundary between words (whitespace, punctuation,
+control characters, and letters that stand for no Latin letter); "" is a character that is not there at all for a reader
+(zero-width, soft hyphen, combining mark). Not covered: leetspeak (`0` for o, `@` for a) and one ASCII letter for
+another (`I` for l): digits and ASCII letters stand for themselves.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+SYMBOLS = "abcdefghijklmnopqrstuvwxyz0123456789"
+BOUNDARY = "#"
+
+# Letters drawn like Latin ones: each entry is the letter and what it is read as. Upper and lower case differ where
+# their shapes do (Greek capital eta is an H). Accented forms need no entry: they decompose first.
+_READ_AS = (
+    "Αa Βb Εe Ζz Ηh Ιi Κk Μm Νn Οo Ρp Τt Υy Χx Ϲc Ϳj "
+    "αa βb γy εe ηn ιi κk νv οo ρp σo τt υu χx ωw ϲc ϳj μu µu "
+    "Аa Вb Еe Ѕs Іi Јj Кk Мm Нh Оo Рp Сc Тt Уy Хx Үy Ҭt Ԍg Ԛq Ԝw Һh Ѵv Ԁd "
+    "аa вb еe ѕs іi јj кk мm нh оo рp сc тt уy хx үy ҭt ԍg ԛq ԝw һh ѵv ԁd гr пn иu ьb "
+    "Ӏl ӏl ǀl Ɩl ıi ȷj æae Æae œoe Œoe ßss ẞss"
+)
+_LOOK_ALIKE = {entry[0]: entry[1:] for entry in _READ_AS.split()}
+_LATIN = re.compile(
+    r"(?:NEGATIVE |CROSSED NEGATIVE )?(?:CIRCLED |SQUARED )?"
+    r"(?:LATIN (?:SMALL |CAPITAL )?|REGIONAL INDICATOR SYMBOL )LETTER "
+    r"(?:(?:SMALL CAPITAL|DOTLESS|TURNED|REVERSED|SCRIPT|OPEN|CLOSED|SIDEWAYS|BLACKLETTER|INSULAR|BARRED) )*"
+    r"([A-Z])(?: WITH .*)?"
+)
+# Invisible although their category is "letter": the Hangul fillers.
+_FILLERS = frozenset("\u115f\u1160\u3164\uffa0")
+
+
+def symbols_of(character: str) -> str:
+    """Return what one character stands for: symbols and boundaries, or "" where a reader sees nothing."""
+    if character in _LOOK_ALIKE:
+        return _LOOK_ALIKE[character]
+    if character.isascii():
+        return character.lower() if character.isalnum() else BOUNDARY
+    category = unicodedata.category(character)
+    if category in ("Mn", "Me", "Mc", "Cf") or character in _FILLERS:
+        return ""
+    parts = unicodedata.normalize("NFKD", character)
+    if parts != character:
+        return _collapse("".join(map(symbols_of, parts)))
+    if category == "Nd":
+        return str(unicodedata.decimal(character))
+    if category not in ("Ll", "Lu", "Lm", "So"):
+        return BOUNDARY
+    match = _LATIN.fullmatch(unicodedata.name(character))
+    return match[1].lower() if match else BOUNDARY
+
+
+def spell(text: str) -> str:
+    """Return a text as symbols and boundaries, runs of boundaries as one."""
+    return _collapse("".join(map(symbols_of, text)))
+
+
+def _collapse(symbols: str) -> str:
+    return re.sub(f"{BOUNDARY}+", BOUNDARY, symbols)
+
+
+def normalise(name: str) -> str:
+    """Return the symbols of a name alone: "Co-Trimoxazole®" is "cotrimoxazole"."""
+    return spell(name).replace(BOUNDARY, "")
+
+
+SHORT = 5  # names of fewer symbols are matched as whole words only
+MIN_LENGTH = 3  # names of fewer symbols are refused: they would be found everywhere
+
+
+def short_patterns(name: str) -> tuple[str, str]:
+    """The two forms in which a short, normalised name is matched: one word, or every letter apart."""
+    return f"#{name}#", "#" + "#".join(name) + "#"
+
+
+def mentions(text: str, name: str) -> bool:
+    """Whether a text holds a normalised name, by the very rule that the automaton enforces."""
+    spelled = f"#{spell(text)}#".replace("##", "#")
+    if len(name) >= SHORT:
+        return name in spelled.replace(BOUNDARY, "")
+    return any(pattern in spelled for pattern in short_patterns(name))

@@ -1,0 +1,129 @@
+"""Read rule files; every problem of every file at once, each with file, line and rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from r1core.api import Problem, UserError
+from r1core_clinical_rules.rulebook import RuleBook, Sourced
+from r1core_clinical_rules.schema import RuleFile
+
+Place = tuple[str | int, ...]  # the path of a value in the document: ("rules", 3, "forbid", "drugs", 0)
+
+
+@dataclass(frozen=True)
+class _Document:
+    """One parsed file: its path, the 1-based line of every value and key, and the data."""
+
+    path: Path
+    lines: Mapping[Place, int]
+    data: object
+
+    def where(self, place: Place) -> str:
+        """`file:line`, with the rule's or drug's name where the place lies in one."""
+        known = next(place[:n] for n in range(len(place), -1, -1) if place[:n] in self.lines)
+        text = f"{self.path}:{self.lines[known]}"
+        if len(place) >= 2 and place[0] in ("rules", "drugs") and isinstance(self.data, dict):
+            entries, key = self.data.get(place[0]), "id" if place[0] == "rules" else "name"
+            entry = entries[place[1]] if isinstance(entries, list) and isinstance(place[1], int) else None
+            if isinstance(entry, dict) and isinstance(entry.get(key), str):
+                text += f" {place[0][:-1]} {entry[key]}"
+        return text
+
+
+def read(paths: Iterable[Path]) -> tuple[RuleBook, list[Problem]]:
+    """Return what could be read of these files, together, and everything that is wrong with them."""
+    entries: list[Sourced] = []
+    problems: list[Problem] = []
+    for path in paths:
+        document = _parse(Path(path), problems)
+        if document is None:
+            continue
+        try:
+            parsed = RuleFile.model_validate(document.data)
+        except ValidationError as error:
+            problems += [_schema_problem(document, e["loc"], e["msg"], e.get("input")) for e in error.errors()]
+            continue
+        entries += [Sourced(drug, document.where(("drugs", i))) for i, drug in enumerate(parsed.drugs)]
+        entries += [Sourced(rule, document.where(("rules", i))) for i, rule in enumerate(parsed.rules)]
+    book = RuleBook(entries)
+    # References reach across files, so they say nothing while a file is missing from the book.
+    return book, problems or book.problems()
+
+
+def load(paths: Sequence[Path]) -> RuleBook:
+    """Return the rules of these files.
+
+    Raises
+    ------
+    UserError : naming every error found.
+    """
+    book, problems = read(paths)
+    errors = [p for p in problems if p.severity == "error"]
+    if errors:
+        shown = "; ".join(f"{p.where}: found {p.found}, expected {p.expected}" for p in errors)
+        raise UserError(f"clinical rules: {shown}", fix=errors[0].fix)
+    return book
+
+
+def _parse(path: Path, problems: list[Problem]) -> _Document | None:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        found = f"bytes that are not UTF-8 at offset {error.start}"
+        problems.append(Problem(str(path), found, "a UTF-8 file", "save it as UTF-8"))
+        return None
+    except OSError as error:
+        found = f"no readable file ({error.strerror or type(error).__name__})"
+        problems.append(Problem(str(path), found, "a rule file", "correct the path in `files`"))
+        return None
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        what = getattr(error, "problem", None) or str(error)
+        problems.append(Problem(where, f"broken YAML ({what})", "valid YAML", "mend this line"))
+        return None
+    lines: dict[Place, int] = {(): 1}
+    twice: list[tuple[Place, int]] = []
+    _walk(root, (), lines, twice)
+    document = _Document(path, lines, data)
+    for place, line in twice:
+        where = f"{document.where(place[:-1]).replace(f':{lines[place[:-1]]}', f':{line}', 1)}"
+        problems.append(Problem(where, f"the key `{place[-1]}` twice", "each key once", "remove one of them"))
+    return document
+
+
+def _walk(node: yaml.Node | None, place: Place, lines: dict[Place, int], twice: list[tuple[Place, int]]) -> None:
+    """Note the line of every key and item, and the keys given twice (which YAML would silently merge)."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            below = (*place, str(key.value))
+            if below in lines:
+                twice.append((below, key.start_mark.line + 1))
+            lines[below] = key.start_mark.line + 1
+            _walk(value, below, lines, twice)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, item in enumerate(node.value):
+            lines[(*place, i)] = item.start_mark.line + 1
+            _walk(item, (*place, i), lines, twice)
+
+
+def _schema_problem(document: _Document, place: Place, message: str, found: object) -> Problem:
+    key = ".".join(str(part) for part in place) or "the file"
+    if message.startswith("Extra inputs"):
+        fix = f"remove `{place[-1]}`"
+        return Problem(document.where(place), f"the unknown key `{key}`", "a key of the schema", fix)
+    if message == "Field required":
+        fix = f"add `{place[-1]}: ...`"
+        return Problem(document.where(place), f"no `{key}`", f"`{place[-1]}` to be given", fix)
+    shown = repr(found) if isinstance(found, str | int | float | bool | None) else f"a {type(found).__name__}"
+    expected = message.removeprefix("Input should be ")
+    return Problem(document.where(place), f"{shown} in `{key}`", expected, f"correct `{key}`")

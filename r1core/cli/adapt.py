@@ -1,0 +1,35 @@
+"""`r1core adapt`: all stages, and a short table of what was reached."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from r1core.cli.common import Terminal, print_table, selects_run
+from r1core.workbench import Selection, open_bench
+
+
+@click.command("adapt")
+@selects_run
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON at the end.")
+def command(selection: Selection, as_json: bool) -> None:
+    """Prepare, train, evaluate and report; an interrupted run continues where it stood."""
+    from r1core.evaluate import summary
+    from r1core.pipeline import run_to
+
+    bench = open_bench(selection)
+    results = run_to(bench, "report", Terminal())
+    rows = summary.read_summary(bench.run.summary)
+    if as_json:
+        click.echo(json.dumps(summary.to_json(rows)))
+        return
+    click.echo("")
+    main = "accuracy" if bench.task.choices else "exact_match"
+    shown = [r for r in rows if r.metric == main]
+    table = [(r.system, f"{r.value:.3f}", f"± {1.96 * r.se:.3f}" if r.se == r.se else "", str(r.n)) for r in shown]
+    print_table(("system", main, "95 %", "rows"), table)
+    for result in results:
+        if result.status == "done":
+            click.echo(f"{result.name}: {result.seconds:.0f} s, {result.cpu_seconds:.0f} CPU-s")
+    click.echo(f"report: {bench.run.report}")

@@ -1,0 +1,1 @@
+"""Records on their way to the model: reading, quarantine, preparation, alignment with tokens, packing."""

@@ -1,0 +1,237 @@
+"""The user's own CSV, JSONL or Parquet files as a data set. A bad row is set aside with its line and reason.
+
+Not covered: nested answers, several answers a record, streaming from object stores.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from r1core.api import Example, Message, Task, UserError
+from r1core.recipe.schema import Data
+
+Split = Literal["train", "val", "test"]
+SPLIT_SHARES = (("train", 0.75), ("val", 0.10), ("test", 0.15))
+"""Shares by which a lone training file is split, by a hash of each row's group, or else of its text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that cannot be used: where it stood, why, and its raw text (which stays in the run directory)."""
+
+    file: str
+    line: int
+    reason: str
+    raw: str
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:
+    """Yield `(line number, row)` of one file, or the reason for which that row cannot be read.
+
+    Raises
+    ------
+    UserError : for a missing file, an unknown ending, an empty file.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file", fix="set data.files to CSV, JSONL or Parquet files")
+    readers = {".csv": _csv_rows, ".jsonl": _json_rows, ".ndjson": _json_rows, ".parquet": _parquet_rows}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise UserError(f"{path}: ending {path.suffix!r} is not one of {', '.join(readers)}", fix="convert the file")
+    return reader(path)
+
+
+def _text_lines(path: Path) -> Iterator[tuple[int, str | Rejected]]:
+    with path.open("rb") as raw_lines:
+        for number, raw in enumerate(raw_lines, 1):
+            try:
+                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                reason = f"bad UTF-8 at byte {error.start}: {error.reason}"
+                yield number, Rejected(str(path), number, reason, raw.decode("utf-8", "replace").rstrip("\n"))
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:
+    for number, line in _text_lines(path):
+        if isinstance(line, Rejected):
+            yield number, line
+        elif line.strip():
+            yield number, _json_row(path, number, line)
+
+
+def _json_row(path: Path, number: int, line: str) -> Mapping[str, Any] | Rejected:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        return Rejected(str(path), number, f"broken JSON at column {error.colno}: {error.msg}", line.rstrip("\n"))
+    if not isinstance(row, dict):
+        return Rejected(str(path), number, f"expected a JSON object, found {type(row).__name__}", line.rstrip("\n"))
+    return row
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:
+    good: list[str] = []
+    bad: list[tuple[int, Rejected]] = []
+    for number, line in _text_lines(path):
+        if isinstance(line, Rejected):
+            bad.append((number, line))
+            good.append("\n")  # keeps later line numbers true
+        else:
+            good.append(line)
+    yield from bad
+    reader = csv.DictReader(io.StringIO("".join(good), newline=""))
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                found = len([v for v in row.values() if v is not None]) + len(row.get(None, [])) - (None in row)
+                reason = f"expected {len(reader.fieldnames or ())} columns, found {found}"
+                yield reader.line_num, Rejected(str(path), reader.line_num, reason, json.dumps(row, default=str))
+            else:
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: not CSV: {error}", fix="mend the line, or use JSONL") from error
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise UserError(f"{path}: reading Parquet needs pyarrow", fix="pip install 'pyarrow<26'") from error
+    number = 0
+    for batch in parquet.ParquetFile(path).iter_batches():
+        for row in batch.to_pylist():
+            number += 1
+            yield number, row
+
+
+class FileSource:
+    """A `DatasetSource` over the recipe's `[data.files]` and `[data.columns]`."""
+
+    name = "files"
+
+    def __init__(self, data: Data) -> None:
+        if data.files is None:
+            raise ValueError("no [data.files] in this recipe")
+        self._data = data
+        self._paths: dict[Split, Path | None] = {
+            "train": data.files.train, "val": data.files.val, "test": data.files.test
+        }  # fmt: skip
+        self.rejected: list[Rejected] = []
+
+    @cached_property
+    def tasks(self) -> Mapping[str, Task]:
+        """The one task of one's own files; its label set is the recipe's, or every answer seen in train."""
+        choices: tuple[str, ...] = ()
+        if self._data.kind == "choice":
+            choices = tuple(self._data.choices or sorted({e.fields["label"] for e in self._examples("train")}))
+        cluster = "cluster" if self._data.columns.cluster or self._data.columns.group else ""
+        return {"own": Task("own", choices=choices, cluster=cluster, description="records of one's own files")}
+
+    def read(self, split: Split) -> Iterator[Example]:
+        """Yield the split's examples; rows that cannot be used go to `self.rejected`."""
+        self.rejected = []
+        choices = set(self.tasks["own"].choices)
+        for example in self._examples(split, collect=True):
+            if choices and example.fields["label"] not in choices:
+                shown = ", ".join(sorted(choices)[:5])
+                reason = f"answer {example.fields['label']!r} is not one of the label set ({shown}, ...)"
+                self.rejected.append(Rejected(example.source, 0, reason, example.fields["text"]))
+            else:
+                yield example
+
+    def fingerprint(self) -> str:
+        """sha256 over the bytes of the files."""
+        digest = hashlib.sha256()
+        for path in self._paths.values():
+            if path is not None and path.is_file():
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
+
+    def columns_missing(self) -> list[str]:
+        """Columns that the recipe names and the first readable row of train lacks."""
+        train = self._paths["train"]
+        assert train is not None
+        for _, row in read_rows(train):
+            if not isinstance(row, Rejected):
+                wanted = [name for name in self._data.columns.model_dump().values() if name is not None]
+                return [f"{name} (found: {', '.join(map(str, row))})" for name in wanted if name not in row]
+        raise UserError(f"{train}: no readable row", fix="give a file with at least one good row")
+
+    def _examples(self, split: Split, collect: bool = False) -> Iterator[Example]:
+        own = self._paths[split]
+        path = own or self._paths["train"]
+        assert path is not None
+        for number, row in read_rows(path):
+            made = row if isinstance(row, Rejected) else self._example(path, number, row)
+            if isinstance(made, Rejected):
+                if collect and own is not None:
+                    self.rejected.append(made)
+            elif self._belongs(made, split):
+                yield made
+
+    def _belongs(self, example: Example, split: Split) -> bool:
+        """Whether a row of the file that serves this split is this split's."""
+        shared = [name for name, _ in SPLIT_SHARES if name == "train" or self._paths[name] is None]  # type: ignore[index]
+        if split not in shared or len(shared) == 1:
+            return True
+        key = example.group or example.fields["text"]
+        point = int.from_bytes(hashlib.sha256(str(key).encode()).digest()[:8], "big") / 2**64
+        total = sum(share for name, share in SPLIT_SHARES if name in shared)
+        for name, share in SPLIT_SHARES:
+            if name in shared:
+                point -= share / total
+                if point < 0:
+                    return name == split
+        return shared[-1] == split
+
+    def _example(self, path: Path, number: int, row: Mapping[str, Any]) -> Example | Rejected:
+        columns = self._data.columns
+        text, answer = row.get(columns.text), row.get(columns.answer)
+        for name, value in ((columns.text, text), (columns.answer, answer)):
+            if not isinstance(value, str) or not value.strip():
+                found = "nothing" if value is None or value == "" else f"{type(value).__name__} {value!r}"
+                return Rejected(str(path), number, f"column {name!r}: expected text, found {found}", _raw(row))
+        assert isinstance(text, str)
+        assert isinstance(answer, str)
+        facts = row.get(columns.facts) if columns.facts else None
+        if isinstance(facts, str):
+            try:
+                facts = json.loads(facts)
+            except json.JSONDecodeError as error:
+                return Rejected(str(path), number, f"column {columns.facts!r}: broken JSON: {error.msg}", _raw(row))
+        system = (Message("system", self._data.system),) if self._data.system else ()
+        group = _optional(row, columns.group)
+        fields = {str(k): v for k, v in row.items() if _is_json(v)} | {"label": answer.strip(), "text": text}
+        fields["cluster"] = _optional(row, columns.cluster) or group
+        prompt = self._data.prompt.replace("{text}", text)
+        return Example(
+            id=_optional(row, columns.id) or f"{path.name}:{number}",
+            messages=(*system, Message("user", prompt), Message("assistant", answer.strip())),
+            task="own",
+            source=str(path),
+            group=group,
+            as_of=_optional(row, columns.as_of),
+            facts=facts,
+            fields=fields,
+        )
+
+
+def _optional(row: Mapping[str, Any], column: str | None) -> str | None:
+    value = row.get(column) if column else None
+    return None if value is None else str(value)
+
+
+def _is_json(value: object) -> bool:
+    return value is None or isinstance(value, (str, int, float, bool, list, dict))
+
+
+def _raw(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, default=str)

@@ -1,0 +1,180 @@
+"""Several rows as one sequence without cross-contamination: a tree of segments under an ancestor mask.
+
+A segment is a run of tokens with a parent; each token attends to its own segment causally and to its ancestors.
+With one root (the prompt prefix that all rows share) and one child a row, the shared tokens are computed once for the
+whole batch, and the result equals row-by-row computation: every row sees exactly its own prefix, at its own positions.
+Deeper trees score many answers to one prompt in one pass.
+
+T = packed tokens, P = supervised positions. Not for models whose state is not attention (recurrences, convolutions):
+`r1core.model.load.check_packing` compares packed with plain logits before training and refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from r1core.api import SlotFeatures, SpanKind
+from r1core.data.tokens import Encoded, Slot
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of tokens that continues another segment (`parent` index, -1 for a root)."""
+
+    parent: int
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A packed tree. `ids`, `positions` (T,); `allowed` (T, T) bool, query by key; `starts` packed offset of each segment."""
+
+    ids: np.ndarray
+    positions: np.ndarray
+    allowed: np.ndarray
+    starts: tuple[int, ...]
+
+
+def pack(segments: Sequence[Segment]) -> Packed:
+    """Lay segments one behind another, parents before children.
+
+    Raises
+    ------
+    ValueError : when a parent stands behind its child.
+    """
+    total = sum(len(s.tokens) for s in segments)
+    ids, positions = np.empty(total, np.int64), np.empty(total, np.int64)
+    owner = np.empty(total, np.int64)
+    ancestor = np.zeros((len(segments), len(segments)), bool)  # [child, ancestor-or-self]
+    depth, starts, cursor = [], [], 0
+    for index, segment in enumerate(segments):
+        if segment.parent >= index:
+            raise ValueError(f"segment {index} stands before its parent {segment.parent}")
+        before = 0
+        if segment.parent >= 0:
+            ancestor[index] = ancestor[segment.parent]
+            before = depth[segment.parent]
+        ancestor[index, index] = True
+        end = cursor + len(segment.tokens)
+        ids[cursor:end] = segment.tokens
+        positions[cursor:end] = np.arange(before, before + len(segment.tokens))
+        owner[cursor:end] = index
+        starts.append(cursor)
+        depth.append(before + len(segment.tokens))
+        cursor = end
+    allowed = ancestor[owner[:, None], owner[None, :]] & np.tri(total, dtype=bool)
+    return Packed(ids, positions, allowed, tuple(starts))
+
+
+def shared_prefix(rows: Sequence[Sequence[int]], slots: Sequence[Sequence[Slot]]) -> int:
+    """Tokens that all rows start with, short of any span and of the last token of the shortest row."""
+    limit = min(len(row) for row in rows) - 1
+    for row_slots in slots:
+        limit = min([limit, *(slot.start for slot in row_slots)])
+    first = rows[0]
+    for position in range(limit):
+        if any(row[position] != first[position] for row in rows):
+            return position
+    return limit
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one forward pass reads. Rows that share a prefix stand in one sequence.
+
+    `input_ids`, `position_ids` (1, T) int64; `mask` (1, 1, T, T) additive, in the compute dtype, or None for one plain
+    causal row; `where` (P,) packed positions whose logits are wanted; `targets`, `row` (P,) int64.
+    """
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    mask: torch.Tensor | None
+    where: torch.Tensor
+    targets: torch.Tensor
+    row: torch.Tensor
+    rows: int
+    features: Mapping[str, SlotFeatures]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        if self.input_ids.device == device:
+            return self
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            position_ids=self.position_ids.to(device),
+            mask=None if self.mask is None else self.mask.to(device),
+            where=self.where.to(device),
+            targets=self.targets.to(device),
+            row=self.row.to(device),
+            features={k: f.to(device) for k, f in self.features.items()},
+        )
+
+
+def pack_rows(rows: Sequence[Encoded], kinds: Mapping[str, SpanKind], dtype: torch.dtype) -> Batch:
+    """Pack training rows behind their shared prefix; the last response token is predicted, never read."""
+    import torch
+
+    whole = [row.prompt + row.response[:-1] for row in rows]
+    shared = shared_prefix([row.prompt for row in rows], [row.slots for row in rows]) if len(rows) > 1 else 0
+    children = [Segment(0 if shared else -1, ids[shared:]) for ids in whole]
+    packed = pack(([Segment(-1, whole[0][:shared])] if shared else []) + children)
+    starts = packed.starts[1:] if shared else packed.starts
+    where, targets, owner = [], [], []
+    for index, (row, start) in enumerate(zip(rows, starts, strict=True)):
+        first = start + len(row.prompt) - shared - 1
+        where += range(first, first + len(row.response))
+        targets += row.response
+        owner += [index] * len(row.response)
+    shifts = [start - shared for start in starts]
+    return Batch(
+        input_ids=torch.from_numpy(packed.ids)[None],
+        position_ids=torch.from_numpy(packed.positions)[None],
+        mask=additive(packed.allowed, dtype) if len(rows) > 1 else None,
+        where=torch.tensor(where),
+        targets=torch.tensor(targets),
+        row=torch.tensor(owner),
+        rows=len(rows),
+        features=slot_features([row.slots for row in rows], shifts, kinds),
+    )
+
+
+def additive(allowed: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+    """Boolean `(Q, K)` to the additive `(1, 1, Q, K)` mask that attention adds to its scores."""
+    import torch
+
+    mask = torch.zeros(allowed.shape, dtype=dtype)
+    mask.masked_fill_(torch.from_numpy(~allowed), torch.finfo(dtype).min)
+    return mask[None, None]
+
+
+def slot_features(
+    slots: Sequence[Sequence[Slot]], shifts: Sequence[int], kinds: Mapping[str, SpanKind]
+) -> dict[str, SlotFeatures]:
+    """All rows' spans of each kind as slots of the one packed sequence: `start`, `end`, `values`, `mask` with B = 1."""
+    import torch
+
+    features = {}
+    for name, kind in kinds.items():
+        if kind.feature is None:
+            continue
+        placed = [
+            (s.start + shift, s.end + shift, s.values)
+            for row, shift in zip(slots, shifts, strict=True)
+            for s in row
+            if s.kind == name
+        ]
+        features[name] = SlotFeatures(
+            start=torch.tensor([[p[0] for p in placed]], dtype=torch.int64),
+            end=torch.tensor([[p[1] for p in placed]], dtype=torch.int64),
+            values=torch.tensor([p[2] for p in placed], dtype=torch.float32).reshape(1, len(placed), kind.width),
+            mask=torch.ones(1, len(placed), dtype=torch.bool),
+        )
+    return features

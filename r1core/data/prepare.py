@@ -1,0 +1,151 @@
+"""The prepare stage: records in, `data/{train,val,test}.jsonl` out, with what was set aside and a data card.
+
+A row that cannot be read is quarantined with its line and reason and the run goes on, until more than the recipe's share
+is bad. A row that is too long stops the run, naming it: cutting it would change what it says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
+
+from r1core.api import JSON, Example, UserError
+from r1core.data.codec import to_json
+from r1core.data.files import FileSource
+from r1core.data.tokens import Renderer
+from r1core.model.resolve import context_length
+from r1core.runs.files import write_atomic, write_json, write_jsonl
+from r1core.workbench import Workbench
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+def prepare(bench: Workbench, tell: Callable[[str], None]) -> dict[str, JSON]:
+    """Read, check, annotate and write all splits; return counts for the manifest.
+
+    Raises
+    ------
+    UserError : for an empty split, too many bad rows, a row longer than the limit, two rows of one id.
+    """
+    run = bench.run
+    run.data.mkdir(mode=0o700, exist_ok=True)
+    renderer = Renderer(bench.tokenizer, bench.chain.kinds)
+    limit = _limit(bench)
+    quarantined: list[dict[str, JSON]] = []
+    seen: set[str] = set()
+    card: dict[str, JSON] = {"source": bench.source.name, "task": bench.task.name, "splits": {}}
+    for split in SPLITS:
+        bad: list[dict[str, JSON]] = []
+        lines, tokens, labels, spans = [], [], Counter[str](), 0
+        for example in _records(bench, split, bad, seen):
+            encoded = renderer.encode(example)
+            if encoded.length > limit:
+                raise UserError(
+                    f"{example.source or bench.source.name}: row {example.id!r} has {encoded.length} tokens, "
+                    f"the limit is {limit}",
+                    fix="shorten or drop the row, or raise data.max_tokens (up to the model's context)",
+                )
+            tokens.append(encoded.length)
+            labels[str(example.fields.get("label", ""))] += 1
+            spans += len(example.spans)
+            lines.append(to_json(example, bench.chain.kinds) + "\n")
+        _refuse_bad(bench, split, len(lines), bad)
+        if not lines and split != "val":
+            raise UserError(f"{bench.source.name}: no usable row in {split}", fix="check [data] and data.columns")
+        write_atomic(run.split(split), "".join(lines).encode())
+        quarantined += bad
+        card["splits"][split] = {
+            "rows": len(lines),
+            "quarantined": len(bad),
+            "tokens_mean": round(sum(tokens) / max(1, len(tokens)), 2),
+            "tokens_max": max(tokens, default=0),
+            "spans": spans,
+            "labels": dict(sorted(labels.items())) if bench.task.choices else len(labels),
+        }
+        tell(f"  {split}: {len(lines)} rows, {len(bad)} set aside, {spans} spans")
+    write_jsonl(run.quarantine, quarantined)
+    write_json(run.data_card, card)
+    counts = {f"rows_{s}": card["splits"][s]["rows"] for s in SPLITS}
+    return {**counts, "quarantined": len(quarantined)}
+
+
+def _limit(bench: Workbench) -> int:
+    context = context_length(bench.base.directory())
+    wanted = bench.recipe.data.max_tokens
+    if context is not None and wanted > context:
+        raise UserError(
+            f"data.max_tokens = {wanted} is beyond the context of {bench.base.name} ({context} tokens)",
+            fix=f"set data.max_tokens to at most {context}",
+        )
+    return wanted
+
+
+def _records(bench: Workbench, split: Split, bad: list[dict[str, JSON]], seen: set[str]) -> Iterator[Example]:
+    """Records that pass reading, the gates and the id check, sampled to the recipe's size, through the chain."""
+    kept: list[Example] = []
+    for example in bench.source.read(split):
+        reason = next((f"{n}: {r}" for n, gate in bench.gates.items() if (r := gate(example)) is not None), None)
+        if example.id in seen:
+            reason = f"duplicate id {example.id!r}"
+        if reason is not None:
+            bad.append({"split": split, "file": example.source, "id": example.id, "reason": reason})
+            continue
+        seen.add(example.id)
+        kept.append(example)
+    if isinstance(bench.source, FileSource):
+        bad += [
+            {"split": split, "file": r.file, "line": r.line, "reason": r.reason, "raw": r.raw}
+            for r in bench.source.rejected
+        ]
+    data = bench.recipe.data
+    yield from bench.chain.stream(_sample(kept, data.max_rows if split == "train" else data.max_eval_rows))
+
+
+def _sample(examples: list[Example], most: int) -> list[Example]:
+    """At most `most` examples, chosen by a stable hash of their ids; 0 keeps all. The order stays the source's."""
+    if not most or len(examples) <= most:
+        return examples
+    by_hash = sorted(examples, key=lambda e: hashlib.sha256(e.id.encode()).digest())
+    chosen = {e.id for e in by_hash[:most]}
+    return [e for e in examples if e.id in chosen]
+
+
+def _refuse_bad(bench: Workbench, split: str, good: int, bad: list[dict[str, JSON]]) -> None:
+    share = len(bad) / max(1, good + len(bad))
+    if share > bench.recipe.data.max_bad_fraction:
+        write_jsonl(bench.run.quarantine, bad)
+        first: Mapping[str, JSON] = bad[0]
+        place = f"{first['file']}:{first['line']}" if "line" in first else str(first.get("id"))
+        raise UserError(
+            f"{split}: {len(bad)} of {good + len(bad)} rows are bad ({share:.1%}); the first: {place}: {first['reason']}",
+            fix=f"see {bench.run.quarantine}, mend the rows, or raise data.max_bad_fraction",
+        )
+
+
+def trace(bench: Workbench, example_id: str) -> Iterator[str]:
+    """What each preprocessing step changes on one record, in lines.
+
+    Raises
+    ------
+    UserError : when no split holds that id.
+    """
+    from r1core.data.tokens import prompt_of
+
+    for split in SPLITS:
+        for example in bench.source.read(split):
+            if example.id == example_id:
+                for change in bench.chain.trace(prompt_of(example)):
+                    added = [s for s in change.after.spans if s not in change.before.spans]
+                    texts = [m.content for m in change.after.messages]
+                    yield f"{change.step}: {len(added)} spans" + (
+                        "" if change.before.messages == change.after.messages else ", text changed"
+                    )
+                    for span in added:
+                        value = json.dumps(bench.chain.kinds[span.kind].encode(span.value), ensure_ascii=False)
+                        yield f"  {span.kind} {texts[span.part][span.start : span.end]!r} -> {value}"
+                return
+    raise UserError(f"no record has the id {example_id!r}", fix="take an id from data/*.jsonl")

@@ -1,0 +1,142 @@
+"""One example as token ids: rendered by the chat template, its spans aligned with tokens, its response supervised.
+
+The supervised region is the last assistant message and the end-of-turn token behind it. The prompt's tokens are
+exactly those that generation would be given. A template that does not hold a message verbatim is an error, so an
+offset can never point at the wrong token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from r1core.api import Example, Message, Span, SpanKind, UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One span on tokens: `[start, end)` in the row, and the numbers that a layer receives."""
+
+    kind: str
+    start: int
+    end: int
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """`prompt` and `response` token ids (the response ends with the end-of-turn token) and the aligned spans."""
+
+    id: str
+    prompt: tuple[int, ...]
+    response: tuple[int, ...]
+    slots: tuple[Slot, ...]
+
+    @property
+    def length(self) -> int:
+        """Tokens of the row."""
+        return len(self.prompt) + len(self.response)
+
+
+def prompt_of(example: Example) -> Example:
+    """The example as it stands at generation: without its last assistant message and the spans in it."""
+    messages = example.messages
+    if messages and messages[-1].role == "assistant":
+        last = len(messages) - 1
+        return replace(example, messages=messages[:-1], spans=tuple(s for s in example.spans if s.part != last))
+    return example
+
+
+class Renderer:
+    """Turns messages into text and tokens for one tokenizer."""
+
+    def __init__(self, tokenizer: Any, kinds: Mapping[str, SpanKind]) -> None:
+        self._tokenizer = tokenizer
+        self._kinds = kinds
+        self._render = lru_cache(maxsize=4096)(self._render_uncached)
+
+    def prompt_text(self, messages: Sequence[Message]) -> str:
+        """The text that generation continues."""
+        return self._render(tuple(messages), True)
+
+    def encode(self, example: Example) -> Encoded:
+        """Tokenise a training row.
+
+        Raises
+        ------
+        UserError : when the last message is not the assistant's, or the template hides a message.
+        """
+        prompt = prompt_of(example)
+        if len(prompt.messages) == len(example.messages):
+            raise UserError(f"example {example.id!r}: the last message is not the assistant's answer")
+        ids, slots = self.encode_prompt(prompt)
+        return Encoded(example.id, ids, self.response_ids(example.messages[-1].content), slots)
+
+    def response_ids(self, text: str) -> tuple[int, ...]:
+        """Token ids of an answer with its end-of-turn token."""
+        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return (*ids, self._tokenizer.eos_token_id)
+
+    def encode_prompt(self, example: Example) -> tuple[tuple[int, ...], tuple[Slot, ...]]:
+        """Token ids of a prompt and its spans on tokens, longest-first where their kind says so."""
+        text = self.prompt_text(example.messages)
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=bool(example.spans))
+        ids = tuple(encoded["input_ids"])
+        if not example.spans:
+            return ids, ()
+        starts = self._message_starts(example, text)
+        offsets = encoded["offset_mapping"]
+        slots = [self._slot(example, span, starts, offsets) for span in self._settled(example)]
+        return ids, tuple(slot for slot in slots if slot is not None)
+
+    def _slot(
+        self, example: Example, span: Span, starts: Sequence[int], offsets: Sequence[tuple[int, int]]
+    ) -> Slot | None:
+        kind = self._kinds[span.kind]
+        if kind.feature is None:
+            return None
+        low, high = starts[span.part] + span.start, starts[span.part] + span.end
+        touched = [i for i, (a, b) in enumerate(offsets) if a < high and b > low]
+        if not touched:
+            raise UserError(
+                f"example {example.id!r}: span {span.kind} [{span.start}, {span.end}) of message {span.part} "
+                "meets no token",
+                fix="the annotator's offsets are outside the message, or the tokenizer drops that text",
+            )
+        return Slot(span.kind, touched[0], touched[-1] + 1, tuple(float(v) for v in kind.feature(span.value)))
+
+    def _settled(self, example: Example) -> list[Span]:
+        """Spans after each kind's overlap policy."""
+        kept: list[Span] = []
+        taken: dict[tuple[str, int], list[tuple[int, int]]] = {}
+        for span in sorted(example.spans, key=lambda s: (s.start - s.end, s.part, s.start)):
+            ranges = taken.setdefault((span.kind, span.part), [])
+            overlaps = any(span.start < b and a < span.end for a, b in ranges)
+            if self._kinds[span.kind].overlap == "all" or not overlaps:
+                ranges.append((span.start, span.end))
+                kept.append(span)
+        return sorted(kept, key=lambda s: (s.part, s.start, s.end, s.kind))
+
+    def _message_starts(self, example: Example, text: str) -> list[int]:
+        """Offset of each message's content in the rendered text, found by rendering marks in its place."""
+        marks = tuple(Message(m.role, f"\x02{i}\x02") for i, m in enumerate(example.messages))
+        rest, starts, rebuilt = self.prompt_text(marks), [], ""
+        for mark, message in zip(marks, example.messages, strict=True):
+            literal, found, rest = rest.partition(mark.content)
+            rebuilt += literal
+            starts.append(len(rebuilt))
+            rebuilt += message.content if found else ""
+        if rebuilt + rest != text:
+            raise UserError(
+                f"example {example.id!r}: the chat template does not hold every message verbatim",
+                fix="use a template that copies the content unchanged, or strip the text in preprocessing",
+            )
+        return starts
+
+    def _render_uncached(self, messages: tuple[Message, ...], generation: bool) -> str:
+        if self._tokenizer.chat_template is None:
+            return "".join(m.content + "\n" for m in messages)
+        turns = [{"role": m.role, "content": m.content} for m in messages]
+        return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation))

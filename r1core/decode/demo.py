@@ -1,0 +1,62 @@
+"""One prompt answered without and with the rules, kept as JSON for the report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from r1core.api import JSON, Example, Message, UserError
+from r1core.decode.generate import Decoding
+from r1core.decode.session import Session
+
+
+def rule_demonstration(session: Session) -> dict[str, JSON] | None:
+    """Answer the recipe's demonstration prompt twice; None where the recipe has none.
+
+    Raises
+    ------
+    UserError : when the facts file is not JSON.
+    """
+    recipe = session.bench.recipe
+    if not recipe.report.demo_prompt:
+        return None
+    facts = None
+    if recipe.report.demo_facts is not None:
+        facts = read_facts(recipe.report.demo_facts)
+    messages = (Message("user", recipe.report.demo_prompt),)
+    example = session.bench.chain.annotate(Example("demonstration", messages, "demonstration", facts=facts))
+    decoding = Decoding(recipe.generate.max_new_tokens, seed=recipe.run.seed)
+    prefix = recipe.report.demo_prefix
+    free = session.answer([example], decoding, prefix=prefix)[0]
+    state = session.constraint(example)
+    ruled = session.answer([example], decoding, [state], prefix=prefix)[0] if state is not None else free
+    return {
+        "prompt": recipe.report.demo_prompt,
+        "facts": facts,
+        "without_rules": prefix + free.text,
+        "with_rules": prefix + ruled.text,
+        "finish": ruled.completion.finish,
+        "dead_end": ruled.completion.dead_end,
+        "interventions": [
+            {"position": i.position, "refused": session.text([i.refused]), "reasons": [asdict(r) for r in i.reasons]}
+            for i in ruled.completion.interventions
+        ],
+    }
+
+
+def read_facts(file: Path) -> dict[str, JSON]:
+    """A facts file: one JSON object.
+
+    Raises
+    ------
+    UserError : naming the file, when it is missing or no JSON object.
+    """
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        example = '{"medications": ["warfarin"]}'
+        raise UserError(f"{file}: not readable as JSON: {error}", fix=f"for instance {example}") from error
+    if not isinstance(facts, dict):
+        raise UserError(f"{file}: expected a JSON object, found {type(facts).__name__}")
+    return facts

@@ -1,0 +1,107 @@
+"""The evaluate stage: every system on the whole test split, written as predictions, summary and comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from r1core.api import JSON, Example
+from r1core.data import codec
+from r1core.data.tokens import prompt_of
+from r1core.decode.demo import rule_demonstration
+from r1core.decode.generate import Decoding
+from r1core.decode.session import Session
+from r1core.evaluate import baselines, suite, summary
+from r1core.evaluate.predictions import Prediction, cluster_of, from_scores, gold_of, write_predictions
+from r1core.model.probe import Compute
+from r1core.runs.files import write_json
+from r1core.workbench import Workbench
+
+Progress = Callable[[str, int, int], None]
+
+
+def evaluate(bench: Workbench, compute: Compute, progress: Progress, tell: Callable[[str], None]) -> dict[str, JSON]:
+    """Answer the test split with every system; return the figures for the manifest.
+
+    Raises
+    ------
+    UserError : when the run is not trained, or its test split is empty.
+    """
+    run, recipe, task = bench.run, bench.recipe, bench.task
+    run.evaluation.mkdir(mode=0o700, exist_ok=True)
+    splits = {s: list(codec.read(run.split(s), bench.chain.kinds)) for s in ("train", "val", "test")}
+    test = splits["test"]
+    systems: dict[str, list[Prediction]] = {}
+    if task.choices and recipe.evaluate.baselines:
+        systems |= _baselines(bench, splits["train"], splits["val"], test, tell)
+    session = Session(bench, compute, adapted=True)
+    if recipe.evaluate.base_model:
+        with session.as_base():
+            systems["base"] = _answers(session, test, "base", progress)
+    systems["adapted"] = _answers(session, test, "adapted", progress)
+    metrics = {metric.name: metric for metric in bench.metrics}
+    rows = suite.evaluate(task, systems, examples=test, plugin_metrics=metrics, seed=recipe.run.seed)
+    summary.write_summary(run.summary, rows)
+    against = [s for s in ("tfidf", "base") if s in systems]
+    compared = [
+        c for other in against for c in suite.compare(task, systems, _best(task.choices), other, seed=recipe.run.seed)
+    ]
+    summary.write_comparisons(run.evaluation / "comparisons.json", compared)
+    for name, predictions in systems.items():
+        write_predictions(run.evaluation / f"{name}.jsonl", predictions)
+    write_json(run.evaluation / "rule_demo.json", rule_demonstration(session))
+    wanted = ("accuracy", "exact_match")
+    return {f"{r.system} {r.metric}": r.value for r in rows if r.metric in wanted}
+
+
+def _best(choices: Sequence[str]) -> str:
+    return "adapted" + summary.CONSTRAINED if choices else "adapted"
+
+
+def _baselines(
+    bench: Workbench, train: list[Example], val: list[Example], test: list[Example], tell: Callable[[str], None]
+) -> dict[str, list[Prediction]]:
+    task = bench.task
+
+    def gold(examples: Sequence[Example]) -> list[str]:
+        return [gold_of(e, task.choices) for e in examples]
+
+    def texts(examples: Sequence[Example]) -> list[str]:
+        return [baselines.user_text(e) for e in examples]
+
+    majority = baselines.majority(gold(train), len(test), labels=task.choices)
+    fitted = baselines.tfidf(
+        texts(train), gold(train), texts(val), gold(val), texts(test), labels=task.choices, seed=bench.recipe.run.seed
+    )
+    tell(f"  tfidf: {fitted.features}, {fitted.classifier}, C = {fitted.c} (validation accuracy {fitted.validation_accuracy:.3f})")
+    return {
+        "majority": from_scores(task, test, majority),
+        "tfidf": from_scores(task, test, fitted.scores),
+    }
+
+
+def _answers(session: Session, test: list[Example], system: str, progress: Progress) -> list[Prediction]:
+    """One model's predictions, in batches of similar length, returned in the split's order."""
+    bench = session.bench
+    task, config = bench.task, bench.recipe.evaluate
+    decoding = Decoding(config.max_new_tokens, seed=bench.recipe.run.seed)
+    tree = session.label_tree(task.choices) if task.choices else None
+    size = config.batch_size if bench.recipe.train.packing == "shared_prefix" else 1
+    order = sorted(range(len(test)), key=lambda i: sum(len(m.content) for m in test[i].messages))
+    texts = [""] * len(test)
+    scores = np.zeros((len(test), len(task.choices)))
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
+        examples = [test[i] for i in chosen]
+        if tree is not None:
+            answers, scores[chosen] = session.answer_and_score(examples, decoding, tree)
+        else:
+            states = [session.constraint(prompt_of(e)) for e in examples]
+            answers = session.answer(examples, decoding, states)
+        for index, answer in zip(chosen, answers, strict=True):
+            texts[index] = answer.text.strip()
+        progress(system, min(start + size, len(order)), len(order))
+    if tree is not None:
+        return from_scores(task, test, scores, texts=texts)
+    return [Prediction(e.id, gold_of(e), cluster_of(e, task), t) for e, t in zip(test, texts, strict=True)]

@@ -1,0 +1,1 @@
+"""Any Hugging Face causal language model: finding, loading, adapters, insertion sites."""

@@ -1,0 +1,93 @@
+"""LoRA through PEFT, saved in PEFT's own layout so that any tool that reads PEFT reads ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from transformers import PreTrainedModel
+
+from r1core.api import UserError
+from r1core.model.layers import site_module
+from r1core.recipe.schema import Adapter
+
+
+def add_lora(model: PreTrainedModel, adapter: Adapter, seed: int) -> PeftModel:
+    """Add LoRA of the recipe's rank to the blocks from `first_layer` on; trainables are fp32 (DESIGN §9).
+
+    Raises
+    ------
+    UserError : for targets that the model does not have, or a `first_layer` beyond its depth.
+    """
+    depth = model.config.get_text_config().num_hidden_layers
+    if adapter.first_layer >= depth:
+        raise UserError(
+            f"adapter.first_layer = {adapter.first_layer}: the model has {depth} blocks", fix=f"use 0 to {depth - 1}"
+        )
+    targets = adapter.targets if adapter.targets != "all-linear" else linear_names(model)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules=list(targets),
+        layers_to_transform=list(range(adapter.first_layer, depth)) if adapter.first_layer else None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            adapted = get_peft_model(model, config)
+        except ValueError as error:
+            names = ", ".join(linear_names(model))
+            raise UserError(f"adapter.targets: {str(error).splitlines()[0]}", fix=f"use some of: {names}") from error
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return adapted
+
+
+def linear_names(model: PreTrainedModel) -> list[str]:
+    """Last name parts of the linear layers inside the decoder blocks (the output head is never among them)."""
+    block = site_module(model, "block:0")
+    kinds = (torch.nn.Linear, *_conv1d())
+    return sorted({name.rpartition(".")[2] for name, m in block.named_modules() if isinstance(m, kinds)})
+
+
+def adapter_tensors(model: PeftModel) -> dict[str, torch.Tensor]:
+    """The adapter's weights under PEFT's names."""
+    return {k: v.detach().contiguous().clone() for k, v in get_peft_model_state_dict(model).items()}
+
+
+def set_adapter_tensors(model: PeftModel, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Set the adapter's weights; every one must be there.
+
+    Raises
+    ------
+    UserError : when names or shapes do not fit this model.
+    """
+    own = get_peft_model_state_dict(model)
+    if own.keys() != tensors.keys():
+        missing, extra = sorted(own.keys() - tensors.keys())[:3], sorted(tensors.keys() - own.keys())[:3]
+        raise UserError(f"adapter weights: missing {missing}, left over {extra}", fix="use the recipe of that run")
+    set_peft_model_state_dict(model, dict(tensors))
+
+
+def load_lora(model: PreTrainedModel, directory: Path) -> PeftModel:
+    """Attach a saved adapter for inference.
+
+    Raises
+    ------
+    UserError : when the directory holds no adapter.
+    """
+    if not (directory / "adapter_config.json").is_file():
+        raise UserError(f"{directory}: no adapter here", fix="train first: r1core train <the same arguments>")
+    return PeftModel.from_pretrained(model, str(directory))
+
+
+def _conv1d() -> tuple[type, ...]:
+    from transformers.pytorch_utils import Conv1D
+
+    return (Conv1D,)

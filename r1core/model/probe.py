@@ -1,0 +1,64 @@
+"""What runs fastest on this machine, by a short probe; the choice is recorded and never flips on a rerun.
+
+bf16 matmul is about four times as fast as fp32 on CPUs with avx512_bf16 and many times slower elsewhere, so no rule
+by name replaces measuring. On a GPU that has it, bf16 is taken without a probe.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict, dataclass
+
+import torch
+
+from r1core.recipe.schema import Model
+
+PROBE_SHAPE = (256, 576, 1536)
+"""(tokens, width, feed-forward width) of the probed product: a small model's feed-forward layer on a short-row batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """How this run computes. `gflops` : the probed matmul rate in GFLOP/s of one thread, 0 where nothing was probed."""
+
+    device: str
+    precision: str
+    threads: int
+    gflops: float
+
+    def as_json(self) -> dict[str, object]:
+        """For the manifest."""
+        return asdict(self)
+
+
+def choose(model: Model) -> Compute:
+    """Resolve `auto` precision and `threads = 0`."""
+    if torch.cuda.is_available():
+        precision = model.precision if model.precision != "auto" else "bf16"
+        return Compute("cuda", precision, model.threads or 1, 0.0)
+    rates = {p: _matmul_rate(d) for p, d in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
+    precision = model.precision if model.precision != "auto" else max(rates, key=rates.__getitem__)
+    return Compute("cpu", precision, model.threads or usable_cores(), round(rates[precision], 1))
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def _matmul_rate(dtype: torch.dtype, repeats: int = 7) -> float:
+    """GFLOP/s of one thread, the best of a few repeats (the least disturbed)."""
+    tokens, width, inner = PROBE_SHAPE
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        left, right = torch.ones(tokens, width, dtype=dtype), torch.ones(inner, width, dtype=dtype)
+        best = float("inf")
+        for _ in range(repeats):
+            started = time.perf_counter()
+            torch.nn.functional.linear(left, right)
+            best = min(best, time.perf_counter() - started)
+    finally:
+        torch.set_num_threads(before)
+    return 2 * tokens * width * inner / best / 1e9

@@ -1,0 +1,145 @@
+"""The stages of a run in order, each skipped while nothing that it depends on has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from r1core.api import JSON
+from r1core.data.prepare import SPLITS, prepare
+from r1core.recipe.write import to_toml
+from r1core.runs.files import sha256_file, write_atomic
+from r1core.runs.manifest import Manifest
+from r1core.runs.stages import StageResult, output_hashes, run_stage
+from r1core.workbench import Workbench
+
+if TYPE_CHECKING:
+    from r1core.model.probe import Compute
+
+STAGES = ("prepare", "train", "evaluate", "report")
+
+
+class Console(Protocol):
+    """Where a run speaks: lines, and progress of long work."""
+
+    def line(self, text: str) -> None:
+        """Print one line."""
+        ...
+
+    def progress(self, what: str, done: int, total: int, detail: Mapping[str, float] | None = None) -> None:
+        """Show how far long work is, with rate and time left."""
+        ...
+
+
+def begin(bench: Workbench) -> None:
+    """Write the resolved recipe and what the command runs with; the caller holds the run's lock."""
+    recipe = to_toml(bench.recipe).encode()
+    if not bench.run.recipe.exists() or bench.run.recipe.read_bytes() != recipe:
+        write_atomic(bench.run.recipe, recipe)
+    Manifest(bench.run).start(
+        recipe=bench.recipe.model_dump(mode="json"), seed=bench.recipe.run.seed, plugins=bench.plugins.lock()
+    )
+
+
+def run_to(bench: Workbench, last: str, console: Console, *, force: bool = False) -> list[StageResult]:
+    """Run every stage up to `last`; with `force`, that one even if nothing changed."""
+    results = []
+    with bench.run.lock(last):
+        begin(bench)
+        for name in STAGES[: STAGES.index(last) + 1]:
+            bench.tell(name, "start")
+            try:
+                result = _RUNNERS[name](bench, console, force and name == last)
+            except BaseException:
+                bench.tell(name, "failed")
+                raise
+            bench.tell(name, "skip" if result.status == "skip" else "done")
+            results.append(result)
+    return results
+
+
+def _prepare(bench: Workbench, console: Console, force: bool) -> StageResult:
+    fingerprint = bench.fingerprint(
+        "prepare",
+        {"data": bench.source.fingerprint()},
+        bench.chain.fingerprints() | {n: g.fingerprint() for n, g in bench.gates.items()},
+    )
+    outputs = [bench.run.split(s) for s in SPLITS] + [bench.run.quarantine, bench.run.data_card]
+    return run_stage(
+        bench.run,
+        "prepare",
+        fingerprint,
+        outputs,
+        lambda: prepare(bench, console.line),
+        inputs={"data": bench.source.fingerprint(), "model": bench.base.fingerprint},
+        tell=console.line,
+        force=force,
+    )
+
+
+def _train(bench: Workbench, console: Console, force: bool) -> StageResult:
+    fingerprint = bench.fingerprint(
+        "train", output_hashes(bench.run, bench.run.split("train")), bench.chain.fingerprints()
+    )
+
+    def body() -> dict[str, JSON]:
+        from r1core.train.stage import train
+
+        def progress(step: int, total: int, metrics: Mapping[str, float]) -> None:
+            console.progress("train", step, total, metrics)
+
+        return train(bench, compute_of(bench), fingerprint.digest, progress, console.line)
+
+    outputs = [bench.run.adapter, bench.run.metrics.path]
+    return run_stage(bench.run, "train", fingerprint, outputs, body, tell=console.line, force=force)
+
+
+def _evaluate(bench: Workbench, console: Console, force: bool) -> StageResult:
+    run = bench.run
+    inputs = output_hashes(run, run.adapter, *(run.split(s) for s in SPLITS))
+    demo = bench.recipe.report.demo_facts
+    if demo is not None and Path(demo).is_file():
+        inputs["demo_facts"] = sha256_file(Path(demo))
+    components = bench.chain.fingerprints() | bench.constraints.fingerprints()
+    fingerprint = bench.fingerprint("evaluate", inputs, components)
+
+    def body() -> dict[str, JSON]:
+        from r1core.evaluate.stage import evaluate
+
+        return evaluate(bench, compute_of(bench), console.progress, console.line)
+
+    return run_stage(run, "evaluate", fingerprint, [run.evaluation], body, tell=console.line, force=force)
+
+
+def _report(bench: Workbench, console: Console, force: bool) -> StageResult:
+    run = bench.run
+    inputs = output_hashes(run, run.evaluation, run.metrics.path, run.split("test"), run.data_card)
+    fingerprint = bench.fingerprint("report", inputs, {})
+
+    def body() -> dict[str, JSON]:
+        from r1core.runs.report.gather import write_report
+
+        write_report(bench)
+        return {}
+
+    outputs = [run.report, run.model_card]
+    return run_stage(run, "report", fingerprint, outputs, body, tell=console.line, force=force)
+
+
+def compute_of(bench: Workbench) -> Compute:
+    """The probed compute choice, kept in the manifest so that a rerun computes alike."""
+    from r1core.model.probe import Compute, choose
+
+    model = bench.recipe.model
+    asked = f"compute {model.precision} {model.threads}"
+    kept = Manifest(bench.run).probe(asked, lambda: choose(model).as_json())
+    return Compute(**kept)
+
+
+_RUNNERS: dict[str, Callable[[Workbench, Console, bool], StageResult]] = {
+    "prepare": _prepare,
+    "train": _train,
+    "evaluate": _evaluate,
+    "report": _report,
+}

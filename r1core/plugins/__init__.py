@@ -1,0 +1,1 @@
+"""Discovery, allow-list, loading, attribution of errors and the plugin lock. Imports no torch and no plugin."""

@@ -1,0 +1,1 @@
+"""The strict TOML recipe: its schema, its merging and its problems with file and line."""

@@ -1,0 +1,176 @@
+"""The recipe as typed tables. Unknown keys are refused at every level; defaults and units stand here and nowhere else.
+
+One table is read by one stage; `stage_sections` below says which, and so what a stage's fingerprint covers.
+Sections under `[plugins.<name>]` are validated by that plugin's own config model, not here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Table(BaseModel):
+    """A TOML table: strict types, unknown keys refused, immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Run(Table):
+    """[run]: what this run is called and which plugins take part."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    plugins: list[str] = Field(default_factory=list)
+    domain: str = Field(default="", description="filled in by r1core, so that a run can be opened by its directory")
+
+
+class Model(Table):
+    """[model]: the base model, by exactly one of a source's name, a directory or a hub id."""
+
+    base: str | None = None
+    path: Annotated[Path | None, Field(strict=False)] = None
+    hub: str | None = None
+    revision: str | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    threads: int = Field(default=0, ge=0, description="compute threads; 0 = chosen by a short probe")
+    attention: Literal["sdpa", "eager"] = "sdpa"
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Model:
+        given = [name for name in ("base", "path", "hub") if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            raise ValueError(f"expected exactly one of base, path, hub; found {found}")
+        return self
+
+
+class Columns(Table):
+    """[data.columns]: how the columns of the user's own files are called."""
+
+    text: str = "text"
+    answer: str = "answer"
+    id: str | None = None
+    group: str | None = None
+    as_of: str | None = None
+    facts: str | None = None
+    cluster: str | None = None
+
+
+class DataFiles(Table):
+    """[data.files]: the user's own records; `test` and `val` are split off `train` by a stable hash where absent."""
+
+    train: Annotated[Path, Field(strict=False)]
+    val: Annotated[Path | None, Field(strict=False)] = None
+    test: Annotated[Path | None, Field(strict=False)] = None
+
+
+class Data(Table):
+    """[data]: where records come from, which are refused, how long they may be."""
+
+    source: str | None = Field(default=None, description="name of a data set that a plugin or domain provides")
+    files: DataFiles | None = None
+    columns: Columns = Columns()
+    prompt: str = Field(default="{text}", description="user message made from a record of one's own files")
+    system: str = Field(default="", description="system message; empty for none")
+    choices: list[str] | None = Field(default=None, description="label set; absent = every answer seen in train")
+    kind: Literal["choice", "text"] = "choice"
+    max_tokens: Positive = Field(default=256, description="a longer row is an error, never cut silently")
+    max_bad_fraction: Fraction = Field(default=0.01, description="share of quarantined rows that stops the run")
+    max_rows: int = Field(default=0, ge=0, description="use at most this many training rows; 0 = all")
+    max_eval_rows: int = Field(default=0, ge=0, description="use at most this many rows of val and of test; 0 = all")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Data:
+        if (self.source is None) == (self.files is None):
+            raise ValueError("expected exactly one of data.source and data.files")
+        if "{text}" not in self.prompt:
+            raise ValueError("expected `{text}` in data.prompt")
+        return self
+
+
+class Adapter(Table):
+    """[adapter]: LoRA (PEFT), arXiv:2106.09685. `targets` are module names, or all linear layers of the blocks."""
+
+    kind: Literal["lora"] = "lora"
+    rank: Positive = 16
+    alpha: float = Field(default=32.0, gt=0, strict=False)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0, strict=False)
+    targets: list[str] | Literal["all-linear"] = "all-linear"
+    first_layer: int = Field(default=0, ge=0, description="blocks below this one stay untouched (and need no backward)")
+
+
+class Train(Table):
+    """[train]: the objective and the optimiser. Learning rates are per optimiser step."""
+
+    objective: Literal["sft"] = "sft"
+    epochs: Positive = 1
+    steps: int = Field(default=0, ge=0, description="stop after this many optimiser steps; 0 = by epochs")
+    batch_size: Positive = Field(default=16, description="rows per optimiser step")
+    learning_rate: float = Field(default=1e-3, gt=0.0, strict=False)
+    layer_learning_rate: float = Field(default=1e-3, gt=0.0, strict=False, description="for extra layers and gates")
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_fraction: Annotated[Fraction, Field(strict=False)] = 0.05
+    weight_decay: float = Field(default=0.0, ge=0.0, strict=False)
+    max_grad_norm: float = Field(default=1.0, gt=0.0, strict=False)
+    packing: Literal["shared_prefix", "none"] = "shared_prefix"
+    checkpoint_every: Positive = Field(default=100, description="optimiser steps")
+    keep_checkpoints: Positive = 2
+
+
+class Evaluate(Table):
+    """[evaluate]: which systems are compared on the test split."""
+
+    baselines: bool = True
+    base_model: bool = True
+    batch_size: Positive = 32
+    max_new_tokens: Positive = 12
+    metrics: list[str] = Field(default_factory=list, description="further metrics, `plugin/name`")
+
+
+class Generate(Table):
+    """[generate]: decoding. `temperature = 0` is greedy."""
+
+    max_new_tokens: Positive = 64
+    temperature: float = Field(default=0.0, ge=0.0, strict=False)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0, strict=False)
+
+
+class Report(Table):
+    """[report]: what the report shows besides the figures; the demonstration prompt is answered with and without rules."""
+
+    title: str = ""
+    examples: int = Field(default=6, ge=0)
+    demo_prompt: str = ""
+    demo_facts: Annotated[Path | None, Field(strict=False)] = None
+    demo_prefix: str = Field(default="", description="start of the answer, given to the model")
+
+
+class Recipe(Table):
+    """The whole recipe."""
+
+    run: Run
+    model: Model
+    data: Data
+    adapter: Adapter = Adapter()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    generate: Generate = Generate()
+    report: Report = Report()
+    rewards: dict[str, float] = Field(default_factory=dict, description="weight of each reward, `plugin/name`")
+    layers: dict[str, float] = Field(default_factory=dict, description="weight of each layer's own loss, `plugin/name`")
+    plugins: dict[str, dict[str, object]] = Field(default_factory=dict)
+
+
+STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
+    "prepare": ("run", "model", "data", "plugins"),
+    "train": ("run", "model", "data", "adapter", "train", "layers", "plugins"),
+    "evaluate": ("run", "model", "data", "evaluate", "generate", "report", "plugins"),
+    "report": ("run", "evaluate", "generate", "report", "plugins"),
+}
+"""Recipe tables that each stage reads: what its fingerprint covers."""

@@ -1,0 +1,1 @@
+"""The run directory and everything that makes a run traceable: stages, checkpoints, manifest, report."""

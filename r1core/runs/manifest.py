@@ -1,0 +1,186 @@
+"""`manifest.json`: what a run read, ran on, chose, reached and wrote.
+
+One atomic file that the stages update as they finish. It binds artefacts to inputs by SHA-256; it is not signed, so
+it proves nothing against somebody who rewrites it too: keep `digest()` elsewhere (a ticket, a register) for that.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import r1core
+from r1core.api import JSON, R1Error
+from r1core.runs.directory import RunDirectory
+from r1core.runs.files import sha256_file, sha256_tree, tree_digest, write_json
+
+LAYOUT = 1
+"""Version of the manifest's layout."""
+
+
+_PARTS = ("device", "packages", "plugins", "recipe", "probes", "inputs", "stages", "figures", "artefacts")
+
+
+class Manifest:
+    """Reads and updates one run's manifest; every change is on disk, whole, when the call returns.
+
+    The caller holds the run's lock. Keys: `layout, r1core, created, updated, seed, device, packages, plugins, recipe,
+    inputs {name: {path, sha256, bytes}}, probes {name: choice}, stages {name: {...}}, figures {name: number},
+    artefacts {relative path: {sha256, bytes, stage}}`.
+    """
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.run = run
+
+    def read(self) -> dict[str, JSON]:
+        """The manifest's content; an empty skeleton where none is written yet.
+
+        Raises
+        ------
+        R1Error : when the file is not a manifest.
+        """
+        path = self.run.manifest
+        if not path.exists():
+            head = {"layout": LAYOUT, "r1core": r1core.__version__, "created": _now(), "updated": "", "seed": None}
+            return head | {key: [] if key == "plugins" else {} for key in _PARTS}
+        try:
+            content = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise R1Error(f"{path}: not JSON ({error}); the run cannot be verified or continued") from error
+        if not isinstance(content, dict) or content.get("layout") != LAYOUT:
+            raise R1Error(f"{path}: found no manifest of layout {LAYOUT}; it was written by another version of r1core")
+        return content
+
+    def digest(self) -> str:
+        """SHA-256 of the manifest file."""
+        return sha256_file(self.run.manifest)
+
+    def start(self, *, recipe: Mapping[str, JSON], seed: int, plugins: Sequence[Mapping[str, JSON]]) -> None:
+        """Note what a command is about to run with; keeps stages, probes, inputs and artefacts of earlier commands."""
+        self._change(recipe=dict(recipe), seed=seed, plugins=[dict(entry) for entry in plugins])
+        if self.run.recipe.exists():
+            self.update("recipe", artefacts=[self.run.recipe])
+
+    def update(
+        self,
+        stage: str,
+        *,
+        inputs: Mapping[str, Path | str] | None = None,
+        figures: Mapping[str, JSON] | None = None,
+        artefacts: Sequence[Path] = (),
+        record: Mapping[str, JSON] | None = None,
+    ) -> None:
+        """Note what a stage read, reached and wrote.
+
+        Parameters
+        ----------
+        inputs : name to the path of a file or directory (hashed here), or to a ready hash where there is no path.
+        figures : figures reached, added to those of earlier stages; names are free.
+        artefacts : files or directories inside the run; all of this stage's earlier artefacts are forgotten.
+        record : what `stages[stage]` shall say (see `r1core.runs.stages`).
+        """
+        content = self.read()
+        content["inputs"].update({name: input_entry(value) for name, value in (inputs or {}).items()})
+        content["figures"].update(figures or {})
+        if record is not None:
+            content["stages"][stage] = dict(record)
+        if artefacts:
+            kept = {path: entry for path, entry in content["artefacts"].items() if entry["stage"] != stage}
+            written = {path: entry for item in artefacts for path, entry in self._hashed(item, stage).items()}
+            content["artefacts"] = dict(sorted((kept | written).items()))
+        self._write(content)
+
+    def forget(self, stage: str) -> None:
+        """Note that a stage is not done (it is about to run again)."""
+        content = self.read()
+        content["stages"].pop(stage, None)
+        content["artefacts"] = {path: entry for path, entry in content["artefacts"].items() if entry["stage"] != stage}
+        self._write(content)
+
+    def probe(self, name: str, choose: Callable[[], JSON]) -> JSON:
+        """The kept choice of a probe; `choose` runs, once per run directory, where there is none."""
+        content = self.read()
+        if name not in content["probes"]:
+            choice = choose()
+            content = self.read()
+            content["probes"][name] = choice
+            self._write(content)
+        return content["probes"][name]
+
+    def _hashed(self, artefact: Path, stage: str) -> dict[str, JSON]:
+        root = artefact if artefact.is_absolute() else self.run.path / artefact
+        names = {self.run.relative(root if name == "." else root / name): h for name, h in sha256_tree(root).items()}
+        return {
+            name: {"sha256": digest, "bytes": (self.run.path / name).stat().st_size, "stage": stage}
+            for name, digest in names.items()
+        }
+
+    def _change(self, **values: JSON) -> None:
+        self._write(self.read() | values)
+
+    def _write(self, content: dict[str, JSON]) -> None:
+        content["updated"] = _now()
+        content["r1core"] = r1core.__version__
+        content["device"] = device()
+        content["packages"] = dict(sorted((content["packages"] | packages()).items()))
+        write_json(self.run.manifest, content)
+
+
+def input_entry(value: Path | str) -> dict[str, JSON]:
+    """`{path, sha256, bytes}` of an input; a string is a ready hash and has no path."""
+    if isinstance(value, str):
+        return {"path": None, "sha256": value, "bytes": None}
+    files = [value] if value.is_file() else [path for path in value.rglob("*") if path.is_file()]
+    if not files:
+        raise R1Error(f"{value}: no such input file, or an empty directory")
+    size = sum(path.stat().st_size for path in files)
+    return {"path": str(value.absolute()), "sha256": tree_digest(value), "bytes": size}
+
+
+def device() -> dict[str, JSON]:
+    """The machine: CPU model, usable cores, memory in bytes, system, Python; accelerators where torch is loaded."""
+    found: dict[str, JSON] = {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        found["accelerators"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return found
+
+
+@functools.cache
+def _cpu_model() -> str:
+    try:
+        named = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        named = None
+    return named.group(1) if named else platform.processor() or platform.machine()
+
+
+def packages() -> dict[str, str]:
+    """Version of every distribution that this process has imported something of, and of r1core itself."""
+    imported = {name.partition(".")[0] for name in sys.modules}
+    owners = _owners()
+    names = {owner for module in imported & owners.keys() for owner in owners[module]}
+    return {"r1core": r1core.__version__} | {name: metadata.version(name) for name in names if name != "r1core"}
+
+
+@functools.cache
+def _owners() -> Mapping[str, Sequence[str]]:
+    return metadata.packages_distributions()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,66 @@
+"""The run's `README.md`: a model card in the Hugging Face layout, for whoever is handed the adapter alone."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from r1core.runs.report.data import ReportData
+from r1core.runs.report.views import manifest_lines, tables
+
+_LIMITS = (
+    "Measured on the test split above and on nothing else. Not a medical, legal or financial device; "
+    "a person who is qualified for the domain decides."
+)
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#])")
+
+
+def model_card(data: ReportData) -> str:
+    """Write the card. It holds aggregates only: no text of any record, redacted or not."""
+    parts = [_front_matter(data), f"# {_plain(data.title)}", _plain(data.summary), _use(data)]
+    for table in tables(data.systems):
+        head = ["system", *table.metrics]
+        rows = [[row.system, *(" ".join(cell).strip() for cell in row.cells)] for row in table.rows]
+        parts += [f"## Results: {_plain(table.task)}", _table(head, rows)]
+        parts.append(f"On {table.n:,} held-out rows, each with ± one standard error. {_plain(table.gain)}".strip())
+    demo = data.rule_demo
+    if demo is not None and demo.interventions:
+        rules = [[one.rule, one.severity, one.citation] for one in demo.interventions]
+        parts += ["## Decoding rules", "Rules act only where r1core decodes; the adapter's weights do not hold them. "
+                  "In the report's demonstration these intervened:", _table(["rule", "severity", "citation"], rules)]
+    if data.cost:
+        parts += ["## Cost", _table(["what", "figure"], [[name, value] for name, value in data.cost.items()])]
+    facts = [[name, text] for name, text in manifest_lines(data.manifest)]
+    parts += ["## Provenance", _table(["what", "value"], facts), "`manifest.json` names every input and artefact by "
+              "SHA-256; `r1core verify RUN` rechecks it."]
+    parts += ["## Limits", _LIMITS]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front_matter(data: ReportData) -> str:
+    lines = ["---", f"base_model: {json.dumps(data.model)}", "library_name: peft", "language: en"]
+    if data.licence:
+        lines.append(f"license: {json.dumps(data.licence)}")
+    lines += [f"tags: {json.dumps(['r1core', 'lora', *([data.domain] if data.domain else [])])}", "---"]
+    return "\n".join(lines)
+
+
+def _use(data: ReportData) -> str:
+    domain = f" to the domain {_plain(data.domain)}" if data.domain else ""
+    return (
+        f"An adapter for {_plain(data.model)}, adapted{domain} with r1core on {_plain(data.created)}. Use it with the "
+        "plugins of the run, so that prompts are preprocessed and rules applied as in training:\n\n"
+        '```console\n$ r1core generate RUN "your prompt"\n```\n\n'
+        "`adapter/` is a PEFT directory; extra layers are in `r1core_layers.safetensors` and need r1core."
+    )
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    shown = [[_plain(cell) for cell in line] for line in (head, *rows)]
+    lines = [shown[0], ["---"] * len(head), *shown[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """Text as one line that Markdown shows as it is."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))

@@ -1,0 +1,1 @@
+"""For plugin authors: the conformance kit (a pytest plugin) and a tiny model and tokenizer built in code."""

@@ -1,0 +1,216 @@
+"""The training loop. One step, top to bottom, stands in `Trainer.step`.
+
+Data order, dropout and initial weights derive from the seed, so a run that was stopped and resumed ends on the same
+bits as one that was not. Ranks (under `torchrun`) take every n-th row of each batch; the loss is normalised by the whole
+batch's weight, so the number of ranks and the micro-batching change rounding only.
+
+Not covered here: gradient checkpointing, FSDP2, mixed objectives.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from peft import PeftModel
+
+from r1core.api import PrivacyPolicy, R1Error, SpanKind
+from r1core.data.packing import pack_rows
+from r1core.data.tokens import Encoded
+from r1core.model.adapter import adapter_tensors, set_adapter_tensors
+from r1core.model.layers import ExtraLayers
+from r1core.model.load import logits_at
+from r1core.recipe.schema import Train
+from r1core.train.objective import Objective
+
+Tensors = Mapping[str, torch.Tensor]
+Groups = dict[str, Tensors]
+State = dict[str, Any]
+
+
+class NonFiniteLoss(R1Error):
+    """The loss or the gradient became NaN or infinite; the run stops and saves nothing of that step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Learning-rate factor by step: linear warm-up, then cosine, linear or constant."""
+
+    shape: str
+    total: int
+    warmup: int
+
+    def factor(self, step: int) -> float:
+        """Factor in [0, 1] for the step that is about to be taken (0-based)."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        if self.shape == "constant":
+            return 1.0
+        progress = (step - self.warmup) / max(1, self.total - self.warmup)
+        return 0.5 * (1 + math.cos(math.pi * progress)) if self.shape == "cosine" else 1.0 - progress
+
+
+class Trainer:
+    """Trains an adapter and the extra layers of one model on encoded rows.
+
+    Parameters
+    ----------
+    save : called with `(step, tensors, state)` at every checkpoint; must be atomic.
+    on_step : called with `(step, metrics)` after every optimiser step: loss in nats a token, learning rate, gradient
+        norm before clipping, examples a second, CPU seconds so far.
+    layer_loss_weights : weight of each layer's own loss, by layer name; a layer without one adds none.
+    """
+
+    def __init__(
+        self,
+        model: PeftModel,
+        layers: ExtraLayers,
+        rows: Sequence[Encoded],
+        kinds: Mapping[str, SpanKind],
+        objective: Objective,
+        config: Train,
+        *,
+        seed: int,
+        save: Callable[[int, Groups, State], None],
+        on_step: Callable[[int, Mapping[str, float]], None],
+        privacy: PrivacyPolicy | None = None,
+        layer_loss_weights: Mapping[str, float] | None = None,
+    ) -> None:
+        self.model, self.layers, self.rows, self.kinds = model, layers, rows, kinds
+        self.objective, self.config, self.seed = objective, config, seed
+        self.save, self.on_step, self.privacy = save, on_step, privacy
+        self.layer_loss_weights = layer_loss_weights or {}
+        per_epoch = math.ceil(len(rows) / config.batch_size)
+        self.total = config.steps or config.epochs * per_epoch
+        self.per_epoch = per_epoch
+        self.schedule = Schedule(config.schedule, self.total, max(1, round(self.total * config.warmup_fraction)))
+        adapter = [p for p in model.parameters() if p.requires_grad]
+        extra = list(layers.parameters())
+        self.trainable = adapter + extra
+        groups = [{"params": adapter, "lr": config.learning_rate, "base_lr": config.learning_rate}]
+        if extra:
+            rate = config.layer_learning_rate
+            groups.append({"params": extra, "lr": rate, "base_lr": rate, "weight_decay": 0.0})
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
+        self.accelerator = Accelerator()
+        expected = int(os.environ.get("WORLD_SIZE", "1"))
+        if self.accelerator.num_processes != expected:
+            raise R1Error(f"the launcher promised {expected} processes, {self.accelerator.num_processes} run")
+        self.forward_model = self.accelerator.prepare(model) if expected > 1 else model
+        self.done = 0
+        self._cpu_before = 0.0
+
+    def run(self) -> None:
+        """Train to the last step, saving every `checkpoint_every` steps and at the end."""
+        self.model.train()
+        started, cpu_started, first = time.monotonic(), time.process_time(), self.done
+        for step in range(self.done, self.total):
+            torch.manual_seed(hash_seed(self.seed, step))
+            metrics = self.step(step)
+            self.done = step + 1
+            elapsed = max(1e-9, time.monotonic() - started)
+            metrics["examples_per_second"] = (self.done - first) * self.config.batch_size / elapsed
+            metrics["cpu_seconds"] = self._cpu_before + time.process_time() - cpu_started
+            if self.accelerator.is_main_process:
+                self.on_step(self.done, metrics)
+                if self.done % self.config.checkpoint_every == 0 or self.done == self.total:
+                    self.save(self.done, self.tensors(), {"step": self.done, "cpu_seconds": metrics["cpu_seconds"]})
+        self.model.eval()
+
+    def step(self, step: int) -> dict[str, float]:
+        """One optimiser step.
+
+        Raises
+        ------
+        NonFiniteLoss : before the optimiser is touched.
+        R1Error : when the first batch gives no gradient at all (the run would train nothing).
+        """
+        batch = self.batch_rows(step)
+        weight = sum(self.objective.weight(row) for row in batch)
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        mine = batch[rank::world]
+        size = len(mine) if self.config.packing == "shared_prefix" else 1
+        total = 0.0
+        for start in range(0, len(mine), max(1, size)):
+            total += self._backward(mine[start : start + size], weight / world)
+        if world > 1:
+            self._reduce_layers()
+            total = float(self.accelerator.reduce(torch.tensor(total), "sum"))
+        loss = total / weight
+        norm = float(torch.nn.utils.clip_grad_norm_(self.trainable, self.config.max_grad_norm))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            names = ", ".join(row.id for row in batch[:4])
+            raise NonFiniteLoss(
+                f"step {step + 1}: loss {loss}, gradient norm {norm} (rows {names}, ...); nothing of this step is saved"
+            )
+        if step == 0 and norm == 0.0:
+            raise R1Error("the first batch gave a zero gradient: nothing would be trained; check adapter.targets")
+        factor = self.schedule.factor(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return {"loss": loss, "learning_rate": self.config.learning_rate * factor, "grad_norm": norm}
+
+    def _backward(self, rows: Sequence[Encoded], normaliser: float) -> float:
+        """Add these rows' gradient; return their summed loss in nats."""
+        packed = pack_rows(rows, self.kinds, self.model.dtype).to(self.model.device)
+        with self.layers.using(packed.features):
+            logits = logits_at(self.forward_model, packed)
+            losses = self.objective.loss(logits, packed)
+            auxiliary = self.layers.losses()
+        if self.privacy is not None:
+            if auxiliary:
+                raise R1Error("a layer's own loss cannot be made private; set its weight in [layers] to 0")
+            self.privacy.backward(losses, torch.full_like(losses, normaliser))
+            return float(losses.detach().sum())
+        objective = losses.sum() / normaliser
+        for name, value in auxiliary.items():
+            objective = objective + self.layer_loss_weights.get(name, 0.0) * value.sum() * len(rows) / normaliser
+        self.accelerator.backward(objective)
+        return float(losses.detach().sum())
+
+    def batch_rows(self, step: int) -> list[Encoded]:
+        """The rows of one step: a pure function of (seed, step)."""
+        epoch, index = divmod(step, self.per_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+        size = self.config.batch_size
+        return [self.rows[i] for i in order[index * size : (index + 1) * size]]
+
+    def _reduce_layers(self) -> None:
+        for parameter in self.layers.parameters():
+            if parameter.grad is not None:
+                parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+
+    def tensors(self) -> Groups:
+        """Everything that a resumed run needs, in groups: adapter, layers, optimiser moments."""
+        moments = {
+            f"{index}/{key}": value.detach().clone()
+            for index, parameter in enumerate(self.trainable)
+            for key, value in self.optimizer.state.get(parameter, {}).items()
+        }
+        groups = {"adapter": adapter_tensors(self.model), "layers": self.layers.tensors(), "optimizer": moments}
+        return {name: tensors for name, tensors in groups.items() if tensors}
+
+    def resume(self, groups: Mapping[str, Tensors], state: Mapping[str, Any]) -> None:
+        """Continue from what `save` was given."""
+        set_adapter_tensors(self.model, groups["adapter"])
+        with torch.no_grad():
+            self.layers.load(groups.get("layers", {}))
+        for name, value in groups.get("optimizer", {}).items():
+            index, _, key = name.partition("/")
+            self.optimizer.state[self.trainable[int(index)]][key] = value.clone()
+        self.done = int(state["step"])
+        self._cpu_before = float(state["cpu_seconds"])
+
+
+def hash_seed(seed: int, step: int) -> int:
+    """A 63-bit seed for one step's dropout, from (seed, step)."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))

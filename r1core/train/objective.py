@@ -1,0 +1,46 @@
+"""Objectives: what a batch costs, per sample. The loop turns that into a step; nothing else touches the optimiser.
+
+R = rows, P = supervised positions, V = vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch.nn import functional
+
+from r1core.data.packing import Batch
+from r1core.data.tokens import Encoded
+
+
+class Objective(Protocol):
+    """`weight` is known before the forward pass, so that ranks and micro-batches agree on the normaliser."""
+
+    name: str
+
+    def weight(self, row: Encoded) -> float:
+        """What this row counts in the batch's mean (supervised tokens, for a token mean)."""
+        ...
+
+    def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Summed loss of each row, `(R,)`, from logits `(P, V)`."""
+        ...
+
+
+class SupervisedFineTuning:
+    """Cross-entropy of the response tokens, the end-of-turn token included, as a token-weighted mean."""
+
+    name = "sft"
+
+    def weight(self, row: Encoded) -> float:
+        """Response tokens of the row."""
+        return float(len(row.response))
+
+    def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Summed negative log-likelihood in nats of each row's response, `(R,)`."""
+        each = functional.cross_entropy(logits, batch.targets, reduction="none")
+        return torch.zeros(batch.rows, device=each.device).index_add(0, batch.row, each)
+
+
+OBJECTIVES: dict[str, type[Objective]] = {"sft": SupervisedFineTuning}

@@ -1,0 +1,112 @@
+"""The train stage: prepared rows in, `adapter/` out, checkpoints in between."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from r1core.api import JSON, UserError
+from r1core.data import codec
+from r1core.data.tokens import Encoded, Renderer
+from r1core.model.adapter import add_lora
+from r1core.model.layers import ExtraLayers
+from r1core.model.load import check_packing, load_model
+from r1core.model.probe import Compute
+from r1core.runs import checkpoints
+from r1core.train.loop import Groups, Trainer
+from r1core.train.objective import OBJECTIVES
+from r1core.workbench import Workbench
+
+PACKING_TOLERANCE = {"fp32": 2e-3, "bf16": 0.5}
+"""Largest difference of a logit, packed against alone, that rounding explains in each precision."""
+
+
+def train(
+    bench: Workbench,
+    compute: Compute,
+    fingerprint: str,
+    progress: Callable[[int, int, Mapping[str, float]], None],
+    tell: Callable[[str], None],
+) -> dict[str, JSON]:
+    """Train, or go on from the newest valid checkpoint of this very training; return the figures reached.
+
+    Raises
+    ------
+    UserError : when an option does not compose with another (see docs: what composes with what).
+    NonFiniteLoss : with the step; the last good checkpoint stays.
+    """
+    _refuse_combinations(bench)
+    run, recipe = bench.run, bench.recipe
+    torch.set_num_threads(compute.threads)
+    rows = encoded_rows(bench, "train")
+    model = load_model(bench.base, precision=compute.precision, attention=recipe.model.attention)
+    model.to(torch.device(compute.device))
+    adapted = add_lora(model, recipe.adapter, recipe.run.seed)
+    layers = ExtraLayers(model, bench.layer_specs(model.config), recipe.run.seed)
+    if recipe.train.packing == "shared_prefix":
+        sample = sorted(rows[: recipe.train.batch_size], key=lambda r: r.length)
+        check_packing(adapted, [sample[0], sample[-1]], bench.chain.kinds, PACKING_TOLERANCE[compute.precision])
+
+    def save(step: int, groups: Groups, state: dict[str, Any]) -> None:
+        checkpoints.save(run, step, groups, state, fingerprint=fingerprint)
+        checkpoints.prune(run, keep=recipe.train.keep_checkpoints)
+
+    def on_step(step: int, metrics: Mapping[str, float]) -> None:
+        run.metrics.append({"step": step, **metrics})
+        for callback in bench.callbacks:
+            callback.on_step(step, dict(metrics))
+        progress(step, trainer.total, metrics)
+
+    trainer = Trainer(
+        adapted,
+        layers,
+        rows,
+        bench.chain.kinds,
+        OBJECTIVES[recipe.train.objective](),
+        recipe.train,
+        seed=recipe.run.seed,
+        save=save,
+        on_step=on_step,
+        privacy=bench.privacy,
+        layer_loss_weights=recipe.layers,
+    )
+    found = checkpoints.latest_valid(run, fingerprint=fingerprint)
+    if found is not None:
+        trainer.resume({group: found.tensors(group) for group in found.groups}, found.state())
+        tell(f"  continuing from step {found.step} of {trainer.total}")
+    else:
+        checkpoints.clear(run)
+    run.metrics.keep(lambda line: int(line.get("step", 0)) <= trainer.done)
+    trainer.run()
+    run.adapter.mkdir(mode=0o700, exist_ok=True)
+    adapted.save_pretrained(str(run.adapter))
+    (run.adapter / "README.md").unlink(missing_ok=True)  # PEFT's empty model card; the run has its own
+    layers.save(run.adapter)
+    return _figures(bench, trainer)
+
+
+def encoded_rows(bench: Workbench, split: str) -> list[Encoded]:
+    """The prepared rows of a split as tokens."""
+    renderer = Renderer(bench.tokenizer, bench.chain.kinds)
+    return [renderer.encode(example) for example in codec.read(bench.run.split(split), bench.chain.kinds)]
+
+
+def _figures(bench: Workbench, trainer: Trainer) -> dict[str, JSON]:
+    last = list(bench.run.metrics.read())[-1]
+    return {
+        "train_steps": trainer.total,
+        "train_cpu_seconds": round(float(last["cpu_seconds"]), 1),
+        "train_loss_last": last["loss"] if math.isfinite(float(last["loss"])) else None,
+        "trainable_parameters": sum(p.numel() for p in trainer.trainable),
+    }
+
+
+def _refuse_combinations(bench: Workbench) -> None:
+    if bench.privacy is not None and bench.recipe.train.packing != "none":
+        raise UserError(
+            f"{bench.privacy.name}: private training takes each row's own gradient, packing mixes rows",
+            fix='set train.packing = "none"',
+        )

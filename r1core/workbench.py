@@ -1,0 +1,210 @@
+"""One run, opened: the resolved recipe, its plugins, the composed components and the run directory.
+
+Every verb that works on a run starts here, so that check, prepare, train, evaluate, generate and report see the same
+recipe and the same components. Nothing in this module reads a weight or imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from r1core.api import (
+    Callback,
+    DatasetSource,
+    Domain,
+    LayerSpec,
+    Metric,
+    ModelSource,
+    Plan,
+    PrivacyPolicy,
+    QualityGate,
+    Task,
+    UserError,
+)
+from r1core.compose import Chain, ConstraintSet, one_privacy, pick, unique
+from r1core.data.files import FileSource
+from r1core.model.resolve import BaseModel, resolve
+from r1core.plugins.find import load_domain
+from r1core.plugins.loading import Plugins
+from r1core.recipe.load import Resolved
+from r1core.recipe.load import resolve as resolve_recipe
+from r1core.recipe.schema import STAGE_SECTIONS, Recipe
+from r1core.runs.directory import RunDirectory
+from r1core.runs.fingerprint import Fingerprint, source_hash, stage_fingerprint
+
+STAGE_ROOMS: dict[str, tuple[str, ...]] = {
+    "prepare": ("api.py", "compose.py", "data"),
+    "train": ("api.py", "compose.py", "data", "model", "train"),
+    "evaluate": ("api.py", "compose.py", "data", "model", "decode", "evaluate"),
+    "report": ("api.py", "data", "decode", "evaluate", "runs"),
+}
+"""Rooms of the core whose source a stage's result depends on."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the user typed: a domain or none, a recipe file, overrides, and how plugins are narrowed."""
+
+    domain: str | None = None
+    recipe: Path | None = None
+    sets: tuple[str, ...] = ()
+    run: Path | None = None
+    blocked: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+
+
+@dataclass
+class Workbench:
+    """An opened run. Build it with `open_bench`."""
+
+    selection: Selection
+    domain: Domain | None
+    resolved: Resolved
+    recipe: Recipe
+    plugins: Plugins
+    directory: Path
+    _tokenizers: list[Any] = field(default_factory=list)
+
+    @cached_property
+    def run(self) -> RunDirectory:
+        """The run directory, made at the first access."""
+        return RunDirectory(self.directory)
+
+    @cached_property
+    def chain(self) -> Chain:
+        """The preprocessing chain."""
+        return Chain(self.components("preprocess"))
+
+    @cached_property
+    def constraints(self) -> ConstraintSet:
+        """All decode constraints."""
+        return ConstraintSet(self.components("decode_constraint"))
+
+    @cached_property
+    def base(self) -> BaseModel:
+        """The base model; nothing of it is loaded."""
+        sources: list[ModelSource] = self.components("model_source")
+        return resolve(self.recipe.model, sources)
+
+    @cached_property
+    def source(self) -> DatasetSource:
+        """The data set that the recipe names, or the user's own files."""
+        if self.recipe.data.files is not None:
+            return FileSource(self.recipe.data)
+        own = self.domain.sources if self.domain else ()
+        found: dict[str, DatasetSource] = unique([*own, *self.components("dataset_source")], "data set")
+        return pick(found, self.recipe.data.source or "", "data set", "data.source")
+
+    @property
+    def task(self) -> Task:
+        """The one task of the data set."""
+        tasks = self.source.tasks
+        if len(tasks) != 1:
+            raise UserError(f"{self.source.name} has {len(tasks)} tasks; the sft objective takes one")
+        return next(iter(tasks.values()))
+
+    @cached_property
+    def gates(self) -> dict[str, QualityGate]:
+        """Quality gates by name."""
+        return unique(self.components("quality_gate"), "quality gate")
+
+    @cached_property
+    def metrics(self) -> list[Metric]:
+        """The further metrics that the recipe names."""
+        found: dict[str, Metric] = unique(self.components("metric"), "metric")
+        return [pick(found, name, "metric", "evaluate.metrics") for name in self.recipe.evaluate.metrics]
+
+    @cached_property
+    def privacy(self) -> PrivacyPolicy | None:
+        """The privacy policy, if any."""
+        return one_privacy(self.components("privacy"))
+
+    @cached_property
+    def callbacks(self) -> list[Callback]:
+        """Observers in name order."""
+        found: list[Callback] = self.components("callback")
+        return sorted(found, key=lambda c: c.name)
+
+    def layer_specs(self, config: object) -> list[LayerSpec]:
+        """Extra layers for a model with this Hugging Face config.
+
+        Raises
+        ------
+        UserError : for two layers of one site and name, or a weight in `[layers]` that names no layer.
+        """
+        specs: dict[str, LayerSpec] = unique(self.components("extra_layer", model=config), "layer")
+        for name in self.recipe.layers:
+            pick(specs, name, "layer", f"layers.{name}")
+        return [spec for _, spec in sorted(specs.items())]
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The base model's tokenizer (imports transformers)."""
+        from r1core.model.load import tokenizer_at
+
+        return tokenizer_at(self.base.directory(), self.base.revision)
+
+    def components(self, hook: str, **arguments: Any) -> list[Any]:
+        """All plugins' components of one hook."""
+        return [made.component for made in self.plugins.call(hook, **arguments)]
+
+    def plan(self) -> Plan:
+        """The resolved recipe for `validate` hooks."""
+        return Plan(self.recipe.model_dump(mode="json"), self.resolved.origins)
+
+    def fingerprint(self, stage: str, inputs: Mapping[str, str], components: Mapping[str, str]) -> Fingerprint:
+        """A stage's fingerprint over the recipe tables and rooms that it reads."""
+        recipe = self.recipe.model_dump(mode="json")
+        sections = {name: recipe[name] for name in STAGE_SECTIONS[stage]}
+        if stage != "report":
+            sections["run"] = {k: v for k, v in sections["run"].items() if k != "name"}
+        return stage_fingerprint(
+            stage,
+            recipe_sections=sections,
+            inputs={**inputs, "model": self.base.fingerprint},
+            source=source_hash(*STAGE_ROOMS[stage]),
+            plugins=self.plugins.lock(),
+            components=components,
+        )
+
+    def tell(self, stage: str, status: Any) -> None:
+        """Tell every callback that a stage began or ended."""
+        for callback in self.callbacks:
+            callback.on_stage(stage, status)
+
+
+def open_bench(selection: Selection) -> Workbench:
+    """Resolve the recipe, load the plugins that it names and validate their sections.
+
+    Raises
+    ------
+    InvalidInput : with every problem of the recipe at once.
+    UserError : for a missing, broken or incompatible plugin or domain.
+    """
+    if selection.domain is None and selection.recipe is None:
+        raise UserError("no domain and no recipe", fix="r1core adapt medical, or --recipe my.toml")
+    domain = load_domain(selection.domain) if selection.domain else None
+    resolved = resolve_recipe(domain=domain, file=selection.recipe, sets=selection.sets)
+    recipe = resolved.require()
+    if domain is not None:
+        recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update={"domain": domain.name})})
+    directory = selection.run or Path("runs") / recipe.run.name
+    bench: list[Workbench] = []
+    plugins = Plugins.load(
+        recipe.run.plugins,
+        configs=recipe.plugins,
+        domain=domain.name if domain else "",
+        seed=recipe.run.seed,
+        run_dir=directory,
+        tokenizer_factory=lambda: bench[0].tokenizer,
+        block=selection.blocked,
+        files=selection.files,
+        where=resolved.where,
+        origin_dir=resolved.origin_dir,
+    )
+    bench.append(Workbench(selection, domain, resolved, recipe, plugins, directory))
+    return bench[0]

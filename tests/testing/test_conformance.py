@@ -1,0 +1,216 @@
+"""The kit is judged by what it lets through: one sound plugin, and one flaw at a time that must be told."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from r1core import api
+from r1core.testing.conformance import check_plugin
+
+KIND = api.SpanKind("p/word", encode=str, decode=str)
+COUNTER = itertools.count()
+
+
+class Words:
+    """Marks the first word of each message; `flaw` spoils one thing."""
+
+    name, after, before = "p/words", (), ()
+    span_kinds = (KIND,)
+
+    def __init__(self, flaw: str = "") -> None:
+        self.flaw = flaw
+        if flaw == "codec":
+            self.span_kinds = (api.SpanKind("p/word", encode=str, decode=str.lower),)
+        elif flaw == "feature":
+            self.span_kinds = (api.SpanKind("p/word", encode=str, decode=str, width=2, feature=lambda v: [1.0]),)
+        elif flaw == "foreign kind":
+            self.span_kinds = (KIND, api.SpanKind("q/word", encode=str, decode=str))
+
+    def __call__(self, example: api.Example) -> api.Example:
+        if self.flaw == "mutates":
+            example.fields["seen"] = True  # type: ignore[index]
+        kind = "p/other" if self.flaw == "unregistered" else "p/word"
+        spans = []
+        for part, message in enumerate(example.messages):
+            if words := message.content.split():
+                start = message.content.find(words[0])
+                end = start + len(words[0]) + (10_000 if self.flaw == "outside" else 0)
+                value = f"{words[0]}{next(COUNTER)}" if self.flaw == "random" else words[0]
+                spans.append(api.Span(part, start, end, kind, value))
+        return example.with_spans(spans)
+
+    def fingerprint(self) -> str:
+        return {"no fingerprint": "", "process": str(os.getpid())}.get(self.flaw, "1")
+
+
+class Sound(api.Plugin):
+    flaw = ""
+
+    @api.hookimpl
+    def preprocess(self) -> list[api.Annotator]:
+        return [Words(self.flaw)]
+
+
+class PerProcess(Sound):
+    flaw = "process"
+
+
+def plugin(hook: str, *components: object) -> type[api.Plugin]:
+    def implementation(self: object) -> list[object]:
+        return list(components)
+
+    implementation.__name__ = hook
+    return type("Made", (api.Plugin,), {hook: api.hookimpl(implementation), "__qualname__": "<locals>.Made"})
+
+
+def told(target: object) -> str:
+    return "\n".join(check_plugin(target, name="p"))
+
+
+def test_a_sound_plugin_has_no_failures() -> None:
+    assert check_plugin(Sound, name="p") == []
+
+
+@pytest.mark.parametrize(
+    ("flaw", "said"),
+    [
+        ("mutates", "changed its input"),
+        ("random", "two calls on equal input"),
+        ("outside", "is outside its text"),
+        ("unregistered", "'p/other' is not among its `span_kinds`"),
+        ("foreign kind", "'q/word' is not named `p/...`"),
+        ("codec", "decode(encode("),
+        ("feature", "expected 2 finite numbers"),
+    ],
+)
+def test_each_flaw_of_an_annotator_is_told(flaw: str, said: str) -> None:
+    assert said in told(plugin("preprocess", Words(flaw)))
+
+
+def test_an_annotator_that_finds_nothing_is_told() -> None:
+    class Blind(Words):
+        def __call__(self, example: api.Example) -> api.Example:
+            return example
+
+    blank = api.Example("1", (api.Message("user", "fever"),), "t")
+    failures = check_plugin(plugin("preprocess", Blind()), name="p", examples=[blank])
+    assert failures == ["p/words: it writes no span on any of your examples, so its spans were not checked"]
+
+
+def test_a_fingerprint_that_depends_on_the_process_is_told() -> None:
+    assert "p/words: its fingerprint differs between processes" in told(PerProcess)
+
+
+def test_a_forgotten_marker_is_told() -> None:
+    class Forgot(Sound):
+        def reward(self) -> list[object]:
+            return []
+
+    assert "`reward` is named like a hook and lacks @api.hookimpl" in told(Forgot)
+
+
+class Neighbours:
+    name, after, before = "p/neighbours", (), ()
+    fits_on_data = cross_record = False
+
+    def transform(self, examples: Iterable[api.Example]) -> Iterator[api.Example]:
+        return iter(list(examples)[1:])
+
+    def fingerprint(self) -> str:
+        return "1"
+
+
+def test_a_transform_that_hides_its_dependence_is_told() -> None:
+    assert "depends on other records, yet `cross_record` is False" in told(plugin("preprocess", Neighbours()))
+
+
+class Ban:
+    """Bans token 5; `flaw` spoils the mask, the reasons or the state."""
+
+    name = "p/ban"
+
+    def __init__(self, flaw: str = "", key: int = 0) -> None:
+        self.flaw, self.key = flaw, key
+
+    def start(self, request: api.DecodeRequest) -> Ban:
+        return Ban(self.flaw)
+
+    def fingerprint(self) -> str:
+        return "1"
+
+    def mask(self) -> api.TokenMask:
+        if self.flaw == "bits":
+            return api.TokenMask(allowed=np.full(3, 255, np.uint8))
+        ids = {"unsorted": [7, 5], "beyond": [5, 10**6]}.get(self.flaw, [5])
+        return api.TokenMask(banned=np.array(ids, np.int64 if self.flaw == "dtype" else np.int32))
+
+    def advance(self, token_id: int) -> Ban:
+        if self.flaw == "mutable":
+            self.key += 1
+            return self
+        return Ban(self.flaw, self.key + 1)
+
+    def explain(self, token_id: int) -> tuple[api.Reason, ...]:
+        return () if self.flaw == "silent" else (api.Reason("r1", "none", "x"),)
+
+
+@pytest.mark.parametrize(
+    ("flaw", "said"),
+    [
+        ("bits", "expected uint8"),
+        ("unsorted", "not sorted, unique"),
+        ("beyond", "not sorted, unique and in"),
+        ("dtype", "expected int32"),
+        ("mutable", "advance changed the state itself"),
+        ("silent", "a banned token has no reason"),
+        ("", ""),
+    ],
+)
+def test_each_flaw_of_a_constraint_is_told(flaw: str, said: str) -> None:
+    failures = told(plugin("decode_constraint", Ban(flaw)))
+    assert said in failures if said else not failures
+
+
+def _layer(forward: Callable[[Any, Any, Any], Any]) -> type[api.Plugin]:
+    def factory(size: int) -> Any:
+        from torch import nn
+
+        module: Any = type("M", (nn.Module,), {"forward": forward})()
+        module.linear = nn.Linear(size, size)
+        return module
+
+    class Annotating(Sound):
+        @api.hookimpl
+        def preprocess(self) -> list[api.Annotator]:
+            words = Words()
+            words.span_kinds = (api.SpanKind("p/word", str, str, width=1, feature=lambda value: [float(len(value))]),)
+            return [words]
+
+        @api.hookimpl
+        def extra_layer(self) -> list[api.LayerSpec]:
+            return [api.LayerSpec("p/layer", "block:0", factory, kinds=("p/word",))]
+
+    return Annotating
+
+
+@pytest.mark.parametrize(
+    ("forward", "said"),
+    [
+        (lambda self, h, f: self.linear(h), ""),
+        (lambda self, h, f: self.linear(h)[:, :1], "returned shape"),
+        (lambda self, h, f: self.linear(h) / 0.0, "changes the hidden state at gate zero"),
+        (lambda self, h, f: self.linear(h.cumsum(1).flip(1)), "depends on another token's hidden state"),
+        (lambda self, h, f: self.linear(h) + f["p/word"].values.mean(), "values of padded slots"),
+        (lambda self, h, f: h.detach() * 2, "no parameter receives a gradient"),
+        (lambda self, h, f: self.linear(h) / f["p/word"].mask.any(), "not finite where no span is present"),
+    ],
+)
+def test_each_flaw_of_a_layer_is_told(forward: Any, said: str) -> None:
+    failures = told(_layer(forward))
+    assert said in failures if said else not failures

@@ -1,0 +1,1 @@
+"""Registers under a name that another distribution has taken."""
