@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import pluggy
 
+from r1core.errors import PluginError, R1Error, UserError
+
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
@@ -23,39 +25,6 @@ if TYPE_CHECKING:
 hookimpl = pluggy.HookimplMarker("r1core")
 
 JSON = Any  # a value that `json.dumps` accepts without a `default`
-
-
-# ---------------------------------------------------------------------------------------------------- errors
-
-
-class R1Error(Exception):
-    """Base of every error that the CLI prints as one clear line instead of a traceback."""
-
-    exit_code = 1
-
-
-class UserError(R1Error):
-    """The user's input is wrong: exit code 2.
-
-    Parameters
-    ----------
-    message : what is wrong, on one line, naming the file, key or row.
-    fix : what to type or change, on one line.
-    """
-
-    exit_code = 2
-
-    def __init__(self, message: str, fix: str = "") -> None:
-        super().__init__(message)
-        self.fix = fix
-
-
-class PluginError(R1Error):
-    """A component of a plugin raised; carries the plugin's and the hook's name and chains the cause."""
-
-    def __init__(self, plugin: str, hook: str, message: str) -> None:
-        super().__init__(f"plugin {plugin!r} failed in hook {hook!r}: {message}")
-        self.plugin, self.hook = plugin, hook
 
 
 # ---------------------------------------------------------------------------------------------------- values
@@ -410,7 +379,8 @@ class ByteAutomaton(Protocol):
     """A deterministic automaton over the bytes of the generated text; the core lifts it to token masks.
 
     States are small non-negative ints, made lazily or ahead. `row(state)` : (256,) int32, the next state for each
-    byte, -1 where that byte is refused. `may_end(state)`: whether the text may end here.
+    byte, -1 where that byte is refused. `may_end(state)`: whether the text may end here. An automaton that makes many
+    rows at once more cheaply may also offer `rows(states)` : (K, 256) int32; the core then asks for them together.
     """
 
     start: int
@@ -418,7 +388,7 @@ class ByteAutomaton(Protocol):
     def row(self, state: int) -> NDArray[np.int32]: ...
     def may_end(self, state: int) -> bool: ...
     def explain(self, state: int, data: bytes) -> tuple[Reason, ...]:
-        """Why `data`, appended in `state`, is refused; () when it is not."""
+        """Why `data`, appended in `state`, is refused (b"": why the text may not end); () when it is not."""
         ...
 
 
@@ -439,8 +409,15 @@ class DecodeRequest(Protocol):
     `example` : the prompt with its facts and spans. `outputs` : what extra layers computed at prefill, by layer name.
     """
 
-    example: Example
-    outputs: Mapping[str, Any]
+    @property
+    def example(self) -> Example:
+        """The prompt; its facts say which rules apply."""
+        ...
+
+    @property
+    def outputs(self) -> Mapping[str, Any]:
+        """What layers computed, by layer name."""
+        ...
 
     def lift(self, automaton: ByteAutomaton) -> ConstraintState:
         """Turn a byte automaton into a state over this model's tokens (masks cached per automaton state)."""

@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 from r1core.api import (
     JSON,
     Annotator,
+    ConstraintState,
     DatasetTransform,
     DecodeConstraint,
     DecodeRequest,
@@ -230,7 +231,7 @@ class ConstraintSet:
     def __init__(self, constraints: Sequence[DecodeConstraint]) -> None:
         self.constraints = [c for _, c in sorted(unique(constraints, "constraint").items())]
 
-    def states(self, request: DecodeRequest) -> list[tuple[str, object]]:
+    def states(self, request: DecodeRequest) -> list[tuple[str, ConstraintState]]:
         """`(name, state)` of every constraint that applies to this request."""
         started = [(c.name, c.start(request)) for c in self.constraints]
         return [(name, state) for name, state in started if state is not None]

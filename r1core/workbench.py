@@ -7,7 +7,7 @@ recipe and the same components. Nothing in this module reads a weight or imports
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from r1core.recipe.load import resolve as resolve_recipe
 from r1core.recipe.schema import STAGE_SECTIONS, Recipe
 from r1core.runs.directory import RunDirectory
 from r1core.runs.fingerprint import Fingerprint, source_hash, stage_fingerprint
+from r1core.selection import Selection
 
 STAGE_ROOMS: dict[str, tuple[str, ...]] = {
     "prepare": ("api.py", "compose.py", "data"),
@@ -43,18 +44,6 @@ STAGE_ROOMS: dict[str, tuple[str, ...]] = {
     "report": ("api.py", "data", "decode", "evaluate", "runs"),
 }
 """Rooms of the core whose source a stage's result depends on."""
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What the user typed: a domain or none, a recipe file, overrides, and how plugins are narrowed."""
-
-    domain: str | None = None
-    recipe: Path | None = None
-    sets: tuple[str, ...] = ()
-    run: Path | None = None
-    blocked: tuple[str, ...] = ()
-    files: tuple[Path, ...] = ()
 
 
 @dataclass
@@ -67,7 +56,6 @@ class Workbench:
     recipe: Recipe
     plugins: Plugins
     directory: Path
-    _tokenizers: list[Any] = field(default_factory=list)
 
     @cached_property
     def run(self) -> RunDirectory:
@@ -203,8 +191,8 @@ def open_bench(selection: Selection) -> Workbench:
         tokenizer_factory=lambda: bench[0].tokenizer,
         block=selection.blocked,
         files=selection.files,
-        where=resolved.where,
-        origin_dir=resolved.origin_dir,
+        resolved=resolved,
     )
+    recipe = recipe.model_copy(update={"plugins": plugins.sections()})  # defaults filled in, paths absolute
     bench.append(Workbench(selection, domain, resolved, recipe, plugins, directory))
     return bench[0]

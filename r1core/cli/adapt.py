@@ -6,8 +6,10 @@ import json
 
 import click
 
-from r1core.cli.common import Terminal, print_table, selects_run
-from r1core.workbench import Selection, open_bench
+from r1core.cli.common import Terminal, selects_run
+from r1core.cli.table import print_table
+from r1core.selection import Selection
+from r1core.workbench import open_bench
 
 
 @click.command("adapt")

@@ -8,7 +8,8 @@ from dataclasses import asdict
 import click
 
 from r1core.cli.common import selects_run
-from r1core.workbench import Selection, open_bench
+from r1core.selection import Selection
+from r1core.workbench import open_bench
 
 
 @click.command("check")

@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from r1core.api import UserError
-from r1core.workbench import Selection
+from r1core.errors import UserError
+from r1core.selection import Selection
 
 PLAIN_SECONDS = 10.0
 """Between two progress lines where there is no terminal."""
@@ -127,10 +127,3 @@ class Terminal:
             self._live.stop()
             self._live = None
         self._what = ""
-
-
-def print_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Plain aligned columns: readable on a terminal, in a log and through `grep`."""
-    widths = [max(len(str(row[i])) for row in [columns, *rows]) for i in range(len(columns))]
-    for row in [columns, *rows]:
-        click.echo("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from r1core.cli.common import print_table
+from r1core.cli.table import print_table
 
 
 @click.command("domains")
@@ -14,7 +14,7 @@ from r1core.cli.common import print_table
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(words: tuple[str, ...], as_json: bool) -> None:
     """List installed domains without importing any, or `show NAME` with its recipe."""
-    from r1core.api import UserError
+    from r1core.errors import UserError
     from r1core.plugins import registry
     from r1core.plugins.find import load_domain
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from r1core.cli.common import Terminal, selects_run
-from r1core.workbench import Selection, open_bench
+from r1core.selection import Selection
+from r1core.workbench import open_bench
 
 
 @click.command("evaluate")

@@ -14,7 +14,7 @@ import warnings
 import click
 
 from r1core import __version__
-from r1core.api import R1Error, UserError
+from r1core.errors import R1Error, UserError
 
 VERBS = {
     "adapt": "Prepare, train, evaluate and report: everything, continuing where it stood.",

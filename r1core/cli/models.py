@@ -6,7 +6,7 @@ import json
 
 import click
 
-from r1core.cli.common import print_table
+from r1core.cli.table import print_table
 
 
 @click.command("models")

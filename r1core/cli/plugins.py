@@ -6,7 +6,7 @@ import json
 
 import click
 
-from r1core.cli.common import print_table
+from r1core.cli.table import print_table
 
 
 @click.command("plugins")
@@ -15,7 +15,7 @@ from r1core.cli.common import print_table
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(words: tuple[str, ...], hook: str | None, as_json: bool) -> None:
     """List installed plugins without importing any, or `show NAME`."""
-    from r1core.api import UserError
+    from r1core.errors import UserError
     from r1core.plugins import registry
 
     if words and (len(words) != 2 or words[0] != "show"):

@@ -79,10 +79,12 @@ class Session:
         """Tokens and aligned spans of an example's prompt."""
         return self.renderer.encode_prompt(prompt_of(example))
 
-    def constraint(self, example: Example, choices: Sequence[str] = ()) -> ConstraintState | None:
+    def constraint(
+        self, example: Example, choices: Sequence[str] = (), *, rules: bool = True
+    ) -> ConstraintState | None:
         """The run's constraints on one answer, and the label set where one is given; None where nothing applies."""
         request = Request(prompt_of(example), self.vocabulary)
-        states = self.bench.constraints.states(request)
+        states = self.bench.constraints.states(request) if rules else []
         if choices:
             states.append(("choices", request.lift(ChoiceAutomaton(list(choices)))))
         return intersect(states, self._width) if states else None

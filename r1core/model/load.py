@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging
 
 from r1core.api import SpanKind, UserError
 from r1core.data.packing import Batch, pack_rows
@@ -50,6 +51,7 @@ def load_model(base: BaseModel, *, precision: str, attention: str) -> PreTrained
     UserError : when the directory holds no causal language model, or the download is not possible.
     """
     directory = base.directory()
+    logging.disable_progress_bar()  # a bar for a second's work; the CLI shows its own progress
     try:
         model = AutoModelForCausalLM.from_pretrained(
             directory,

@@ -96,7 +96,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path | str, *, create: bool = True) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file, expected a run directory", fix="name another with --run")
         if not create and not self.path.is_dir():

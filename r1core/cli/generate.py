@@ -1,0 +1,81 @@
+"""`r1core generate`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from r1core.cli.common import selects_run
+from r1core.selection import Selection
+from r1core.workbench import open_bench
+
+
+@click.command("generate")
+@selects_run
+@click.option("--prompt", help="The user message (default: standard input).")
+@click.option("--facts", type=click.Path(path_type=Path), help='JSON facts, for instance {"medications": ["warfarin"]}.')
+@click.option("--choices", is_flag=True, help="Answer within the task's label set.")
+@click.option("--base", is_flag=True, help="Ask the base model, without adapter and layers.")
+@click.option("--no-rules", is_flag=True, help="Without the plugins' decode constraints (says so).")
+@click.option("--max-new-tokens", type=int, help="Override generate.max_new_tokens.")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer with interventions and spans.")
+def command(
+    selection: Selection,
+    prompt: str | None,
+    facts: Path | None,
+    choices: bool,
+    base: bool,
+    no_rules: bool,
+    max_new_tokens: int | None,
+    as_json: bool,
+) -> None:
+    """Answer a prompt with a run's adapted model, under the rules. TARGET is a run directory or a domain."""
+    from r1core.api import Example, Message, UserError
+    from r1core.decode.demo import read_facts
+    from r1core.decode.generate import Decoding
+    from r1core.decode.session import Session
+    from r1core.pipeline import compute_of
+
+    bench = open_bench(selection)
+    if not base and not (bench.directory / "adapter").is_dir():
+        raise UserError(f"{bench.directory}: not trained yet", fix="r1core train <the same arguments>, or --base")
+    text = prompt if prompt is not None else sys.stdin.read().strip()
+    if not text:
+        raise UserError("no prompt", fix='--prompt "..." or a text on standard input')
+    known = read_facts(facts) if facts else None
+    example = bench.chain.annotate(Example("prompt", (Message("user", text),), "prompt", facts=known))
+    session = Session(bench, compute_of(bench), adapted=not base)
+    labels = bench.task.choices if choices else ()
+    state = session.constraint(example, labels, rules=not no_rules)
+    config = bench.recipe.generate
+    decoding = Decoding(max_new_tokens or config.max_new_tokens, config.temperature, config.top_p, bench.recipe.run.seed)
+    answer = session.answer([example], decoding, [state])[0]
+    done = answer.completion
+    if as_json:
+        record = {
+            "text": answer.text,
+            "finish": done.finish,
+            "rules": not no_rules,
+            "interventions": [
+                {"position": i.position, "refused": session.text([i.refused]), "reasons": [asdict(r) for r in i.reasons]}
+                for i in done.interventions
+            ],
+            "spans": [
+                {"kind": s.kind, "text": example.messages[s.part].content[s.start : s.end],
+                 "value": bench.chain.kinds[s.kind].encode(s.value)}
+                for s in example.spans
+            ],
+        }  # fmt: skip
+        click.echo(json.dumps(record, ensure_ascii=False, indent=2))
+    else:
+        click.echo(answer.text)
+        for reason in dict.fromkeys(r for i in done.interventions for r in i.reasons if r.citation):
+            click.echo(f"rule {reason.rule} kept {reason.text!r} out: {reason.citation}", err=True)
+        if no_rules:
+            click.echo("note: answered without the plugins' constraints", err=True)
+    if done.finish == "dead_end":
+        raise UserError(done.dead_end, fix="no answer satisfies all rules; see --json")

@@ -1,0 +1,12 @@
+"""Plain tables for the terminal."""
+
+from __future__ import annotations
+
+import click
+
+
+def print_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Plain aligned columns: readable on a terminal, in a log and through `grep`."""
+    widths = [max(len(str(row[i])) for row in [columns, *rows]) for i in range(len(columns))]
+    for row in [columns, *rows]:
+        click.echo("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
