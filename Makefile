@@ -5,7 +5,7 @@
 # make bench       every benchmark; results in benchmarks/results/*.json
 # make wheelhouse  every wheel that an air-gapped machine needs, in wheelhouse/
 
-PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c 'import venv' 2>/dev/null && echo python3.12 || echo python3.11)
+PYTHON ?= $(shell for p in python3.11 python3.12; do $$p -c 'import venv' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 OURS := ./plugins/umls ./plugins/clinical_rules ./plugins/smollm2 ./domains/medical

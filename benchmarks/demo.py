@@ -23,7 +23,10 @@ def main() -> int:
     chosen = parser.parse_args()
     command = [sys.executable, "-m", "r1core.cli.main", "adapt", "medical"]
     if chosen.fast:
-        print("FAST: 1,600 training rows and 400 test rows instead of all; the figures are lower and less certain", flush=True)
+        print(
+            "FAST: 1,600 training rows and 400 test rows instead of all; the figures are lower and less certain",
+            flush=True,
+        )
         for assignment in FAST:
             command += ["--set", assignment]
     if chosen.run:

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import pluggy
 
-from r1core.errors import PluginError, R1Error, UserError
+from r1core.errors import PluginError as PluginError  # an alias to itself is a re-export
+from r1core.errors import R1Error as R1Error
+from r1core.errors import UserError as UserError
+from r1core.errors import PluginError as PluginError  # an alias to itself is a re-export
+from r1core.errors import R1Error as R1Error
+from r1core.errors import UserError as UserError
+from r1core.errors import PluginError as PluginError  # an alias to itself is a re-export
+from r1core.errors import R1Error as R1Error
+from r1core.errors import UserError as UserError
 
 if TYPE_CHECKING:
     import torch
@@ -230,8 +238,9 @@ class DatasetSource(Protocol):
     """
 
     name: str
-    tasks: Mapping[str, Task]
 
+    @property
+    def tasks(self) -> Mapping[str, Task]: ...
     def read(self, split: Literal["train", "val", "test"]) -> Iterator[Example]: ...
     def fingerprint(self) -> str: ...
 

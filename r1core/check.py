@@ -10,14 +10,14 @@ import inspect
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from r1core.api import JSON, Example, Problem, R1Error, UserError
 from r1core.data.files import FileSource
-from r1core.data.tokens import Renderer, prompt_of
+from r1core.data.tokens import prompt_of
 from r1core.model.resolve import context_length
-from r1core.workbench import Workbench
+from r1core.workbench import Workbench, column_problems
 
 SAMPLE_ROWS = 20
 """Records of each split that go through the chain."""
@@ -32,21 +32,35 @@ def check(bench: Workbench, *, deep: bool = False) -> tuple[list[Problem], dict[
 
     Parameters
     ----------
-    deep : also build the extra layers, on the model's width, and try them on random hidden states.
+    deep : also build the extra layers on a tiny model and try them on random hidden states.
     """
-    found: list[Problem] = []
-    forecast: dict[str, JSON] = {}
+    forecast: dict[str, JSON] = {"data": bench.recipe.data.source or "files"}
+    found = before(bench, forecast)
     steps: list[Callable[[], Iterator[Problem]]] = [
-        lambda: iter(bench.components("validate", plan=bench.plan())),
-        lambda: _model(bench, forecast),
-        lambda: _chain(bench),
-        lambda: _data(bench, forecast),
         lambda: _rewards(bench),
-        lambda: _files(bench),
         lambda: _room(bench, forecast),
     ]
+    if not found:  # the records need the model's tokenizer and the columns
+        steps.insert(0, lambda: _data(bench))
     if deep:
         steps.append(lambda: _layers(bench))
+    return _collected(steps, found), forecast
+
+
+def before(bench: Workbench, forecast: dict[str, JSON] | None = None) -> list[Problem]:
+    """What can be told without a tokenizer or a weight, in about a second: every run of a stage asks this first."""
+    known: dict[str, JSON] = {} if forecast is None else forecast
+    steps: list[Callable[[], Iterator[Problem]]] = [
+        lambda: iter(bench.components("validate", plan=bench.plan())),
+        lambda: _model(bench, known),
+        lambda: _chain(bench),
+        lambda: iter(column_problems(bench.recipe.data, bench.resolved)),
+        lambda: _files(bench),
+    ]
+    return _collected(steps, [])
+
+
+def _collected(steps: Iterable[Callable[[], Iterator[Problem]]], found: list[Problem]) -> list[Problem]:
     for step in steps:
         try:
             found += list(step())
@@ -54,7 +68,7 @@ def check(bench: Workbench, *, deep: bool = False) -> tuple[list[Problem], dict[
             problem = _problem("recipe", error)
             if problem not in found:
                 found.append(problem)
-    return list(dict.fromkeys(found)), forecast
+    return list(dict.fromkeys(found))
 
 
 def _problem(where: str, error: R1Error) -> Problem:
@@ -85,29 +99,26 @@ def _chain(bench: Workbench) -> Iterator[Problem]:
             yield Problem(where, f"packing under {private.name}", 'train.packing = "none"', 'set packing = "none"')
 
 
-def _data(bench: Workbench, forecast: dict[str, JSON]) -> Iterator[Problem]:
+def _data(bench: Workbench) -> Iterator[Problem]:
     source = bench.source
     where = bench.resolved.where("data.files" if isinstance(source, FileSource) else "data.source")
-    if isinstance(source, FileSource):
-        missing = source.columns_missing()
-        for column in missing:
-            yield Problem(bench.resolved.where("data.columns"), f"no column {column}", "a column of the file", "set data.columns")
-        if missing:
-            return
-    renderer = Renderer(bench.tokenizer, bench.chain.kinds)
+    renderer = bench.renderer
     for split in ("train", "val", "test"):
-        rows: list[Example] = list(itertools.islice(source.read(split), SAMPLE_ROWS))  # type: ignore[arg-type]
+        rows: list[Example] = list(itertools.islice(source.read(split), SAMPLE_ROWS))
         if not rows and split != "val":
             yield Problem(where, f"no usable row in {split}", "at least one", "check [data] and data.columns")
+        too_long: list[str] = []
         for row in bench.chain.stream(rows):
             encoded = renderer.encode(row)
             if encoded.length > bench.recipe.data.max_tokens:
-                found = f"row {row.id!r} has {encoded.length} tokens"
-                limit = f"at most data.max_tokens = {bench.recipe.data.max_tokens}"
-                yield Problem(where, found, limit, "shorten the row or raise data.max_tokens")
+                too_long.append(f"{row.source or source.name}: row {row.id!r} has {encoded.length} tokens")
+        if too_long:
+            more = f" (and {len(too_long) - 1} more of the first {len(rows)} of {split})" if len(too_long) > 1 else ""
+            limit = f"at most data.max_tokens = {bench.recipe.data.max_tokens}"
+            place = bench.resolved.where("data.max_tokens")
+            yield Problem(place, too_long[0] + more, limit, "shorten the rows or raise data.max_tokens")
         if rows and split == "test":
             yield from _constraints(bench, rows[0])
-    forecast["data"] = source.name
 
 
 def _constraints(bench: Workbench, row: Example) -> Iterator[Problem]:
@@ -118,7 +129,7 @@ def _constraints(bench: Workbench, row: Example) -> Iterator[Problem]:
     if bench.constraints.constraints:
         request = Request(prompt_of(row), Vocabulary.from_tokenizer(bench.tokenizer))
         for _, state in bench.constraints.states(request):
-            state.mask()  # type: ignore[attr-defined]
+            state.mask()
     yield from ()
 
 
@@ -135,7 +146,7 @@ def _rewards(bench: Workbench) -> Iterator[Problem]:
 def _files(bench: Workbench) -> Iterator[Problem]:
     facts = bench.recipe.report.demo_facts
     if facts is not None and not Path(facts).is_file():
-        yield Problem(bench.resolved.where("report.demo_facts"), f"{facts}: no such file", "a JSON file", "mend the path")
+        yield Problem(bench.resolved.where("report.demo_facts"), f"{facts}: no such file", "JSON", "mend the path")
 
 
 def _room(bench: Workbench, forecast: dict[str, JSON]) -> Iterator[Problem]:
@@ -156,9 +167,8 @@ def _room(bench: Workbench, forecast: dict[str, JSON]) -> Iterator[Problem]:
 
 
 def _layers(bench: Workbench) -> Iterator[Problem]:
-    from r1core.testing.conformance import check_layer
-    from r1core.testing.tiny import tiny_config
+    from r1core.testing import check_layers
 
-    for spec in bench.layer_specs(tiny_config()):
-        for failure in check_layer(spec, bench.chain.kinds):
+    for spec in bench.layer_specs(check_layers.base_config()):
+        for failure in check_layers.layers(spec.name.partition("/")[0], [spec], bench.chain.kinds):
             yield Problem(spec.name, failure, "", "mend the plugin")

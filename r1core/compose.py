@@ -191,7 +191,8 @@ class Chain:
 
     def _checked(self, step: Annotator | DatasetTransform, example: Example) -> Example:
         for span in example.spans:
-            length = len(example.messages[span.part].content) if span.part < len(example.messages) else -1
+            inside = 0 <= span.part < len(example.messages)
+            length = len(example.messages[span.part].content) if inside else -1
             if span.kind not in self.kinds or not 0 <= span.start < span.end <= length:
                 problem = f"{step.name} left a span {span.kind} [{span.start}, {span.end}) outside its message"
                 if span.kind not in self.kinds:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from r1core.api import JSON
 from r1core.data.prepare import SPLITS, prepare
+from r1core.recipe.problems import refuse, render
 from r1core.recipe.write import to_toml
 from r1core.runs.files import sha256_file, write_atomic
 from r1core.runs.manifest import Manifest
@@ -43,7 +44,18 @@ def begin(bench: Workbench) -> None:
 
 
 def run_to(bench: Workbench, last: str, console: Console, *, force: bool = False) -> list[StageResult]:
-    """Run every stage up to `last`; with `force`, that one even if nothing changed."""
+    """Run every stage up to `last`; with `force`, that one even if nothing changed.
+
+    Raises
+    ------
+    InvalidInput : with every problem that can be told before the tokenizer is loaded; nothing was written.
+    """
+    from r1core.check import before
+
+    found = before(bench)
+    refuse(found)
+    for warning in render(found):
+        console.line(warning)
     results = []
     with bench.run.lock(last):
         begin(bench)

@@ -6,11 +6,13 @@ recipe and the same components. Nothing in this module reads a weight or imports
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from r1core.api import (
     Callback,
@@ -21,18 +23,21 @@ from r1core.api import (
     ModelSource,
     Plan,
     PrivacyPolicy,
+    Problem,
     QualityGate,
     Task,
     UserError,
 )
 from r1core.compose import Chain, ConstraintSet, one_privacy, pick, unique
 from r1core.data.files import FileSource
+from r1core.data.tokens import Renderer
 from r1core.model.resolve import BaseModel, resolve
 from r1core.plugins.find import load_domain
 from r1core.plugins.loading import Plugins
 from r1core.recipe.load import Resolved
 from r1core.recipe.load import resolve as resolve_recipe
-from r1core.recipe.schema import STAGE_SECTIONS, Recipe
+from r1core.recipe.problems import InvalidInput, collecting, in_order
+from r1core.recipe.schema import STAGE_SECTIONS, Data, Recipe
 from r1core.runs.directory import RunDirectory
 from r1core.runs.fingerprint import Fingerprint, source_hash, stage_fingerprint
 from r1core.selection import Selection
@@ -136,6 +141,11 @@ class Workbench:
 
         return tokenizer_at(self.base.directory(), self.base.revision)
 
+    @cached_property
+    def renderer(self) -> Renderer:
+        """Messages to text and tokens, as the recipe's template says."""
+        return Renderer(self.tokenizer, self.chain.kinds, template=self.recipe.model.template)
+
     def components(self, hook: str, **arguments: Any) -> list[Any]:
         """All plugins' components of one hook."""
         return [made.component for made in self.plugins.call(hook, **arguments)]
@@ -177,6 +187,13 @@ def open_bench(selection: Selection) -> Workbench:
         raise UserError("no domain and no recipe", fix="r1core adapt medical, or --recipe my.toml")
     domain = load_domain(selection.domain) if selection.domain else None
     resolved = resolve_recipe(domain=domain, file=selection.recipe, sets=selection.sets)
+    try:
+        return _opened(selection, domain, resolved)
+    except InvalidInput as refused:
+        raise InvalidInput(_all_at_once(selection, resolved, refused.problems)) from refused
+
+
+def _opened(selection: Selection, domain: Domain | None, resolved: Resolved) -> Workbench:
     recipe = resolved.require()
     if domain is not None:
         recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update={"domain": domain.name})})
@@ -196,3 +213,39 @@ def open_bench(selection: Selection) -> Workbench:
     recipe = recipe.model_copy(update={"plugins": plugins.sections()})  # defaults filled in, paths absolute
     bench.append(Workbench(selection, domain, resolved, recipe, plugins, directory))
     return bench[0]
+
+
+def _all_at_once(selection: Selection, resolved: Resolved, known: Sequence[Problem]) -> list[Problem]:
+    """The known problems, and those that plugins and data have besides, in the order of the recipe's lines."""
+    found, draft = list(known), resolved.draft
+    run, sections = draft.get("run"), draft.get("plugins", {})
+    names = run.get("plugins") if isinstance(run, dict) else None
+    if resolved.recipe is None and isinstance(names, list) and isinstance(sections, dict):
+        tables = {name: table for name, table in sections.items() if isinstance(table, dict)}
+        with collecting(found):
+            Plugins.load(
+                [name for name in names if isinstance(name, str)],
+                configs=tables,
+                block=selection.blocked,
+                files=selection.files,
+                resolved=resolved,
+            )
+    try:
+        found += column_problems(Data.model_validate(draft.get("data")), resolved)
+    except ValidationError:
+        pass  # among the known problems
+    return in_order(dict.fromkeys(found))
+
+
+def column_problems(data: Data, resolved: Resolved) -> list[Problem]:
+    """A problem for each column that the recipe names and the user's files lack, or for a file without records."""
+    if data.files is None:
+        return []
+    try:
+        missing = FileSource(data).columns_missing()
+    except UserError as error:
+        return [Problem(resolved.where("data.files"), str(error), "", error.fix)]
+    return [
+        Problem(resolved.where(f"data.columns.{key}"), said, "a column of the file", f"set data.columns.{key}")
+        for key, said in missing
+    ]

@@ -23,10 +23,19 @@ def selects_run(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.argument("target", required=False)
     @click.option("--recipe", type=click.Path(path_type=Path), help="Your recipe, over the domain's.")
-    @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override one key, for instance train.steps=50.")
+    @click.option(
+        "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override one key, for instance train.steps=50."
+    )
     @click.option("--run", type=click.Path(path_type=Path), help="Run directory (default: runs/NAME).")
     @click.option("--no-plugin", "blocked", multiple=True, metavar="NAME", help="Leave a plugin out.")
-    @click.option("--plugin", "files", multiple=True, type=click.Path(path_type=Path), metavar="FILE.py", help="Load a plugin from a file.")
+    @click.option(
+        "--plugin",
+        "files",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        metavar="FILE.py",
+        help="Load a plugin from a file.",
+    )
     @functools.wraps(function)
     def wrapped(
         target: str | None,
@@ -56,7 +65,7 @@ def select(
     ------
     UserError : for a directory that holds no run.
     """
-    if target is not None and ("/" in target or Path(target).is_dir() and (Path(target) / "recipe.toml").exists()):
+    if target is not None and ("/" in target or (Path(target).is_dir() and (Path(target) / "recipe.toml").exists())):
         directory = Path(target)
         frozen = directory / "recipe.toml"
         if not frozen.is_file():
@@ -97,14 +106,16 @@ class Terminal:
             self._stop()
             self._what, self._started, self._spoke = what, now, now
             self._first = done
-        detail_text = "  ".join(f"{k} {v:.4g}" for k, v in (detail or {}).items() if k in ("loss", "examples_per_second"))
+        detail_text = "  ".join(
+            f"{k} {v:.4g}" for k, v in (detail or {}).items() if k in ("loss", "examples_per_second")
+        )
         if sys.stdout.isatty():
             self._bar(what, done, total, detail_text)
         elif now - self._spoke >= PLAIN_SECONDS or done == total:
             elapsed = now - self._started
             rate = (done - self._first) / elapsed if elapsed else 0.0
             left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
-            click.echo(f"  {what}: {done}/{total}  {detail_text}{left}")
+            click.echo(f"  {what}: {done}/{total}  {detail_text}{left}".rstrip())
             self._spoke = now
         if done == total:
             self._stop()

@@ -17,7 +17,9 @@ from r1core.workbench import open_bench
 @click.command("generate")
 @selects_run
 @click.option("--prompt", help="The user message (default: standard input).")
-@click.option("--facts", type=click.Path(path_type=Path), help='JSON facts, for instance {"medications": ["warfarin"]}.')
+@click.option(
+    "--facts", type=click.Path(path_type=Path), help='JSON facts, for instance {"medications": ["warfarin"]}.'
+)
 @click.option("--choices", is_flag=True, help="Answer within the task's label set.")
 @click.option("--base", is_flag=True, help="Ask the base model, without adapter and layers.")
 @click.option("--no-rules", is_flag=True, help="Without the plugins' decode constraints (says so).")
@@ -52,7 +54,9 @@ def command(
     labels = bench.task.choices if choices else ()
     state = session.constraint(example, labels, rules=not no_rules)
     config = bench.recipe.generate
-    decoding = Decoding(max_new_tokens or config.max_new_tokens, config.temperature, config.top_p, bench.recipe.run.seed)
+    decoding = Decoding(
+        max_new_tokens or config.max_new_tokens, config.temperature, config.top_p, bench.recipe.run.seed
+    )
     answer = session.answer([example], decoding, [state])[0]
     done = answer.completion
     if as_json:
@@ -61,7 +65,7 @@ def command(
             "finish": done.finish,
             "rules": not no_rules,
             "interventions": [
-                {"position": i.position, "refused": session.text([i.refused]), "reasons": [asdict(r) for r in i.reasons]}
+                {"position": i.position, "refused": session.text([i.refused]), "reasons": list(map(asdict, i.reasons))}
                 for i in done.interventions
             ],
             "spans": [
@@ -73,7 +77,7 @@ def command(
         click.echo(json.dumps(record, ensure_ascii=False, indent=2))
     else:
         click.echo(answer.text)
-        for reason in dict.fromkeys(r for i in done.interventions for r in i.reasons if r.citation):
+        for reason in dict.fromkeys(r for i in done.interventions for r in i.reasons if r.citation and r.rule != "choices"):
             click.echo(f"rule {reason.rule} kept {reason.text!r} out: {reason.citation}", err=True)
         if no_rules:
             click.echo("note: answered without the plugins' constraints", err=True)

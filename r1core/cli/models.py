@@ -19,7 +19,7 @@ def command(as_json: bool, only: tuple[str, ...]) -> None:
     from r1core.plugins.loading import Plugins
 
     names = list(only) or [one.name for one in registry.installed(registry.PLUGINS)]
-    plugins = Plugins.load(names)
+    plugins = Plugins.load(names, listing=True)
     sources = [made.component for made in plugins.call("model_source")]
     rows = [(name, description) for name, (_, description) in sorted(named_models(sources).items())]
     if as_json:

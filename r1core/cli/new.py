@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -10,8 +11,10 @@ import click
 @click.command("new")
 @click.argument("kind", type=click.Choice(["plugin", "domain"]))
 @click.argument("name")
-@click.option("--directory", type=click.Path(path_type=Path), default=Path(), help="Where to make its folder.")
-def command(kind: str, name: str, directory: Path) -> None:
+@click.option(
+    "--directory", type=click.Path(path_type=Path), help="Folder to write (default: plugins/NAME or domains/NAME)."
+)
+def command(kind: Literal["plugin", "domain"], name: str, directory: Path | None) -> None:
     """Start a plugin or a domain of your own: a folder that installs, works and tests itself."""
     from r1core import scaffold
 

@@ -31,11 +31,14 @@ def command(words: tuple[str, ...], hook: str | None, as_json: bool) -> None:
     if hook:
         from r1core.plugins.loading import Plugins
 
-        rows = [row for row in rows if hook in Plugins.load([row["name"]]).hooks(row["name"])]
+        rows = [row for row in rows if hook in Plugins.load([row["name"]], listing=True).hooks(row["name"])]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     elif rows:
-        print_table(("name", "version", "r1core", "summary"), [(r["name"], r["version"], r["requires"], r["summary"]) for r in rows])
+        print_table(
+            ("name", "version", "r1core", "summary"),
+            [(r["name"], r["version"], r["requires"], r["summary"]) for r in rows],
+        )
     else:
         click.echo("no plugin" + (f" implements {hook}" if hook else " is installed"))
 
@@ -43,7 +46,7 @@ def command(words: tuple[str, ...], hook: str | None, as_json: bool) -> None:
 def _show(name: str, as_json: bool) -> None:
     from r1core.plugins.loading import Plugins
 
-    plugins = Plugins.load([name])
+    plugins = Plugins.load([name], listing=True)
     entry = dict(plugins.lock()[0])
     config = plugins.contexts[name].config
     entry["settings"] = {} if config is None else config.model_dump(mode="json")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from r1core.recipe.schema import Data
 Split = Literal["train", "val", "test"]
 SPLIT_SHARES = (("train", 0.75), ("val", 0.10), ("test", 0.15))
 """Shares by which a lone training file is split, by a hash of each row's group, or else of its text."""
+
+COLUMN_ROWS = 100
+"""Readable rows that tell which columns a file has (JSON rows may leave some out)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ def read_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise UserError(f"{path}: ending {path.suffix!r} is not one of {', '.join(readers)}", fix="convert the file")
+    if not path.stat().st_size:
+        raise UserError(f"{path}: an empty file", fix="give a file with records")
     return reader(path)
 
 
@@ -72,9 +78,21 @@ def _json_row(path: Path, number: int, line: str) -> Mapping[str, Any] | Rejecte
         row = json.loads(line)
     except json.JSONDecodeError as error:
         return Rejected(str(path), number, f"broken JSON at column {error.colno}: {error.msg}", line.rstrip("\n"))
+    except (ValueError, RecursionError) as error:
+        return Rejected(str(path), number, f"JSON that cannot be read: {error}", line.rstrip("\n"))
     if not isinstance(row, dict):
         return Rejected(str(path), number, f"expected a JSON object, found {type(row).__name__}", line.rstrip("\n"))
+    if "\\ud" in line.lower() and not _encodes(row):
+        return Rejected(str(path), number, "half of a surrogate pair, which is no text", line.rstrip("\n"))
     return row
+
+
+def _encodes(row: Mapping[str, Any]) -> bool:
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:
@@ -82,6 +100,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:
     bad: list[tuple[int, Rejected]] = []
     for number, line in _text_lines(path):
         if isinstance(line, Rejected):
+            if number == 1:
+                raise UserError(f"{path}:1: {line.reason}, in the header", fix="save the file as UTF-8")
             bad.append((number, line))
             good.append("\n")  # keeps later line numbers true
         else:
@@ -106,7 +126,11 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | Rejecte
     except ImportError as error:
         raise UserError(f"{path}: reading Parquet needs pyarrow", fix="pip install 'pyarrow<26'") from error
     number = 0
-    for batch in parquet.ParquetFile(path).iter_batches():
+    try:
+        file = parquet.ParquetFile(path)
+    except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
+        raise UserError(f"{path}: not Parquet: {error}", fix="write the file again, or use JSONL") from error
+    for batch in file.iter_batches():
         for row in batch.to_pylist():
             number += 1
             yield number, row
@@ -143,7 +167,8 @@ class FileSource:
             if choices and example.fields["label"] not in choices:
                 shown = ", ".join(sorted(choices)[:5])
                 reason = f"answer {example.fields['label']!r} is not one of the label set ({shown}, ...)"
-                self.rejected.append(Rejected(example.source, 0, reason, example.fields["text"]))
+                file, _, line = example.source.rpartition(":")
+                self.rejected.append(Rejected(file, int(line), reason, example.fields["text"]))
             else:
                 yield example
 
@@ -155,15 +180,25 @@ class FileSource:
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
 
-    def columns_missing(self) -> list[str]:
-        """Columns that the recipe names and the first readable row of train lacks."""
-        train = self._paths["train"]
-        assert train is not None
-        for _, row in read_rows(train):
-            if not isinstance(row, Rejected):
-                wanted = [name for name in self._data.columns.model_dump().values() if name is not None]
-                return [f"{name} (found: {', '.join(map(str, row))})" for name in wanted if name not in row]
-        raise UserError(f"{train}: no readable row", fix="give a file with at least one good row")
+    def columns_missing(self) -> list[tuple[str, str]]:
+        """`(key of data.columns, what is wrong)` for each column that none of a file's first readable rows has.
+
+        Raises
+        ------
+        UserError : when a file is missing, of an unknown kind, or holds no record.
+        """
+        wanted = {key: name for key, name in self._data.columns.model_dump().items() if name is not None}
+        missing = []
+        for path in dict.fromkeys(path for path in self._paths.values() if path is not None):
+            readable = (row for _, row in read_rows(path) if not isinstance(row, Rejected))
+            first = list(itertools.islice(readable, COLUMN_ROWS))
+            if not first:
+                raise UserError(f"{path}: no readable record", fix="give a file with a header and records, or mend it")
+            found = {str(name): None for row in first for name in row}
+            for key, name in wanted.items():
+                if name not in found:
+                    missing.append((key, f"{path} has no column {name!r}, only {', '.join(found)}"))
+        return missing
 
     def _examples(self, split: Split, collect: bool = False) -> Iterator[Example]:
         own = self._paths[split]
@@ -204,9 +239,12 @@ class FileSource:
         facts = row.get(columns.facts) if columns.facts else None
         if isinstance(facts, str):
             try:
-                facts = json.loads(facts)
-            except json.JSONDecodeError as error:
-                return Rejected(str(path), number, f"column {columns.facts!r}: broken JSON: {error.msg}", _raw(row))
+                facts = json.loads(facts) if facts.strip() else None
+            except (ValueError, RecursionError) as error:
+                return Rejected(str(path), number, f"column {columns.facts!r}: broken JSON: {error}", _raw(row))
+        if not (facts is None or (isinstance(facts, dict) and _is_json(facts))):
+            reason = f"column {columns.facts!r}: expected a JSON object, found {type(facts).__name__}"
+            return Rejected(str(path), number, reason, _raw(row))
         system = (Message("system", self._data.system),) if self._data.system else ()
         group = _optional(row, columns.group)
         fields = {str(k): v for k, v in row.items() if _is_json(v)} | {"label": answer.strip(), "text": text}
@@ -216,7 +254,7 @@ class FileSource:
             id=_optional(row, columns.id) or f"{path.name}:{number}",
             messages=(*system, Message("user", prompt), Message("assistant", answer.strip())),
             task="own",
-            source=str(path),
+            source=f"{path}:{number}",
             group=group,
             as_of=_optional(row, columns.as_of),
             facts=facts,
@@ -226,11 +264,15 @@ class FileSource:
 
 def _optional(row: Mapping[str, Any], column: str | None) -> str | None:
     value = row.get(column) if column else None
-    return None if value is None else str(value)
+    return None if value is None or value == "" else str(value)
 
 
 def _is_json(value: object) -> bool:
-    return value is None or isinstance(value, (str, int, float, bool, list, dict))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_json(one) for key, one in value.items())
+    if isinstance(value, list):
+        return all(map(_is_json, value))
+    return value is None or isinstance(value, (str, int, float, bool))
 
 
 def _raw(row: Mapping[str, Any]) -> str:

@@ -34,7 +34,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A packed tree. `ids`, `positions` (T,); `allowed` (T, T) bool, query by key; `starts` packed offset of each segment."""
+    """A packed tree: `ids`, `positions` (T,); `allowed` (T, T) bool, query by key; `starts`, each segment's offset."""
 
     ids: np.ndarray
     positions: np.ndarray
@@ -53,7 +53,9 @@ def pack(segments: Sequence[Segment]) -> Packed:
     ids, positions = np.empty(total, np.int64), np.empty(total, np.int64)
     owner = np.empty(total, np.int64)
     ancestor = np.zeros((len(segments), len(segments)), bool)  # [child, ancestor-or-self]
-    depth, starts, cursor = [], [], 0
+    depth: list[int] = []
+    starts: list[int] = []
+    cursor = 0
     for index, segment in enumerate(segments):
         if segment.parent >= index:
             raise ValueError(f"segment {index} stands before its parent {segment.parent}")
@@ -127,7 +129,9 @@ def pack_rows(rows: Sequence[Encoded], kinds: Mapping[str, SpanKind], dtype: tor
     children = [Segment(0 if shared else -1, ids[shared:]) for ids in whole]
     packed = pack(([Segment(-1, whole[0][:shared])] if shared else []) + children)
     starts = packed.starts[1:] if shared else packed.starts
-    where, targets, owner = [], [], []
+    where: list[int] = []
+    targets: list[int] = []
+    owner: list[int] = []
     for index, (row, start) in enumerate(zip(rows, starts, strict=True)):
         first = start + len(row.prompt) - shared - 1
         where += range(first, first + len(row.response))

@@ -1,7 +1,7 @@
 """The prepare stage: records in, `data/{train,val,test}.jsonl` out, with what was set aside and a data card.
 
-A row that cannot be read is quarantined with its line and reason and the run goes on, until more than the recipe's share
-is bad. A row that is too long stops the run, naming it: cutting it would change what it says.
+A row that cannot be read is quarantined with its line and reason and the run goes on, until more than the recipe's
+share is bad. A row that is too long stops the run, naming it: cutting it would change what it says.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Literal
 from r1core.api import JSON, Example, UserError
 from r1core.data.codec import to_json
 from r1core.data.files import FileSource
-from r1core.data.tokens import Renderer
 from r1core.model.resolve import context_length
 from r1core.runs.files import write_atomic, write_json, write_jsonl
 from r1core.workbench import Workbench
@@ -33,7 +32,6 @@ def prepare(bench: Workbench, tell: Callable[[str], None]) -> dict[str, JSON]:
     """
     run = bench.run
     run.data.mkdir(mode=0o700, exist_ok=True)
-    renderer = Renderer(bench.tokenizer, bench.chain.kinds)
     limit = _limit(bench)
     quarantined: list[dict[str, JSON]] = []
     seen: set[str] = set()
@@ -41,8 +39,11 @@ def prepare(bench: Workbench, tell: Callable[[str], None]) -> dict[str, JSON]:
     for split in SPLITS:
         bad: list[dict[str, JSON]] = []
         lines, tokens, labels, spans = [], [], Counter[str](), 0
-        for example in _records(bench, split, bad, seen):
-            encoded = renderer.encode(example)
+        read = _read(bench, split, bad, seen)
+        _refuse_bad(bench, split, len(read), bad)
+        most = bench.recipe.data.max_rows if split == "train" else bench.recipe.data.max_eval_rows
+        for example in bench.chain.stream(_sample(read, most)):
+            encoded = bench.renderer.encode(example)
             if encoded.length > limit:
                 raise UserError(
                     f"{example.source or bench.source.name}: row {example.id!r} has {encoded.length} tokens, "
@@ -53,7 +54,6 @@ def prepare(bench: Workbench, tell: Callable[[str], None]) -> dict[str, JSON]:
             labels[str(example.fields.get("label", ""))] += 1
             spans += len(example.spans)
             lines.append(to_json(example, bench.chain.kinds) + "\n")
-        _refuse_bad(bench, split, len(lines), bad)
         if not lines and split != "val":
             raise UserError(f"{bench.source.name}: no usable row in {split}", fix="check [data] and data.columns")
         write_atomic(run.split(split), "".join(lines).encode())
@@ -84,8 +84,8 @@ def _limit(bench: Workbench) -> int:
     return wanted
 
 
-def _records(bench: Workbench, split: Split, bad: list[dict[str, JSON]], seen: set[str]) -> Iterator[Example]:
-    """Records that pass reading, the gates and the id check, sampled to the recipe's size, through the chain."""
+def _read(bench: Workbench, split: Split, bad: list[dict[str, JSON]], seen: set[str]) -> list[Example]:
+    """Records that pass reading, the gates and the id check; the others go to `bad`."""
     kept: list[Example] = []
     for example in bench.source.read(split):
         reason = next((f"{n}: {r}" for n, gate in bench.gates.items() if (r := gate(example)) is not None), None)
@@ -101,8 +101,7 @@ def _records(bench: Workbench, split: Split, bad: list[dict[str, JSON]], seen: s
             {"split": split, "file": r.file, "line": r.line, "reason": r.reason, "raw": r.raw}
             for r in bench.source.rejected
         ]
-    data = bench.recipe.data
-    yield from bench.chain.stream(_sample(kept, data.max_rows if split == "train" else data.max_eval_rows))
+    return kept
 
 
 def _sample(examples: list[Example], most: int) -> list[Example]:
@@ -121,7 +120,8 @@ def _refuse_bad(bench: Workbench, split: str, good: int, bad: list[dict[str, JSO
         first: Mapping[str, JSON] = bad[0]
         place = f"{first['file']}:{first['line']}" if "line" in first else str(first.get("id"))
         raise UserError(
-            f"{split}: {len(bad)} of {good + len(bad)} rows are bad ({share:.1%}); the first: {place}: {first['reason']}",
+            f"{split}: {len(bad)} of {good + len(bad)} rows are bad ({share:.1%}); "
+            f"the first: {place}: {first['reason']}",
             fix=f"see {bench.run.quarantine}, mend the rows, or raise data.max_bad_fraction",
         )
 

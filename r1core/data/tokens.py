@@ -50,10 +50,15 @@ def prompt_of(example: Example) -> Example:
 
 
 class Renderer:
-    """Turns messages into text and tokens for one tokenizer."""
+    """Turns messages into text and tokens for one tokenizer.
 
-    def __init__(self, tokenizer: Any, kinds: Mapping[str, SpanKind]) -> None:
+    `template` : `chat` is the tokenizer's own chat template (plain where it has none); `plain` is each message's
+    content and a newline, which spends no tokens on role markers.
+    """
+
+    def __init__(self, tokenizer: Any, kinds: Mapping[str, SpanKind], *, template: str = "chat") -> None:
         self._tokenizer = tokenizer
+        self._chat = template == "chat" and tokenizer.chat_template is not None
         self._kinds = kinds
         self._render = lru_cache(maxsize=4096)(self._render_uncached)
 
@@ -136,7 +141,7 @@ class Renderer:
         return starts
 
     def _render_uncached(self, messages: tuple[Message, ...], generation: bool) -> str:
-        if self._tokenizer.chat_template is None:
+        if not self._chat:
             return "".join(m.content + "\n" for m in messages)
         turns = [{"role": m.role, "content": m.content} for m in messages]
         return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation))

@@ -4,7 +4,7 @@ The same loop serves evaluation (many short prompts that share a prefix) and `r1
 constraints leave no token stops there, with the rules named; nothing is ever relaxed.
 
 R = rows, T = packed tokens so far, V = vocabulary. Extra layers read the prompt's spans at prefill; behind the prompt
-there are none (kinds that declare themselves causal are not yet recomputed while decoding).
+they run without spans, as in training (kinds that declare themselves causal are not recomputed while decoding).
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from peft import PeftModel
 from transformers import DynamicCache, PreTrainedModel
 
-from r1core.api import ConstraintState, Reason, SpanKind, TokenMask
+from r1core.api import ConstraintState, Reason, SlotFeatures, SpanKind, TokenMask
 from r1core.data.packing import Segment, additive, pack, shared_prefix, slot_features
 from r1core.data.tokens import Slot
 from r1core.decode.constraints import DeadEnd, allowed_bool
@@ -28,7 +29,7 @@ Prompt = tuple[tuple[int, ...], tuple[Slot, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Intervention:
-    """A token that the model preferred and a constraint refused: the token, its place, the reasons, what came instead."""
+    """A token that the model preferred and a constraint refused: its place, the reasons, what came instead."""
 
     position: int
     refused: int
@@ -58,9 +59,12 @@ class Decoding:
 
 @dataclass(slots=True)
 class Prefilled:
-    """Prompts that the model has read. `logits` (R, V) behind each prompt; `visible` (R, T) what a row may look back at.
+    """Prompts that the model has read.
 
-    `extra` (E, V): logits behind the last token of each further segment that was asked for, in order.
+    `logits` (R, V) behind each prompt; `visible` (R, T): what a row may look back at.
+
+    `extra` (E, V): logits behind the last token of each further segment that was asked for, in order. `no_spans` : what the
+    layers are given for tokens behind the prompt.
     """
 
     logits: torch.Tensor
@@ -68,11 +72,13 @@ class Prefilled:
     visible: np.ndarray
     lengths: list[int]
     cache: DynamicCache
+    layers: ExtraLayers
+    no_spans: Mapping[str, SlotFeatures]
 
 
 @torch.no_grad()
 def prefill(
-    model: PreTrainedModel,
+    model: PreTrainedModel | PeftModel,
     layers: ExtraLayers,
     kinds: Mapping[str, SpanKind],
     prompts: Sequence[Prompt],
@@ -108,12 +114,14 @@ def prefill(
         visible=packed.allowed[ends[: len(rows)]],
         lengths=[len(ids) for ids in rows],
         cache=cache,
+        layers=layers,
+        no_spans={k: f.to(device) for k, f in slot_features([], [], kinds).items()},
     )
 
 
 @torch.no_grad()
 def decode(
-    model: PreTrainedModel,
+    model: PreTrainedModel | PeftModel,
     start: Prefilled,
     decoding: Decoding,
     eos_ids: Set[int],
@@ -148,7 +156,7 @@ def decode(
 
 
 def _advance(
-    model: PreTrainedModel,
+    model: PreTrainedModel | PeftModel,
     start: Prefilled,
     taken: Sequence[tuple[int, int]],
     active: Sequence[int],
@@ -159,13 +167,14 @@ def _advance(
     lines = [active.index(row) for row, _ in taken]
     visible = np.concatenate([visible[lines], np.eye(len(taken), dtype=bool)], axis=1)
     device = model.device
-    output = model(
-        input_ids=torch.tensor([[token for _, token in taken]], device=device),
-        position_ids=torch.tensor([[start.lengths[row] + position for row, _ in taken]], device=device),
-        attention_mask=additive(visible, model.dtype).to(device) if not visible.all() else None,
-        past_key_values=start.cache,
-        use_cache=True,
-    )
+    with start.layers.using(start.no_spans):  # a layer may add something where no span is, as it did in training
+        output = model(
+            input_ids=torch.tensor([[token for _, token in taken]], device=device),
+            position_ids=torch.tensor([[start.lengths[row] + position for row, _ in taken]], device=device),
+            attention_mask=additive(visible, model.dtype).to(device) if not visible.all() else None,
+            past_key_values=start.cache,
+            use_cache=True,
+        )
     return output.logits[0].float(), visible
 
 
@@ -182,12 +191,13 @@ def _pick(
     if state is None:
         return _sample(logits, decoding, row, position)
     try:
-        mask = state.mask()
+        allowed = allow(logits, state.mask())
+        if not bool(torch.isfinite(allowed).any()):
+            raise DeadEnd(["the constraint"], state.explain(preferred))
     except DeadEnd as dead:
         completion.finish, completion.dead_end = "dead_end", str(dead)
         completion.interventions.append(Intervention(position, preferred, None, state.explain(preferred)))
         return None
-    allowed = allow(logits, mask)
     token = _sample(allowed, decoding, row, position)
     if not bool(torch.isfinite(allowed[preferred])):
         completion.interventions.append(Intervention(position, preferred, token, state.explain(preferred)))
@@ -231,7 +241,10 @@ class LabelTree:
         self.branches = tuple(sorted(node for node in self._children if node))
 
     def scores(self, root: torch.Tensor, branches: torch.Tensor) -> np.ndarray:
-        """Log-probabilities `(R, C)` from logits `(R, V)` behind the prompts and `(R * len(branches), V)` behind branches."""
+        """Log-probabilities `(R, C)`.
+
+        `root` : logits `(R, V)` behind the prompts; `branches` : `(R * len(self.branches), V)` behind the branches.
+        """
         rows = root.shape[0]
         at: dict[tuple[int, ...], Any] = {(): root}
         for index, node in enumerate(self.branches):

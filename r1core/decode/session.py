@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from r1core.api import ConstraintState, Example, SpanKind
-from r1core.data.tokens import Renderer, prompt_of
+from r1core.data.tokens import prompt_of
 from r1core.decode.choices import ChoiceAutomaton
 from r1core.decode.constraints import Request, intersect
 from r1core.decode.generate import Completion, Decoding, LabelTree, Prompt, decode, prefill
@@ -47,7 +47,7 @@ class Session:
         self.bench = bench
         recipe = bench.recipe
         base = load_model(bench.base, precision=compute.precision, attention=recipe.model.attention)
-        base.to(torch.device(compute.device))
+        base.to(torch.device(compute.device))  # type: ignore[arg-type]  # transformers' stub takes a model here
         self.layers = ExtraLayers(base, bench.layer_specs(base.config) if adapted else [], recipe.run.seed)
         self.model: PreTrainedModel | PeftModel = base
         if adapted:
@@ -57,7 +57,7 @@ class Session:
                 self.layers.load(load_file(weights) if weights.exists() else {})
         self.model.eval()
         self._width = int(base.get_output_embeddings().weight.shape[0])
-        self.renderer = Renderer(bench.tokenizer, bench.chain.kinds)
+        self.renderer = bench.renderer
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

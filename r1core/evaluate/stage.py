@@ -74,7 +74,10 @@ def _baselines(
     fitted = baselines.tfidf(
         texts(train), gold(train), texts(val), gold(val), texts(test), labels=task.choices, seed=bench.recipe.run.seed
     )
-    tell(f"  tfidf: {fitted.features}, {fitted.classifier}, C = {fitted.c} (validation accuracy {fitted.validation_accuracy:.3f})")
+    tell(
+        f"  tfidf: {fitted.features}, {fitted.classifier}, C = {fitted.c} "
+        f"(validation accuracy {fitted.validation_accuracy:.3f})"
+    )
     return {
         "majority": from_scores(task, test, majority),
         "tfidf": from_scores(task, test, fitted.scores),

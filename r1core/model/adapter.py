@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -28,6 +28,7 @@ def add_lora(model: PreTrainedModel, adapter: Adapter, seed: int) -> PeftModel:
             f"adapter.first_layer = {adapter.first_layer}: the model has {depth} blocks", fix=f"use 0 to {depth - 1}"
         )
     targets = adapter.targets if adapter.targets != "all-linear" else linear_names(model)
+    _refuse_unknown(model, targets)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=adapter.rank,
@@ -38,11 +39,7 @@ def add_lora(model: PreTrainedModel, adapter: Adapter, seed: int) -> PeftModel:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
-            adapted = get_peft_model(model, config)
-        except ValueError as error:
-            names = ", ".join(linear_names(model))
-            raise UserError(f"adapter.targets: {str(error).splitlines()[0]}", fix=f"use some of: {names}") from error
+        adapted = get_peft_model(model, config)
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -51,9 +48,25 @@ def add_lora(model: PreTrainedModel, adapter: Adapter, seed: int) -> PeftModel:
 
 def linear_names(model: PreTrainedModel) -> list[str]:
     """Last name parts of the linear layers inside the decoder blocks (the output head is never among them)."""
-    block = site_module(model, "block:0")
+    return sorted({name.rpartition(".")[2] for name in _linear_paths(model)})
+
+
+def _linear_paths(model: PreTrainedModel) -> list[str]:
+    """Names of the linear layers inside a decoder block."""
     kinds = (torch.nn.Linear, *_conv1d())
-    return sorted({name.rpartition(".")[2] for name, m in block.named_modules() if isinstance(m, kinds)})
+    return [name for name, m in site_module(model, "block:0").named_modules() if isinstance(m, kinds)]
+
+
+def _refuse_unknown(model: PreTrainedModel, targets: Sequence[str]) -> None:
+    """PEFT passes over a name that fits nothing as long as another one fits."""
+    paths = _linear_paths(model)
+    unknown = [t for t in targets if not any(f".{path}".endswith(f".{t}") for path in paths)]
+    if unknown or not targets:
+        found = ", ".join(map(repr, unknown)) or "nothing"
+        raise UserError(
+            f"adapter.targets: found {found}, expected linear layers of the model's blocks",
+            fix=f"use some of: {', '.join(linear_names(model))}",
+        )
 
 
 def adapter_tensors(model: PeftModel) -> dict[str, torch.Tensor]:

@@ -1,14 +1,15 @@
 """Extra layers at named sites, attached by forward hooks, behind a zero-initialised gate.
 
-The gate belongs to the core, so a layer cannot change the base at step 0: `hidden + gate * delta` with `gate = 0` equals
-`hidden` to the bit. Layers live outside the base model's tree; PEFT never sees them and the model is never wrapped.
+The gate belongs to the core, so a layer cannot change the base at step 0: `hidden + gate * delta` with `gate = 0`
+equals `hidden` to the bit. Layers live outside the base model's tree; PEFT never sees them and the model is never wrapped.
 
-B = rows, T = tokens, D = hidden size. Layers whose `delta` at a token reads other tokens' hidden states are not covered:
-a packed batch holds several rows, and they would see one another.
+B = rows, T = tokens, D = hidden size. Layers whose `delta` at a token reads other tokens' hidden states are not
+covered: a packed batch holds several rows, and they would see one another.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from r1core.api import LayerSpec, PluginError, SlotFeatures, UserError
+from r1core.api import LayerSpec, PluginError, R1Error, SlotFeatures, UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -45,11 +46,14 @@ class GatedLayer(nn.Module):
         plugin = self.spec.name.partition("/")[0]
         try:
             delta = self.inner(hidden.float(), {kind: features[kind] for kind in self.spec.kinds})
+        except R1Error:
+            raise
         except Exception as error:
             raise PluginError(plugin, "extra_layer", f"{self.spec.name}: {error}") from error
-        if delta.shape != hidden.shape:
-            found, expected = tuple(delta.shape), tuple(hidden.shape)
-            raise PluginError(plugin, "extra_layer", f"{self.spec.name}: returned shape {found}, expected {expected}")
+        if not isinstance(delta, torch.Tensor) or delta.shape != hidden.shape:
+            found = tuple(delta.shape) if isinstance(delta, torch.Tensor) else type(delta).__name__
+            expected = tuple(hidden.shape)
+            raise PluginError(plugin, "extra_layer", f"{self.spec.name}: returned {found}, expected shape {expected}")
         return hidden + (self.gate * delta).to(hidden.dtype)
 
 
@@ -72,7 +76,7 @@ class ExtraLayers(nn.Module):
 
     @contextmanager
     def using(self, features: Features | None) -> Iterator[None]:
-        """Give the layers this pass's features; None switches them off (decoding behind the prompt)."""
+        """Give the layers this pass's features; None switches them off."""
         self._features = features if self.enabled else None
         try:
             yield
@@ -146,9 +150,11 @@ def site_module(model: PreTrainedModel, site: str) -> nn.Module:
         norms = [m for name, m in decoder.named_children() if "norm" in name or name == "ln_f"]
         if norms:
             return norms[-1]
-    elif site.startswith("block:") and site[6:].lstrip("-").isdigit() and blocks is not None:
-        index = int(site[6:])
+    elif (named := re.fullmatch(r"block:(-?[0-9]{1,6})", site)) and blocks is not None:
+        index = int(named[1])
         if -len(blocks) <= index < len(blocks):
             return blocks[index]
-        raise UserError(f"site {site!r}: the model has {len(blocks)} blocks", fix=f"use block:0 to block:{len(blocks) - 1}")
+        raise UserError(
+            f"site {site!r}: the model has {len(blocks)} blocks", fix=f"use block:0 to block:{len(blocks) - 1}"
+        )
     raise UserError(f"site {site!r} is not in {type(model).__name__}", fix="use embedding, block:i or head")

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging
 
@@ -82,7 +83,7 @@ def logits_at(model: torch.nn.Module, batch: Batch, past: object = None) -> torc
 
 @torch.no_grad()
 def check_packing(
-    model: PreTrainedModel, rows: Sequence[Encoded], kinds: Mapping[str, SpanKind], tolerance: float
+    model: PreTrainedModel | PeftModel, rows: Sequence[Encoded], kinds: Mapping[str, SpanKind], tolerance: float
 ) -> None:
     """Refuse packing where a packed row's logits differ from the same row's alone.
 

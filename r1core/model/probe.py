@@ -15,7 +15,7 @@ import torch
 from r1core.recipe.schema import Model
 
 PROBE_SHAPE = (256, 576, 1536)
-"""(tokens, width, feed-forward width) of the probed product: a small model's feed-forward layer on a short-row batch."""
+"""(tokens, width, feed-forward width) of the probed product: a small model's feed-forward on a short-row batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ def choose(model: Model) -> Compute:
     if torch.cuda.is_available():
         precision = model.precision if model.precision != "auto" else "bf16"
         return Compute("cuda", precision, model.threads or 1, 0.0)
-    rates = {p: _matmul_rate(d) for p, d in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
-    precision = model.precision if model.precision != "auto" else max(rates, key=rates.__getitem__)
+    rates: dict[str, float] = {"fp32": _matmul_rate(torch.float32), "bf16": _matmul_rate(torch.bfloat16)}
+    precision: str = model.precision if model.precision != "auto" else max(rates, key=rates.__getitem__)
     return Compute("cpu", precision, model.threads or usable_cores(), round(rates[precision], 1))
 
 

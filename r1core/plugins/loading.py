@@ -26,7 +26,7 @@ from r1core.plugins.guard import attributed, guard, tolerated
 from r1core.plugins.lock import entry
 from r1core.recipe.errors import Where
 from r1core.recipe.load import Resolved
-from r1core.recipe.problems import collecting, did_you_mean, refuse
+from r1core.recipe.problems import InvalidInput, collecting, did_you_mean, refuse
 
 __all__ = ["Contribution", "Plugins", "load_domain"]
 
@@ -75,6 +75,7 @@ class Plugins:
         block: Sequence[str] = (),
         files: Sequence[Path] = (),
         resolved: Resolved | None = None,
+        listing: bool = False,
     ) -> Plugins:
         """Load plugins by name and files in development.
 
@@ -84,6 +85,7 @@ class Plugins:
         allow : narrows to these names; None takes them from `R1CORE_PLUGINS`, which is ignored when empty.
         block : names to leave out (`--no-plugin`).
         resolved : the recipe, for the places in messages and the directories of relative paths.
+        listing : plugins are only asked what they are, so one whose settings have no default gets none.
 
         Raises
         ------
@@ -98,13 +100,13 @@ class Plugins:
         with collecting(problems):
             wanted = plugins._chosen(names, files, allow, block)
         for name, file in wanted:
-            place = where(f"run.plugins.{list(names).index(name)}") if name in names else ""
+            place = where(f"run.plugins.{list(names).index(name)}") if resolved and name in names else ""
             with collecting(problems):
                 found = load_file(file) if file else find(registry.PLUGINS, name, place)
                 section = Section(
                     f"plugins.{name}", configs.get(name, {}), where, resolved.origin_dir if resolved else None
                 )
-                plugins._add(found, api.Context(domain, None, seed, run_dir, factory), section)
+                plugins._add(found, api.Context(domain, None, seed, run_dir, factory), section, listing)
         listed = {name for name, _ in wanted} | plugins.left_out.keys() | set(names)
         problems += [_unlisted(name, listed, where) for name in configs if name not in listed]
         refuse(problems)
@@ -217,7 +219,7 @@ class Plugins:
             log.info("plugin %r is left out: %s", name, reason)
         return [(name, file) for name, file in wanted.items() if name not in self.left_out]
 
-    def _add(self, found: Found, context: api.Context, section: Section) -> None:
+    def _add(self, found: Found, context: api.Context, section: Section, listing: bool = False) -> None:
         """Instantiate, register and configure one plugin."""
         name, plugin = found.name, found.target
         try:
@@ -226,7 +228,12 @@ class Plugins:
         except Exception as error:
             raise broken(registry.PLUGINS, name, found.installed, error, "") from error
         refuse(_unknown_hooks(self.manager, found, plugin))
-        self.contexts[name] = replace(context, config=section.validate(found, plugin))
+        try:
+            self.contexts[name] = replace(context, config=section.validate(found, plugin))
+        except InvalidInput:
+            if not listing or section.values:
+                raise
+            self.contexts[name] = context
         self._found[name] = found
 
 

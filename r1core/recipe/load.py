@@ -38,12 +38,14 @@ class Resolved:
     ----------
     recipe : None where `problems` holds an error.
     origins : dotted key to `file:line`, or to `--set key`; a key that no layer sets (a default) is absent.
+    draft : the merged tables before they were validated, paths absolute.
     """
 
     recipe: Recipe | None
     origins: dict[str, str]
     problems: list[Problem]
     directories: Mapping[str, Path] = field(default_factory=dict)
+    draft: Mapping[str, Any] = field(default_factory=dict)
 
     def require(self) -> Recipe:
         """The recipe; raises `InvalidInput` with every problem where there is one."""
@@ -81,7 +83,8 @@ def resolve(*, domain: Domain | None, file: Path | None, sets: Sequence[str] = (
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         merged.problems += errors.problems(error, Recipe, data, draft.where)
-    return Resolved(recipe if not merged.problems else None, merged.origins, merged.problems, merged.directories)
+    whole = recipe if not merged.problems else None
+    return Resolved(whole, merged.origins, merged.problems, merged.directories, data)
 
 
 class _Merged:

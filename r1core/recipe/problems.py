@@ -39,6 +39,16 @@ def collecting(problems: list[Problem]) -> Iterator[None]:
         problems += refused.problems
 
 
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Problems by file and line; what has no line keeps its place at the end."""
+
+    def place(problem: Problem) -> tuple[bool, str, int]:
+        file, _, line = problem.where.rpartition(":")
+        return (False, file, int(line)) if line.isdigit() else (True, "", 0)
+
+    return sorted(problems, key=place)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The known word nearest to this one, or "" where none is near."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

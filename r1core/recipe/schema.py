@@ -40,6 +40,9 @@ class Model(Table):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int = Field(default=0, ge=0, description="compute threads; 0 = chosen by a short probe")
     attention: Literal["sdpa", "eager"] = "sdpa"
+    template: Literal["chat", "plain"] = Field(
+        default="chat", description="the tokenizer's chat template, or each message and a newline (fewer tokens a row)"
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Model:
@@ -99,7 +102,7 @@ class Adapter(Table):
 
     kind: Literal["lora"] = "lora"
     rank: Positive = 16
-    alpha: float = Field(default=32.0, gt=0, strict=False)
+    alpha: Positive = 32
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0, strict=False)
     targets: list[str] | Literal["all-linear"] = "all-linear"
     first_layer: int = Field(default=0, ge=0, description="blocks below this one stay untouched (and need no backward)")
@@ -142,7 +145,7 @@ class Generate(Table):
 
 
 class Report(Table):
-    """[report]: what the report shows besides the figures; the demonstration prompt is answered with and without rules."""
+    """[report]: what the report shows besides the figures; `demo_prompt` is answered with and without the rules."""
 
     title: str = ""
     examples: int = Field(default=6, ge=0)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -112,7 +112,7 @@ def write_json(path: Path, value: JSON) -> None:
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_jsonl(path: Path, records: list[Mapping[str, JSON]]) -> None:
+def write_jsonl(path: Path, records: Sequence[Mapping[str, JSON]]) -> None:
     """Write one JSON object a line, atomically."""
     write_atomic(path, "".join(json_line(record) for record in records))
 

@@ -1,8 +1,8 @@
 """The training loop. One step, top to bottom, stands in `Trainer.step`.
 
 Data order, dropout and initial weights derive from the seed, so a run that was stopped and resumed ends on the same
-bits as one that was not. Ranks (under `torchrun`) take every n-th row of each batch; the loss is normalised by the whole
-batch's weight, so the number of ranks and the micro-batching change rounding only.
+bits as one that was not. Ranks (under `torchrun`) take every n-th row of each batch; the loss is normalised by the
+whole batch's weight, so the number of ranks and the micro-batching change rounding only.
 
 Not covered here: gradient checkpointing, FSDP2, mixed objectives.
 """
@@ -103,7 +103,6 @@ class Trainer:
         expected = int(os.environ.get("WORLD_SIZE", "1"))
         if self.accelerator.num_processes != expected:
             raise R1Error(f"the launcher promised {expected} processes, {self.accelerator.num_processes} run")
-        self.forward_model = self.accelerator.prepare(model) if expected > 1 else model
         self.done = 0
         self._cpu_before = 0.0
 
@@ -139,10 +138,9 @@ class Trainer:
         size = len(mine) if self.config.packing == "shared_prefix" else 1
         total = 0.0
         for start in range(0, len(mine), max(1, size)):
-            total += self._backward(mine[start : start + size], weight / world)
+            total += self._backward(mine[start : start + size], weight)
         if world > 1:
-            self._reduce_layers()
-            total = float(self.accelerator.reduce(torch.tensor(total), "sum"))
+            total = self._reduce(total)
         loss = total / weight
         norm = float(torch.nn.utils.clip_grad_norm_(self.trainable, self.config.max_grad_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -163,18 +161,16 @@ class Trainer:
         """Add these rows' gradient; return their summed loss in nats."""
         packed = pack_rows(rows, self.kinds, self.model.dtype).to(self.model.device)
         with self.layers.using(packed.features):
-            logits = logits_at(self.forward_model, packed)
+            logits = logits_at(self.model, packed)
             losses = self.objective.loss(logits, packed)
-            auxiliary = self.layers.losses()
+            weights = self.layer_loss_weights
+            auxiliary = {n: weights[n] * v.sum() for n, v in self.layers.losses().items() if weights.get(n)}
         if self.privacy is not None:
             if auxiliary:
                 raise R1Error("a layer's own loss cannot be made private; set its weight in [layers] to 0")
             self.privacy.backward(losses, torch.full_like(losses, normaliser))
             return float(losses.detach().sum())
-        objective = losses.sum() / normaliser
-        for name, value in auxiliary.items():
-            objective = objective + self.layer_loss_weights.get(name, 0.0) * value.sum() * len(rows) / normaliser
-        self.accelerator.backward(objective)
+        self.accelerator.backward(sum(auxiliary.values(), losses.sum()) / normaliser)
         return float(losses.detach().sum())
 
     def batch_rows(self, step: int) -> list[Encoded]:
@@ -184,10 +180,19 @@ class Trainer:
         size = self.config.batch_size
         return [self.rows[i] for i in order[index * size : (index + 1) * size]]
 
-    def _reduce_layers(self) -> None:
-        for parameter in self.layers.parameters():
-            if parameter.grad is not None:
-                parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+    def _reduce(self, total: float) -> float:
+        """Sum the ranks' gradients, in one message; return their summed loss.
+
+        Once a step and by hand: ranks may hold different numbers of rows and micro-batches, the last batch none at all,
+        and a collective inside the backward pass would then wait forever.
+        """
+        given = [float(p.grad is not None) for p in self.trainable]
+        parts = [p.new_zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in self.trainable]
+        flat = torch.cat([*parts, torch.tensor([*given, total], device=parts[0].device)])
+        *sums, counts = self.accelerator.reduce(flat, "sum").split([*(p.numel() for p in self.trainable), len(given) + 1])
+        for parameter, summed, count in zip(self.trainable, sums, counts.tolist(), strict=False):
+            parameter.grad = summed.view_as(parameter).clone() if count else None
+        return float(counts[-1])
 
     def tensors(self) -> Groups:
         """Everything that a resumed run needs, in groups: adapter, layers, optimiser moments."""
@@ -206,7 +211,8 @@ class Trainer:
             self.layers.load(groups.get("layers", {}))
         for name, value in groups.get("optimizer", {}).items():
             index, _, key = name.partition("/")
-            self.optimizer.state[self.trainable[int(index)]][key] = value.clone()
+            parameter = self.trainable[int(index)]
+            self.optimizer.state[parameter][key] = value.to(parameter.device, copy=True)
         self.done = int(state["step"])
         self._cpu_before = float(state["cpu_seconds"])
 

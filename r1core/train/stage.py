@@ -10,7 +10,7 @@ import torch
 
 from r1core.api import JSON, UserError
 from r1core.data import codec
-from r1core.data.tokens import Encoded, Renderer
+from r1core.data.tokens import Encoded
 from r1core.model.adapter import add_lora
 from r1core.model.layers import ExtraLayers
 from r1core.model.load import check_packing, load_model
@@ -43,7 +43,7 @@ def train(
     torch.set_num_threads(compute.threads)
     rows = encoded_rows(bench, "train")
     model = load_model(bench.base, precision=compute.precision, attention=recipe.model.attention)
-    model.to(torch.device(compute.device))
+    model.to(torch.device(compute.device))  # type: ignore[arg-type]  # transformers' stub takes a model here
     adapted = add_lora(model, recipe.adapter, recipe.run.seed)
     layers = ExtraLayers(model, bench.layer_specs(model.config), recipe.run.seed)
     if recipe.train.packing == "shared_prefix":
@@ -90,8 +90,7 @@ def train(
 
 def encoded_rows(bench: Workbench, split: str) -> list[Encoded]:
     """The prepared rows of a split as tokens."""
-    renderer = Renderer(bench.tokenizer, bench.chain.kinds)
-    return [renderer.encode(example) for example in codec.read(bench.run.split(split), bench.chain.kinds)]
+    return [bench.renderer.encode(example) for example in codec.read(bench.run.split(split), bench.chain.kinds)]
 
 
 def _figures(bench: Workbench, trainer: Trainer) -> dict[str, JSON]:

@@ -94,16 +94,14 @@ def _sentence(rows: Sequence[summary.Row], choices: bool) -> str:
     if after is None or before is None:
         return ""
     return (
-        f"On {after.n} held-out records the adapted model reaches {after.value * 100:.1f} % {metric.replace('_', ' ')}, "
-        f"from {before.value * 100:.1f} % before adaptation."
+        f"On {after.n} held-out records the adapted model reaches {after.value * 100:.1f} % "
+        f"{metric.replace('_', ' ')}, from {before.value * 100:.1f} % before adaptation."
     )
 
 
 def _curves(bench: Workbench) -> Mapping[str, tuple[tuple[float, float], ...]]:
     lines = list(bench.run.metrics.read())
-    return {
-        name: tuple((float(line["step"]), float(line[name])) for line in lines if name in line) for name in CURVES
-    }
+    return {name: tuple((float(line["step"]), float(line[name])) for line in lines if name in line) for name in CURVES}
 
 
 def _examples(

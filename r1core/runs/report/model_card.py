@@ -26,13 +26,20 @@ def model_card(data: ReportData) -> str:
     demo = data.rule_demo
     if demo is not None and demo.interventions:
         rules = [[one.rule, one.severity, one.citation] for one in demo.interventions]
-        parts += ["## Decoding rules", "Rules act only where r1core decodes; the adapter's weights do not hold them. "
-                  "In the report's demonstration these intervened:", _table(["rule", "severity", "citation"], rules)]
+        parts += [
+            "## Decoding rules",
+            "Rules act only where r1core decodes; the adapter's weights do not hold them. "
+            "In the report's demonstration these intervened:",
+            _table(["rule", "severity", "citation"], rules),
+        ]
     if data.cost:
         parts += ["## Cost", _table(["what", "figure"], [[name, value] for name, value in data.cost.items()])]
     facts = [[name, text] for name, text in manifest_lines(data.manifest)]
-    parts += ["## Provenance", _table(["what", "value"], facts), "`manifest.json` names every input and artefact by "
-              "SHA-256; `r1core verify RUN` rechecks it."]
+    parts += [
+        "## Provenance",
+        _table(["what", "value"], facts),
+        "`manifest.json` names every input and artefact by SHA-256; `r1core verify RUN` rechecks it.",
+    ]
     parts += ["## Limits", _LIMITS]
     return "\n\n".join(part for part in parts if part) + "\n"
 

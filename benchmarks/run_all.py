@@ -1,0 +1,26 @@
+"""`make bench`: every benchmark in turn; results as JSON in benchmarks/results/.
+
+Run: python benchmarks/run_all.py [NAME ...]. `adapt` takes as long as three demonstrations.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ALL = ("startup", "conversion", "mask_time", "rule_leaks", "tfidf_baseline", "adapt")
+
+
+def main() -> int:
+    failed = []
+    for name in sys.argv[1:] or ALL:
+        print(f"== {name}", flush=True)
+        if subprocess.run([sys.executable, str(Path(__file__).with_name(f"{name}.py"))], check=False).returncode:
+            failed.append(name)
+    print(f"failed: {', '.join(failed)}" if failed else f"results in {Path(__file__).parent / 'results'}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
