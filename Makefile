@@ -7,7 +7,7 @@
 
 PYTHON ?= $(shell for p in python3.11 python3.12; do $$p -c 'import venv' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 OURS := ./plugins/umls ./plugins/clinical_rules ./plugins/smollm2 ./domains/medical
 EDITABLE := $(foreach d,$(OURS),--editable $(d))
 FILES := $(shell git ls-files '*pyproject.toml') constraints.txt

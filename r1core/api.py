@@ -18,12 +18,6 @@ import pluggy
 from r1core.errors import PluginError as PluginError  # an alias to itself is a re-export
 from r1core.errors import R1Error as R1Error
 from r1core.errors import UserError as UserError
-from r1core.errors import PluginError as PluginError  # an alias to itself is a re-export
-from r1core.errors import R1Error as R1Error
-from r1core.errors import UserError as UserError
-from r1core.errors import PluginError as PluginError  # an alias to itself is a re-export
-from r1core.errors import R1Error as R1Error
-from r1core.errors import UserError as UserError
 
 if TYPE_CHECKING:
     import torch

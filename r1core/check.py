@@ -9,11 +9,13 @@ from __future__ import annotations
 import inspect
 import itertools
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from r1core.api import JSON, Example, Problem, R1Error, UserError
+from r1core.compose import RewardSum
 from r1core.data.files import FileSource
 from r1core.data.tokens import prompt_of
 from r1core.model.resolve import context_length
@@ -44,7 +46,7 @@ def check(bench: Workbench, *, deep: bool = False) -> tuple[list[Problem], dict[
         steps.insert(0, lambda: _data(bench))
     if deep:
         steps.append(lambda: _layers(bench))
-    return _collected(steps, found), forecast
+    return _collected(bench, steps, found), forecast
 
 
 def before(bench: Workbench, forecast: dict[str, JSON] | None = None) -> list[Problem]:
@@ -57,21 +59,29 @@ def before(bench: Workbench, forecast: dict[str, JSON] | None = None) -> list[Pr
         lambda: iter(column_problems(bench.recipe.data, bench.resolved)),
         lambda: _files(bench),
     ]
-    return _collected(steps, [])
+    return _collected(bench, steps, [], fatal=forecast is None)
 
 
-def _collected(steps: Iterable[Callable[[], Iterator[Problem]]], found: list[Problem]) -> list[Problem]:
+def _collected(
+    bench: Workbench, steps: Iterable[Callable[[], Iterator[Problem]]], found: list[Problem], fatal: bool = False
+) -> list[Problem]:
+    """Add each step's problems; what is no mistake of the user's (a plugin that raises) passes where `fatal`."""
     for step in steps:
         try:
             found += list(step())
         except R1Error as error:
-            problem = _problem("recipe", error)
+            if fatal and not isinstance(error, UserError):
+                raise
+            problem = _problem(bench, error)
             if problem not in found:
                 found.append(problem)
     return list(dict.fromkeys(found))
 
 
-def _problem(where: str, error: R1Error) -> Problem:
+def _problem(bench: Workbench, error: R1Error) -> Problem:
+    """An error as a problem, at the line of the key that its message begins with."""
+    key = re.match(r"(\w+\.\w+): ", str(error))
+    where = bench.resolved.where(key[1] if key else "")
     fix = error.fix if isinstance(error, UserError) else ""
     return Problem(where, str(error), "", fix)
 
@@ -135,6 +145,7 @@ def _constraints(bench: Workbench, row: Example) -> Iterator[Problem]:
 
 def _rewards(bench: Workbench) -> Iterator[Problem]:
     rewards = bench.components("reward")
+    RewardSum(rewards, bench.recipe.rewards)  # names and weights
     for reward in rewards:
         call = inspect.signature(getattr(reward, "inner", reward).__call__).parameters
         names = list(call)

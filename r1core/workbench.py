@@ -6,6 +6,7 @@ recipe and the same components. Nothing in this module reads a weight or imports
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -230,10 +231,8 @@ def _all_at_once(selection: Selection, resolved: Resolved, known: Sequence[Probl
                 files=selection.files,
                 resolved=resolved,
             )
-    try:
+    with contextlib.suppress(ValidationError):  # which is among the known problems
         found += column_problems(Data.model_validate(draft.get("data")), resolved)
-    except ValidationError:
-        pass  # among the known problems
     return in_order(dict.fromkeys(found))
 
 

@@ -18,9 +18,7 @@ class LowerCase:
     def __call__(self, example: api.Example, rng: np.random.Generator) -> Iterable[api.Example]:
         """Draw from `rng` only: it is derived from (seed, epoch, index), so a rerun draws alike."""
         if rng.random() < 0.5:
-            messages = tuple(
-                replace(m, content=m.content.lower()) if m.role == "user" else m for m in example.messages
-            )
+            messages = tuple(replace(m, content=m.content.lower()) if m.role == "user" else m for m in example.messages)
             yield replace(example, id=f"{example.id}:lower", messages=messages, spans=())
 
     def fingerprint(self) -> str:

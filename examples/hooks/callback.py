@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel
@@ -34,7 +35,7 @@ class LossFile(api.Callback):
 
     def _write(self, line: str) -> None:
         if self.file:
-            with open(self.file, "a", encoding="utf-8") as lines:
+            with Path(self.file).open("a", encoding="utf-8") as lines:
                 lines.write(line + "\n")
 
 

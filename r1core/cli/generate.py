@@ -37,10 +37,6 @@ def command(
 ) -> None:
     """Answer a prompt with a run's adapted model, under the rules. TARGET is a run directory or a domain."""
     from r1core.api import Example, Message, UserError
-    from r1core.decode.demo import read_facts
-    from r1core.decode.generate import Decoding
-    from r1core.decode.session import Session
-    from r1core.pipeline import compute_of
 
     bench = open_bench(selection)
     if not base and not (bench.directory / "adapter").is_dir():
@@ -48,6 +44,11 @@ def command(
     text = prompt if prompt is not None else sys.stdin.read().strip()
     if not text:
         raise UserError("no prompt", fix='--prompt "..." or a text on standard input')
+    from r1core.decode.demo import read_facts  # torch: only once there is something to answer
+    from r1core.decode.generate import Decoding
+    from r1core.decode.session import Session
+    from r1core.pipeline import compute_of
+
     known = read_facts(facts) if facts else None
     example = bench.chain.annotate(Example("prompt", (Message("user", text),), "prompt", facts=known))
     session = Session(bench, compute_of(bench), adapted=not base)
@@ -77,7 +78,8 @@ def command(
         click.echo(json.dumps(record, ensure_ascii=False, indent=2))
     else:
         click.echo(answer.text)
-        for reason in dict.fromkeys(r for i in done.interventions for r in i.reasons if r.citation and r.rule != "choices"):
+        cited = (r for i in done.interventions for r in i.reasons if r.citation and r.rule != "choices")
+        for reason in dict.fromkeys(cited):
             click.echo(f"rule {reason.rule} kept {reason.text!r} out: {reason.citation}", err=True)
         if no_rules:
             click.echo("note: answered without the plugins' constraints", err=True)

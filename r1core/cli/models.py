@@ -14,13 +14,14 @@ from r1core.cli.table import print_table
 @click.option("--plugin", "only", multiple=True, help="Only models of these plugins.")
 def command(as_json: bool, only: tuple[str, ...]) -> None:
     """List the base models that installed plugins provide."""
+    from r1core.cli.listing import each_loaded
     from r1core.model.resolve import named_models
     from r1core.plugins import registry
     from r1core.plugins.loading import Plugins
 
     names = list(only) or [one.name for one in registry.installed(registry.PLUGINS)]
-    plugins = Plugins.load(names, listing=True)
-    sources = [made.component for made in plugins.call("model_source")]
+    loaded = [Plugins.load(names, listing=True)] if only else [plugins for _, plugins in each_loaded(names)]
+    sources = [made.component for plugins in loaded for made in plugins.call("model_source")]
     rows = [(name, description) for name, (_, description) in sorted(named_models(sources).items())]
     if as_json:
         click.echo(json.dumps([{"name": n, "description": d} for n, d in rows], indent=2))

@@ -29,9 +29,11 @@ def command(words: tuple[str, ...], hook: str | None, as_json: bool) -> None:
         for one in registry.installed(registry.PLUGINS)
     ]  # fmt: skip
     if hook:
-        from r1core.plugins.loading import Plugins
+        from r1core.cli.listing import each_loaded
 
-        rows = [row for row in rows if hook in Plugins.load([row["name"]], listing=True).hooks(row["name"])]
+        _refuse_unknown(hook)
+        having = {name for name, plugins in each_loaded(row["name"] for row in rows) if hook in plugins.hooks(name)}
+        rows = [row for row in rows if row["name"] in having]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     elif rows:
@@ -41,6 +43,19 @@ def command(words: tuple[str, ...], hook: str | None, as_json: bool) -> None:
         )
     else:
         click.echo("no plugin" + (f" implements {hook}" if hook else " is installed"))
+
+
+def _refuse_unknown(hook: str) -> None:
+    import inspect
+
+    from r1core import hookspecs
+    from r1core.errors import UserError
+    from r1core.recipe.problems import did_you_mean
+
+    known = [name for name, _ in inspect.getmembers(hookspecs, inspect.isfunction)]
+    if hook not in known:
+        near = did_you_mean(hook, known)
+        raise UserError(f"no hook {hook!r}", fix=f"did you mean {near!r}?" if near else f"one of {', '.join(known)}")
 
 
 def _show(name: str, as_json: bool) -> None:

@@ -92,7 +92,7 @@ def _read(bench: Workbench, split: Split, bad: list[dict[str, JSON]], seen: set[
         if example.id in seen:
             reason = f"duplicate id {example.id!r}"
         if reason is not None:
-            bad.append({"split": split, "file": example.source, "id": example.id, "reason": reason})
+            bad.append({"split": split, **_place(example), "id": example.id, "reason": reason})
             continue
         seen.add(example.id)
         kept.append(example)
@@ -102,6 +102,12 @@ def _read(bench: Workbench, split: Split, bad: list[dict[str, JSON]], seen: set[
             for r in bench.source.rejected
         ]
     return kept
+
+
+def _place(example: Example) -> dict[str, JSON]:
+    """Where a record stood: its file and line where its source says so."""
+    file, _, line = example.source.rpartition(":")
+    return {"file": file, "line": int(line)} if file and line.isdigit() else {"file": example.source}
 
 
 def _sample(examples: list[Example], most: int) -> list[Example]:

@@ -132,7 +132,7 @@ class Renderer:
             literal, found, rest = rest.partition(mark.content)
             rebuilt += literal
             starts.append(len(rebuilt))
-            rebuilt += message.content if found else ""
+            rebuilt += message.content if found else "\0hidden"  # unequal to the text below
         if rebuilt + rest != text:
             raise UserError(
                 f"example {example.id!r}: the chat template does not hold every message verbatim",

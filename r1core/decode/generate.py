@@ -63,8 +63,8 @@ class Prefilled:
 
     `logits` (R, V) behind each prompt; `visible` (R, T): what a row may look back at.
 
-    `extra` (E, V): logits behind the last token of each further segment that was asked for, in order. `no_spans` : what the
-    layers are given for tokens behind the prompt.
+    `extra` (E, V): logits behind the last token of each further segment that was asked for, in order.
+    `no_spans` : what the layers are given for tokens behind the prompt.
     """
 
     logits: torch.Tensor

@@ -85,6 +85,12 @@ def set_adapter_tensors(model: PeftModel, tensors: Mapping[str, torch.Tensor]) -
     if own.keys() != tensors.keys():
         missing, extra = sorted(own.keys() - tensors.keys())[:3], sorted(tensors.keys() - own.keys())[:3]
         raise UserError(f"adapter weights: missing {missing}, left over {extra}", fix="use the recipe of that run")
+    for name, target in own.items():
+        if target.shape != tensors[name].shape:
+            found, expected = tuple(tensors[name].shape), tuple(target.shape)
+            raise UserError(
+                f"adapter weights: {name} is {found}, expected {expected}", fix="use the recipe of that run"
+            )
     set_peft_model_state_dict(model, dict(tensors))
 
 

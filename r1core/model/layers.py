@@ -1,7 +1,8 @@
 """Extra layers at named sites, attached by forward hooks, behind a zero-initialised gate.
 
 The gate belongs to the core, so a layer cannot change the base at step 0: `hidden + gate * delta` with `gate = 0`
-equals `hidden` to the bit. Layers live outside the base model's tree; PEFT never sees them and the model is never wrapped.
+equals `hidden` to the bit. Layers live outside the base model's tree; PEFT never sees them and the model is never
+wrapped.
 
 B = rows, T = tokens, D = hidden size. Layers whose `delta` at a token reads other tokens' hidden states are not
 covered: a packed batch holds several rows, and they would see one another.
@@ -51,9 +52,9 @@ class GatedLayer(nn.Module):
         except Exception as error:
             raise PluginError(plugin, "extra_layer", f"{self.spec.name}: {error}") from error
         if not isinstance(delta, torch.Tensor) or delta.shape != hidden.shape:
-            found = tuple(delta.shape) if isinstance(delta, torch.Tensor) else type(delta).__name__
+            found = f"shape {tuple(delta.shape)}" if isinstance(delta, torch.Tensor) else type(delta).__name__
             expected = tuple(hidden.shape)
-            raise PluginError(plugin, "extra_layer", f"{self.spec.name}: returned {found}, expected shape {expected}")
+            raise PluginError(plugin, "extra_layer", f"{self.spec.name}: returned {found}, expected {expected}")
         return hidden + (self.gate * delta).to(hidden.dtype)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging
 
@@ -61,6 +62,8 @@ def load_model(base: BaseModel, *, precision: str, attention: str) -> PreTrained
             attn_implementation=attention,
             local_files_only=_offline(directory),
         )
+    except SafetensorError as error:
+        raise UserError(f"{directory}: broken weights: {error}", fix="copy or download the model again") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{directory}: not a causal language model: {_first_line(error)}") from error
     model.requires_grad_(False)

@@ -34,11 +34,11 @@ class Compute:
 
 def choose(model: Model) -> Compute:
     """Resolve `auto` precision and `threads = 0`."""
+    asked: str = model.precision
     if torch.cuda.is_available():
-        precision = model.precision if model.precision != "auto" else "bf16"
-        return Compute("cuda", precision, model.threads or 1, 0.0)
+        return Compute("cuda", "bf16" if asked == "auto" else asked, model.threads or 1, 0.0)
     rates: dict[str, float] = {"fp32": _matmul_rate(torch.float32), "bf16": _matmul_rate(torch.bfloat16)}
-    precision: str = model.precision if model.precision != "auto" else max(rates, key=rates.__getitem__)
+    precision = max(rates, key=rates.__getitem__) if asked == "auto" else asked
     return Compute("cpu", precision, model.threads or usable_cores(), round(rates[precision], 1))
 
 

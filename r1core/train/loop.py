@@ -99,7 +99,7 @@ class Trainer:
             rate = config.layer_learning_rate
             groups.append({"params": extra, "lr": rate, "base_lr": rate, "weight_decay": 0.0})
         self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
-        self.accelerator = Accelerator()
+        self.accelerator = Accelerator(cpu=model.device.type == "cpu")  # unasked, it runs CPU ranks as lone processes
         expected = int(os.environ.get("WORLD_SIZE", "1"))
         if self.accelerator.num_processes != expected:
             raise R1Error(f"the launcher promised {expected} processes, {self.accelerator.num_processes} run")
@@ -189,7 +189,9 @@ class Trainer:
         given = [float(p.grad is not None) for p in self.trainable]
         parts = [p.new_zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in self.trainable]
         flat = torch.cat([*parts, torch.tensor([*given, total], device=parts[0].device)])
-        *sums, counts = self.accelerator.reduce(flat, "sum").split([*(p.numel() for p in self.trainable), len(given) + 1])
+        *sums, counts = self.accelerator.reduce(flat, "sum").split(
+            [*(p.numel() for p in self.trainable), len(given) + 1]
+        )
         for parameter, summed, count in zip(self.trainable, sums, counts.tolist(), strict=False):
             parameter.grad = summed.view_as(parameter).clone() if count else None
         return float(counts[-1])

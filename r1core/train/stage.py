@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from peft import PeftModel
 
 from r1core.api import JSON, UserError
 from r1core.data import codec
@@ -46,9 +47,7 @@ def train(
     model.to(torch.device(compute.device))  # type: ignore[arg-type]  # transformers' stub takes a model here
     adapted = add_lora(model, recipe.adapter, recipe.run.seed)
     layers = ExtraLayers(model, bench.layer_specs(model.config), recipe.run.seed)
-    if recipe.train.packing == "shared_prefix":
-        sample = sorted(rows[: recipe.train.batch_size], key=lambda r: r.length)
-        check_packing(adapted, [sample[0], sample[-1]], bench.chain.kinds, PACKING_TOLERANCE[compute.precision])
+    _check_packing(bench, adapted, rows, compute)
 
     def save(step: int, groups: Groups, state: dict[str, Any]) -> None:
         checkpoints.save(run, step, groups, state, fingerprint=fingerprint)
@@ -86,6 +85,13 @@ def train(
     (run.adapter / "README.md").unlink(missing_ok=True)  # PEFT's empty model card; the run has its own
     layers.save(run.adapter)
     return _figures(bench, trainer)
+
+
+def _check_packing(bench: Workbench, model: PeftModel, rows: Sequence[Encoded], compute: Compute) -> None:
+    """Try the shortest and the longest of the first rows together and alone, where the recipe packs."""
+    if bench.recipe.train.packing == "shared_prefix":
+        sample = sorted(rows[: bench.recipe.train.batch_size], key=lambda r: r.length)
+        check_packing(model, [sample[0], sample[-1]], bench.chain.kinds, PACKING_TOLERANCE[compute.precision])
 
 
 def encoded_rows(bench: Workbench, split: str) -> list[Encoded]:

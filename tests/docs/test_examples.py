@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -109,11 +110,54 @@ def test_all_examples_run_together(tmp_path: Path) -> None:
 
 def test_a_privacy_policy_takes_over_the_gradient_and_refuses_packing(tmp_path: Path) -> None:
     records(tmp_path / "train.csv")
-    (tmp_path / "my.toml").write_text(RECIPE.replace("[rewards]\n\"reward/brevity\" = 1.0", "").replace(
-        "[plugins.callback]\nfile = \"loss.txt\"", "").replace('metrics = ["metric/full-stop"]', ""), encoding="utf-8")
+    (tmp_path / "my.toml").write_text(
+        RECIPE.replace('[rewards]\n"reward/brevity" = 1.0', "")
+        .replace('[plugins.callback]\nfile = "loss.txt"', "")
+        .replace('metrics = ["metric/full-stop"]', ""),
+        encoding="utf-8",
+    )
     loaded = ["--plugin", str(HOOKS / "privacy.py"), "--plugin", str(HOOKS / "model_source.py")]
     trained = run(tmp_path, "train", "--recipe", "my.toml", *loaded)
     assert trained.returncode == 0, trained.stderr
-    packed = run(tmp_path, "train", "--recipe", "my.toml", *loaded, "--set", "train.packing=shared_prefix", "--run", "b")
+    packed = run(
+        tmp_path, "train", "--recipe", "my.toml", *loaded, "--set", "train.packing=shared_prefix", "--run", "b"
+    )
     assert packed.returncode == 2
-    assert 'set train.packing = "none"' in packed.stderr
+    assert 'train.packing = "none"' in packed.stderr
+
+
+def test_the_plugin_of_ten_lines_conforms(tmp_path: Path) -> None:
+    module = module_of(HOOKS.parent / "plugin_in_ten_lines.py")
+    assert check_plugin(module, name="plugin_in_ten_lines", run_dir=tmp_path) == []
+
+
+def test_own_data_own_model_and_a_plugin_file_as_the_readme_says(tmp_path: Path, r1core_tiny_model: Path) -> None:
+    for file in (HOOKS.parent / "own_data").iterdir():
+        shutil.copy(file, tmp_path)
+    shutil.copytree(r1core_tiny_model, tmp_path / "model")
+    shutil.copy(HOOKS.parent / "plugin_in_ten_lines.py", tmp_path)
+    checked = run(tmp_path, "check", "--recipe", "my.toml", "--plugin", "plugin_in_ten_lines.py")
+    assert checked.returncode == 0, checked.stderr
+    assert "nothing stands in the way" in checked.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--help",),
+        ("plugins",),
+        ("plugins", "show", "clinical_rules"),
+        ("domains", "show", "medical"),
+        ("models",),
+        ("new", "plugin", "glossary"),
+        ("new", "domain", "cardio"),
+        ("umls", "--help"),
+        ("rules", "--help"),
+    ],
+    ids=" ".join,
+)
+def test_cheap_commands_of_the_docs_work(words: tuple[str, ...], tmp_path: Path) -> None:
+    done = run(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    if words[0] == "new":
+        assert (tmp_path / f"{words[1]}s" / words[2] / "pyproject.toml").is_file()

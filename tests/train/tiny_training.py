@@ -1,0 +1,95 @@
+"""A small training on the tiny model. Under `torch.distributed.run` it writes the weights that it ends with."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from r1core.api import LayerSpec, SlotFeatures, SpanKind
+from r1core.data.tokens import Encoded, Slot
+from r1core.model.adapter import add_lora
+from r1core.model.layers import ExtraLayers
+from r1core.recipe.schema import Adapter, Train
+from r1core.testing.tiny import tiny_model
+from r1core.train.loop import Groups, Trainer
+from r1core.train.objective import SupervisedFineTuning
+
+KIND = SpanKind("t/k", encode=float, decode=float, width=1, feature=lambda v: (v,))
+KINDS = {KIND.name: KIND}
+
+
+class Marks(nn.Module):
+    """Adds a learned vector at the tokens of each span, and a small learned bias everywhere."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.vector, self.bias = nn.Parameter(torch.randn(width)), nn.Parameter(torch.randn(width) / 10)
+
+    def forward(self, hidden: torch.Tensor, features: Mapping[str, SlotFeatures]) -> torch.Tensor:
+        slots = features[KIND.name]
+        place = torch.arange(hidden.shape[1]).view(1, -1, 1)
+        covered = (place >= slots.start[:, None]) & (place < slots.end[:, None])
+        return (covered * slots.values[..., 0][:, None]).sum(-1, keepdim=True) * self.vector + self.bias
+
+
+def span_loss(inner: nn.Module, hidden: torch.Tensor, features: Mapping[str, SlotFeatures]) -> torch.Tensor:
+    """The layer's own loss, summed over the spans of each sequence."""
+    slots = features[KIND.name]
+    return (slots.values[..., 0] * inner.vector.square().sum()).sum(-1)  # type: ignore[operator, union-attr]
+
+
+def rows(number: int = 11) -> list[Encoded]:
+    """Rows of different lengths behind a common prefix, some with a span."""
+    rng, made = np.random.default_rng(0), []
+    for index in range(number):
+        prompt = (5, 6, 7, *rng.integers(10, 399, rng.integers(2, 6)).tolist())
+        response = (*rng.integers(10, 399, rng.integers(1, 4)).tolist(), 2)
+        slots = (Slot(KIND.name, 3, 5, (1.0 + index,)),) if index % 2 else ()
+        made.append(Encoded(f"row-{index}", prompt, response, slots))
+    return made
+
+
+def trainer(
+    save: Callable[[int, Groups, dict[str, Any]], None] = lambda step, groups, state: None,
+    on_step: Callable[[int, Mapping[str, float]], None] = lambda step, metrics: None,
+    *,
+    dropout: float = 0.0,
+    layer: bool = True,
+    loss: bool = False,
+    data: list[Encoded] | None = None,
+    **train: Any,
+) -> Trainer:
+    """A trainer over `rows()`; further keywords are keys of `[train]`."""
+    model = add_lora(tiny_model().requires_grad_(False), Adapter(rank=4, dropout=dropout), seed=0)
+    spec = LayerSpec("t/marks", "block:0", Marks, (KIND.name,), loss=span_loss if loss else None)
+    layers = ExtraLayers(model.base_model.model, [spec] if layer else [], seed=0)
+    config = Train(**{"batch_size": 4, "learning_rate": 1e-2, "layer_learning_rate": 1e-2, "epochs": 2, **train})
+    return Trainer(
+        model, layers, rows() if data is None else data, KINDS, SupervisedFineTuning(), config,
+        seed=7, save=save, on_step=on_step, layer_loss_weights={"t/marks": 0.3} if loss else {},
+    )  # fmt: skip
+
+
+def flat(groups: Groups) -> dict[str, torch.Tensor]:
+    """All tensors of a checkpoint by `group/name`."""
+    return {f"{group}/{name}": tensor for group, tensors in groups.items() for name, tensor in tensors.items()}
+
+
+def main(folder: str, *packings: str) -> None:
+    """Train as one rank of several and let the first one write where it ended."""
+    torch.set_num_threads(1)
+    for packing in packings:
+        run = trainer(data=rows(9), packing=packing)  # the last batch holds one row: a rank has none
+        run.run()
+        if run.accelerator.is_main_process:
+            torch.save(flat(run.tensors()), f"{folder}/{packing}.pt")
+    run.accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
