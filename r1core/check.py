@@ -97,7 +97,11 @@ def _model(bench: Workbench, forecast: dict[str, JSON]) -> Iterator[Problem]:
 
 
 def _chain(bench: Workbench) -> Iterator[Problem]:
-    _ = bench.chain, bench.constraints, bench.gates, bench.metrics, bench.callbacks
+    _ = bench.chain, bench.constraints, bench.gates, bench.augments, bench.metrics, bench.callbacks
+    if bench.metrics and bench.task.choices:
+        where = bench.resolved.where("evaluate.metrics")
+        found = "further metrics on a task with a label set, which is measured by accuracy, macro-F1 and top-3"
+        yield Problem(where, found, "a free-text task", "drop evaluate.metrics", severity="warning")
     private = bench.privacy
     if private is not None:
         for step in bench.chain.steps:

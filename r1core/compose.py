@@ -222,7 +222,7 @@ class RewardSum:
             for index, score in enumerate(reward(prompts, completions, **fields)):
                 if score is not None:
                     totals[index] += weight * score
-                    weights[index] += weight
+                    weights[index] += abs(weight)
         return [t / w if w else None for t, w in zip(totals, weights, strict=True)]
 
 

@@ -75,7 +75,7 @@ def _prepare(bench: Workbench, console: Console, force: bool) -> StageResult:
     fingerprint = bench.fingerprint(
         "prepare",
         {"data": bench.source.fingerprint()},
-        bench.chain.fingerprints() | {n: g.fingerprint() for n, g in bench.gates.items()},
+        bench.chain.fingerprints() | {c.name: c.fingerprint() for c in (*bench.gates.values(), *bench.augments)},
     )
     outputs = [bench.run.split(s) for s in SPLITS] + [bench.run.quarantine, bench.run.data_card]
     return run_stage(
@@ -91,9 +91,10 @@ def _prepare(bench: Workbench, console: Console, force: bool) -> StageResult:
 
 
 def _train(bench: Workbench, console: Console, force: bool) -> StageResult:
-    fingerprint = bench.fingerprint(
-        "train", output_hashes(bench.run, bench.run.split("train")), bench.chain.fingerprints()
-    )
+    components = bench.chain.fingerprints()
+    if bench.privacy is not None:
+        components[bench.privacy.name] = bench.privacy.fingerprint()
+    fingerprint = bench.fingerprint("train", output_hashes(bench.run, bench.run.split("train")), components)
 
     def body() -> dict[str, JSON]:
         from r1core.train.stage import train
@@ -104,6 +105,8 @@ def _train(bench: Workbench, console: Console, force: bool) -> StageResult:
         return train(bench, compute_of(bench), fingerprint.digest, progress, console.line)
 
     outputs = [bench.run.adapter, bench.run.metrics.path]
+    if bench.privacy is not None:
+        outputs.append(bench.run.privacy_card.parent)
     return run_stage(bench.run, "train", fingerprint, outputs, body, tell=console.line, force=force)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from r1core.api import (
+    Augment,
     Callback,
     DatasetSource,
     Domain,
@@ -105,6 +106,11 @@ class Workbench:
     def gates(self) -> dict[str, QualityGate]:
         """Quality gates by name."""
         return unique(self.components("quality_gate"), "quality gate")
+
+    @cached_property
+    def augments(self) -> list[Augment]:
+        """Augmentations in name order."""
+        return [one for _, one in sorted(unique(self.components("augment"), "augmentation").items())]
 
     @cached_property
     def metrics(self) -> list[Metric]:

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
+import numpy as np
+
 from r1core.api import JSON, Example, UserError
 from r1core.data.codec import to_json
 from r1core.data.files import FileSource
@@ -42,7 +44,10 @@ def prepare(bench: Workbench, tell: Callable[[str], None]) -> dict[str, JSON]:
         read = _read(bench, split, bad, seen)
         _refuse_bad(bench, split, len(read), bad)
         most = bench.recipe.data.max_rows if split == "train" else bench.recipe.data.max_eval_rows
-        for example in bench.chain.stream(_sample(read, most)):
+        chosen = _sample(read, most)
+        if split == "train":
+            chosen = _augmented(bench, chosen)
+        for example in bench.chain.stream(chosen):
             encoded = bench.renderer.encode(example)
             if encoded.length > limit:
                 raise UserError(
@@ -117,6 +122,26 @@ def _sample(examples: list[Example], most: int) -> list[Example]:
     by_hash = sorted(examples, key=lambda e: hashlib.sha256(e.id.encode()).digest())
     chosen = {e.id for e in by_hash[:most]}
     return [e for e in examples if e.id in chosen]
+
+
+def _augmented(bench: Workbench, examples: list[Example]) -> list[Example]:
+    """Training records, each followed by what the augmentations derive from it.
+
+    Raises
+    ------
+    UserError : when a derived record takes an id that is in use.
+    """
+    if not bench.augments:
+        return examples
+    found: list[Example] = []
+    for index, example in enumerate(examples):
+        found.append(example)
+        for augment in bench.augments:
+            found += augment(example, np.random.default_rng([bench.recipe.run.seed, 0, index]))
+    twice = [one for one, count in Counter(e.id for e in found).items() if count > 1]
+    if twice:
+        raise UserError(f"an augmentation gave the id {twice[0]!r} twice", fix="derive ids from the example's own")
+    return found
 
 
 def _refuse_bad(bench: Workbench, split: str, good: int, bad: list[dict[str, JSON]]) -> None:

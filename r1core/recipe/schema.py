@@ -102,7 +102,7 @@ class Adapter(Table):
 
     kind: Literal["lora"] = "lora"
     rank: Positive = 16
-    alpha: Positive = 32
+    alpha: int = Field(default=32, gt=0, strict=False)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0, strict=False)
     targets: list[str] | Literal["all-linear"] = "all-linear"
     first_layer: int = Field(default=0, ge=0, description="blocks below this one stay untouched (and need no backward)")

@@ -17,6 +17,7 @@ from r1core.model.layers import ExtraLayers
 from r1core.model.load import check_packing, load_model
 from r1core.model.probe import Compute
 from r1core.runs import checkpoints
+from r1core.runs.files import write_json
 from r1core.train.loop import Groups, Trainer
 from r1core.train.objective import OBJECTIVES
 from r1core.workbench import Workbench
@@ -48,6 +49,8 @@ def train(
     adapted = add_lora(model, recipe.adapter, recipe.run.seed)
     layers = ExtraLayers(model, bench.layer_specs(model.config), recipe.run.seed)
     _check_packing(bench, adapted, rows, compute)
+    if bench.privacy is not None:
+        bench.privacy.attach(adapted, _groups(bench))
 
     def save(step: int, groups: Groups, state: dict[str, Any]) -> None:
         checkpoints.save(run, step, groups, state, fingerprint=fingerprint)
@@ -84,7 +87,28 @@ def train(
     adapted.save_pretrained(str(run.adapter))
     (run.adapter / "README.md").unlink(missing_ok=True)  # PEFT's empty model card; the run has its own
     layers.save(run.adapter)
+    if bench.privacy is not None:
+        run.privacy_card.parent.mkdir(mode=0o700, exist_ok=True)
+        write_json(run.privacy_card, dict(bench.privacy.card()))
     return _figures(bench, trainer)
+
+
+def _groups(bench: Workbench) -> list[str]:
+    """The privacy unit of each training row.
+
+    Raises
+    ------
+    UserError : for a row without a group; whom a record is about cannot be guessed.
+    """
+    groups = []
+    for example in codec.read(bench.run.split("train"), bench.chain.kinds):
+        if example.group is None:
+            raise UserError(
+                f"row {example.id!r} has no group, so {bench.privacy and bench.privacy.name} cannot tell whose it is",
+                fix="set data.columns.group to the column of the patient or client id",
+            )
+        groups.append(example.group)
+    return groups
 
 
 def _check_packing(bench: Workbench, model: PeftModel, rows: Sequence[Encoded], compute: Compute) -> None:
