@@ -31,7 +31,11 @@ HEAVY = (
     "r1core_clinical_rules",
     "r1core_smollm2",
 )
-LIST_MODULES = "import sys, atexit; atexit.register(lambda: print('MODULES', *sys.modules, file=sys.stderr)); import runpy; runpy.run_module('r1core.cli.main', run_name='__main__')"
+LIST_MODULES = """
+import atexit, runpy
+atexit.register(lambda: print("MODULES", *sys.modules, file=sys.stderr))
+runpy.run_module("r1core.cli.main", run_name="__main__")
+"""
 
 
 def seconds(arguments: list[str], folder: Path) -> float:
@@ -43,7 +47,7 @@ def seconds(arguments: list[str], folder: Path) -> float:
 
 def imported(arguments: list[str], folder: Path) -> list[str]:
     """Heavy modules that the command imported."""
-    code = f"import sys; sys.argv = ['r1core', *{arguments!r}]; {LIST_MODULES}"
+    code = f"import sys; sys.argv = ['r1core', *{arguments!r}]\n{LIST_MODULES}"
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True, text=True)
     modules = done.stderr.partition("MODULES")[2].split()
     return [name for name in HEAVY if name in modules]

@@ -72,10 +72,12 @@ def run_to(bench: Workbench, last: str, console: Console, *, force: bool = False
 
 
 def _prepare(bench: Workbench, console: Console, force: bool) -> StageResult:
+    gates = {name: gate.fingerprint() for name, gate in bench.gates.items()}
+    augments = {one.name: one.fingerprint() for one in bench.augments}
     fingerprint = bench.fingerprint(
         "prepare",
         {"data": bench.source.fingerprint()},
-        bench.chain.fingerprints() | {c.name: c.fingerprint() for c in (*bench.gates.values(), *bench.augments)},
+        bench.chain.fingerprints() | gates | augments,
     )
     outputs = [bench.run.split(s) for s in SPLITS] + [bench.run.quarantine, bench.run.data_card]
     return run_stage(

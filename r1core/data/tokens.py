@@ -71,7 +71,8 @@ class Renderer:
 
         Raises
         ------
-        UserError : when the last message is not the assistant's; for a row with spans, when the template alters a message.
+        UserError : when the last message is not the assistant's, or, for a row with spans, when the template
+            alters a message.
         """
         prompt = prompt_of(example)
         if len(prompt.messages) == len(example.messages):

