@@ -24,7 +24,7 @@ def main() -> int:
     command = [sys.executable, "-m", "r1core.cli.main", "adapt", "medical"]
     if chosen.fast:
         print(
-            "FAST: 1,600 training rows and 400 test rows instead of all; the figures are lower and less certain",
+            "FAST: 640 training rows and 200 test rows instead of all: lower and less certain figures",
             flush=True,
         )
         for assignment in FAST:
