@@ -10,6 +10,7 @@ spaCy is imported when the first text with a parenthesis arrives; that takes sec
 from __future__ import annotations
 
 import re
+import warnings
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,12 @@ INSIDE = 120  # characters up to the closing one
 
 @cache
 def _pipeline() -> Language:
-    import spacy
-    from scispacy.abbreviation import AbbreviationDetector  # registers the component
+    with warnings.catch_warnings():
+        # pysbd, which scispacy imports, is compiled with a complaint about its regular expressions.
+        warnings.filterwarnings("ignore", "invalid escape sequence", DeprecationWarning)
+        warnings.filterwarnings("ignore", "invalid escape sequence", SyntaxWarning)
+        import spacy
+        from scispacy.abbreviation import AbbreviationDetector  # registers the component
 
     pipeline = spacy.blank("en")
     detector = pipeline.add_pipe("abbreviation_detector")
