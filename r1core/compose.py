@@ -25,6 +25,7 @@ from r1core.api import (
     PluginError,
     PrivacyPolicy,
     Reward,
+    Span,
     SpanKind,
     UserError,
 )
@@ -141,6 +142,8 @@ class Chain:
                 if kinds.setdefault(kind.name, kind) is not kind:
                     raise UserError(f"two steps register the span kind {kind.name!r}")
         self.kinds = kinds
+        self.causal = frozenset(k.name for k in kinds.values() if k.causal and k.feature is not None)
+        """Kinds whose features may stand inside an answer."""
 
     def annotate(self, example: Example) -> Example:
         """Run every annotator over a prompt, as prepare, generate and serve do alike."""
@@ -166,11 +169,25 @@ class Chain:
             return self._annotate(steps, example)
         answer, last = example.messages[-1], len(example.messages) - 1
         inside = [s for s in example.spans if s.part == last and s.kind in self.kinds and self.kinds[s.kind].causal]
-        outside = tuple(s for s in example.spans if s.part != last)
-        visible = {k: v for k, v in example.fields.items() if v != answer.content}
-        prompt = self._annotate(steps, replace(example, messages=example.messages[:-1], spans=outside, fields=visible))
+        prompt = self._annotate(steps, example.without_answer())
         moved = [replace(s, part=len(prompt.messages)) for s in inside]
         return replace(prompt, messages=(*prompt.messages, answer), fields=example.fields).with_spans(moved)
+
+    def in_answer(self, example: Example) -> tuple[Span, ...]:
+        """Spans with causal features in the last message, an answer so far; only annotators of causal kinds run.
+
+        Raises
+        ------
+        PluginError : when an annotator changes the answer, which was generated and stands.
+        """
+        last, answer = len(example.messages) - 1, example.messages[-1]
+        for step in self.steps:
+            if any(kind.causal for kind in getattr(step, "span_kinds", ())):
+                example = self._checked(step, step(example))  # type: ignore[operator]
+                if example.messages[last:] != (answer,):
+                    problem = f"{step.name} changes the answer; an annotator of a causal kind may only add spans to it"
+                    raise PluginError(step.name.partition("/")[0], "preprocess", problem)
+        return tuple(span for span in example.spans if span.part == last and span.kind in self.causal)
 
     def _annotate(self, steps: Sequence[Annotator | DatasetTransform], example: Example) -> Example:
         for step in steps:

@@ -141,6 +141,24 @@ def test_only_causal_spans_stay_inside_the_answer() -> None:
     assert step.seen[0].spans == ()
 
 
+def test_in_an_answer_only_annotators_of_causal_kinds_run_and_only_their_features_count() -> None:
+    featured = replace(CAUSAL, name="b/featured", width=1, feature=lambda value: (1.0,))
+    spans = (
+        Span(1, 0, 4, "b/featured", "in"),
+        Span(0, 0, 4, "b/featured", "before"),
+        Span(1, 0, 4, "a/causal", "bare"),
+    )
+    steps = (
+        Step("p/plain", span_kinds=(NOTE,)),
+        Step("p/bare", span_kinds=(CAUSAL,)),
+        Step("p/featured", after=("p/bare",), span_kinds=(featured,), adds=spans),
+    )
+    chain = Chain([*steps, Doubling("p/twice")])
+    assert chain.causal == {"b/featured"}
+    assert chain.in_answer(record()) == spans[:1]
+    assert [len(step.seen) for step in steps] == [0, 1, 1]
+
+
 def test_prepare_and_generation_annotate_a_prompt_alike() -> None:
     chain = Chain([Step("p/s", span_kinds=(NOTE,), adds=(Span(0, 6, 10, "a/note", "v"),))])
     (prepared,) = chain.stream([record()])

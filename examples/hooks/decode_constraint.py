@@ -1,4 +1,4 @@
-"""A constraint that keeps every digit out of the answer, as an automaton over bytes."""
+"""A constraint that keeps digits out of the answer, and more where a layer says so, as automata over bytes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from numpy.typing import NDArray
 
 from r1core import api
 
-REASON = api.Reason("no-digits", "example: house style, section 1", "a digit")
+LOUD = 0.5
+"""Mean size of what the layer of `extra_layer.py` adds to a prompt, from which an answer may not exclaim either."""
 
 
-class NoDigits:
-    """One state; every byte but 0x30 to 0x39 leads back to it."""
+class Without:
+    """One state; every byte but the refused ones leads back to it."""
 
     start = 0
+
+    def __init__(self, refused: bytes, reason: api.Reason) -> None:
+        self.refused, self.reason = refused, reason
 
     def row(self, state: int) -> NDArray[np.int32]:
         """Next state for each byte, -1 where it is refused."""
         following = np.zeros(256, np.int32)
-        following[ord("0") : ord("9") + 1] = -1
+        following[list(self.refused)] = -1
         return following
 
     def may_end(self, state: int) -> bool:
@@ -28,8 +32,13 @@ class NoDigits:
         return True
 
     def explain(self, state: int, data: bytes) -> tuple[api.Reason, ...]:
-        """The rule, where `data` holds a digit."""
-        return (REASON,) if any(byte in b"0123456789" for byte in data) else ()
+        """The rule, where `data` holds a refused byte."""
+        return (self.reason,) if any(byte in self.refused for byte in data) else ()
+
+
+# one object each, so that their masks are cached across requests
+PLAIN = Without(b"0123456789", api.Reason("no-digits", "example: house style, section 1", "a digit"))
+CALM = Without(b"0123456789!", api.Reason("calm", "example: house style, section 2", "a digit or an exclamation mark"))
 
 
 class DigitFree:
@@ -38,15 +47,13 @@ class DigitFree:
     name = "decode_constraint/digit-free"
 
     def start(self, request: api.DecodeRequest) -> api.ConstraintState | None:
-        """Lift the automaton to this model's tokens."""
-        return request.lift(AUTOMATON)
+        """Lift an automaton to this model's tokens: the stricter one, unless the layer is there and says otherwise."""
+        said = request.outputs.get("extra_layer/bottleneck")
+        return request.lift(PLAIN if said is not None and said < LOUD else CALM)
 
     def fingerprint(self) -> str:
         """Raise the number when the rule changes."""
-        return "1"
-
-
-AUTOMATON = NoDigits()  # one object, so that its masks are cached across requests
+        return "2"
 
 
 @api.hookimpl

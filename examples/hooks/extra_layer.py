@@ -1,13 +1,14 @@
-"""A small bottleneck after the last decoder block; it reads no spans."""
+"""A small bottleneck after the last decoder block; it reads no spans, and tells constraints how much it had to say."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from r1core import api
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 WIDTH = 8
@@ -33,7 +34,12 @@ def bottleneck(hidden_size: int) -> nn.Module:
     return Bottleneck()
 
 
+def size(module: nn.Module, hidden: torch.Tensor, features: Mapping[str, api.SlotFeatures]) -> float:
+    """Mean size of what the layer adds over one row's prompt, `hidden` (1, T, D); `decode_constraint.py` reads it."""
+    return float(module(hidden, features).abs().mean())
+
+
 @api.hookimpl
 def extra_layer(ctx: api.Context, model: object) -> Sequence[api.LayerSpec]:
     """One layer; `model` is the base model's Hugging Face config."""
-    return [api.LayerSpec("extra_layer/bottleneck", "block:-1", bottleneck)]
+    return [api.LayerSpec("extra_layer/bottleneck", "block:-1", bottleneck, output=size)]

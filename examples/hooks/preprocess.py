@@ -7,8 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from r1core import api
 
-DOSE = api.SpanKind("preprocess/dose", encode=str, decode=str)
 PATTERN = re.compile(r"\b\d+(?:\.\d+)? ?mg\b")
+
+
+def milligrams(dose: str) -> tuple[float, ...]:
+    """What a layer receives for a dose: one number."""
+    return (float(dose.removesuffix("mg")),)
+
+
+# causal: doses are found in an answer too, while it is generated
+DOSE = api.SpanKind("preprocess/dose", encode=str, decode=str, width=1, feature=milligrams, causal=True)
 
 
 class Doses:

@@ -53,12 +53,12 @@ def command(
     example = bench.chain.annotate(Example("prompt", (Message("user", text),), "prompt", facts=known))
     session = Session(bench, compute_of(bench), adapted=not base)
     labels = bench.task.choices if choices else ()
-    state = session.constraint(example, labels, rules=not no_rules)
+    start = session.constraint(example, labels, rules=not no_rules)
     config = bench.recipe.generate
     decoding = Decoding(
         max_new_tokens or config.max_new_tokens, config.temperature, config.top_p, bench.recipe.run.seed
     )
-    answer = session.answer([example], decoding, [state])[0]
+    answer = session.answer([example], decoding, [start])[0]
     done = answer.completion
     if as_json:
         record = {

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from r1core.api import Example, Message, Span, SpanKind, UserError
+from r1core.api import JSON, Example, Message, Span, SpanKind, UserError
 
 Kinds = Mapping[str, SpanKind]
 
@@ -28,9 +28,14 @@ def to_json(example: Example, kinds: Kinds) -> str:
         "facts": example.facts,
         "fields": dict(example.fields),
         "images": list(example.images),
-        "spans": [[s.part, s.start, s.end, s.kind, kinds[s.kind].encode(s.value)] for s in example.spans],
+        "spans": [_span(s, kinds) for s in example.spans],
     }
     return json.dumps(record, ensure_ascii=False, sort_keys=True)
+
+
+def _span(span: Span, kinds: Kinds) -> list[JSON]:
+    late = [] if span.since is None else [span.since]
+    return [span.part, span.start, span.end, span.kind, kinds[span.kind].encode(span.value), *late]
 
 
 def from_json(line: str, kinds: Kinds) -> Example:
@@ -46,7 +51,7 @@ def from_json(line: str, kinds: Kinds) -> Example:
         facts=record["facts"],
         fields=record["fields"],
         images=tuple(record["images"]),
-        spans=tuple(Span(p, s, e, kind, kinds[kind].decode(v)) for p, s, e, kind, v in record["spans"]),
+        spans=tuple(Span(p, s, e, kind, kinds[kind].decode(v), *late) for p, s, e, kind, v, *late in record["spans"]),
     )
 
 

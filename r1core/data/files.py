@@ -180,6 +180,10 @@ class FileSource:
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
 
+    def input_files(self) -> tuple[Path, ...]:
+        """The files, for the manifest."""
+        return tuple(dict.fromkeys(path for path in self._paths.values() if path is not None))
+
     def columns_missing(self) -> list[tuple[str, str]]:
         """`(key of data.columns, what is wrong)` for each column that none of a file's first readable rows has.
 

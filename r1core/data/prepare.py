@@ -10,11 +10,13 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
-from r1core.api import JSON, Example, UserError
+from r1core.api import JSON, Example, Span, UserError
+from r1core.data.answers import AnswerReader
 from r1core.data.codec import to_json
 from r1core.data.files import FileSource
 from r1core.model.resolve import context_length
@@ -37,6 +39,7 @@ def prepare(bench: Workbench, tell: Callable[[str], None]) -> dict[str, JSON]:
     limit = _limit(bench)
     quarantined: list[dict[str, JSON]] = []
     seen: set[str] = set()
+    read_answer = answer_reading(bench)
     card: dict[str, JSON] = {"source": bench.source.name, "task": bench.task.name, "splits": {}}
     for split in SPLITS:
         bad: list[dict[str, JSON]] = []
@@ -47,7 +50,7 @@ def prepare(bench: Workbench, tell: Callable[[str], None]) -> dict[str, JSON]:
         chosen = _sample(read, most)
         if split == "train":
             chosen = _augmented(bench, chosen)
-        for example in bench.chain.stream(chosen):
+        for example in map(read_answer, bench.chain.stream(chosen)):
             encoded = bench.renderer.encode(example)
             if encoded.length > limit:
                 raise UserError(
@@ -109,6 +112,13 @@ def _read(bench: Workbench, split: Split, bad: list[dict[str, JSON]], seen: set[
     return kept
 
 
+def answer_reading(bench: Workbench) -> Callable[[Example], Example]:
+    """What finds the spans inside an answer; nothing at all where no kind declares itself causal."""
+    if not bench.chain.causal:
+        return lambda example: example
+    return AnswerReader(bench.renderer, bench.chain.in_answer).annotated
+
+
 def _place(example: Example) -> dict[str, JSON]:
     """Where a record stood: its file and line where its source says so."""
     file, _, line = example.source.rpartition(":")
@@ -158,25 +168,35 @@ def _refuse_bad(bench: Workbench, split: str, good: int, bad: list[dict[str, JSO
 
 
 def trace(bench: Workbench, example_id: str) -> Iterator[str]:
-    """What each preprocessing step changes on one record, in lines.
+    """What each preprocessing step changes on one record, and what is found in reading its answer, in lines.
 
     Raises
     ------
     UserError : when no split holds that id.
     """
-    from r1core.data.tokens import prompt_of
-
     for split in SPLITS:
         for example in bench.source.read(split):
             if example.id == example_id:
-                for change in bench.chain.trace(prompt_of(example)):
+                prompt = example.without_answer()
+                for change in bench.chain.trace(prompt):
                     added = [s for s in change.after.spans if s not in change.before.spans]
-                    texts = [m.content for m in change.after.messages]
                     yield f"{change.step}: {len(added)} spans" + (
                         "" if change.before.messages == change.after.messages else ", text changed"
                     )
-                    for span in added:
-                        value = json.dumps(bench.chain.kinds[span.kind].encode(span.value), ensure_ascii=False)
-                        yield f"  {span.kind} {texts[span.part][span.start : span.end]!r} -> {value}"
+                    yield from _shown(bench, change.after, added)
+                    prompt = change.after
+                if bench.chain.causal and example.without_answer() is not example:
+                    whole = replace(prompt, messages=(*prompt.messages, example.messages[-1]))
+                    found = answer_reading(bench)(whole)
+                    inside = [s for s in found.spans if s.part == len(prompt.messages)]
+                    yield f"the answer, token by token: {len(inside)} spans"
+                    yield from _shown(bench, found, inside)
                 return
     raise UserError(f"no record has the id {example_id!r}", fix="take an id from data/*.jsonl")
+
+
+def _shown(bench: Workbench, example: Example, spans: list[Span]) -> Iterator[str]:
+    for span in spans:
+        value = json.dumps(bench.chain.kinds[span.kind].encode(span.value), ensure_ascii=False)
+        late = "" if span.since is None else f" (recognised after {span.since} characters)"
+        yield f"  {span.kind} {example.messages[span.part].content[span.start : span.end]!r} -> {value}{late}"

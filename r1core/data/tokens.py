@@ -3,12 +3,15 @@
 The supervised region is the last assistant message and the end-of-turn token behind it. The prompt's tokens are
 exactly those that generation would be given. A template that does not hold a message verbatim is an error, so an
 offset can never point at the wrong token.
+
+A span of a causal kind inside the answer becomes a slot of one token: the first by which the span, and what it took to
+recognise it, had been read. No token before that one can see it (`r1core.data.answers` finds such spans).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -41,25 +44,23 @@ class Encoded:
 
 
 def prompt_of(example: Example) -> Example:
-    """The example as it stands at generation: without its last assistant message and the spans in it."""
-    messages = example.messages
-    if messages and messages[-1].role == "assistant":
-        last = len(messages) - 1
-        return replace(example, messages=messages[:-1], spans=tuple(s for s in example.spans if s.part != last))
-    return example
+    """The example as it stands at generation (`Example.without_answer`)."""
+    return example.without_answer()
 
 
 class Renderer:
     """Turns messages into text and tokens for one tokenizer.
 
-    `template` : `chat` is the tokenizer's own chat template (plain where it has none); `plain` is each message's
-    content and a newline, which spends no tokens on role markers.
+    `template` : `chat` is the tokenizer's own chat template (plain where it has none); `plain` is one message a line
+    and the answer behind a space, which spends no tokens on role markers and lets a word of an answer be one token.
+    `lead` : what stands in front of an answer.
     """
 
     def __init__(self, tokenizer: Any, kinds: Mapping[str, SpanKind], *, template: str = "chat") -> None:
         self._tokenizer = tokenizer
         self._chat = template == "chat" and tokenizer.chat_template is not None
         self._kinds = kinds
+        self.lead = "" if self._chat else " "  # in front of an answer
         self._render = lru_cache(maxsize=4096)(self._render_uncached)
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
@@ -72,18 +73,22 @@ class Renderer:
         Raises
         ------
         UserError : when the last message is not the assistant's, or, for a row with spans, when the template
-            alters a message.
+            alters a message, or the tokenizer an answer.
         """
         prompt = prompt_of(example)
         if len(prompt.messages) == len(example.messages):
             raise UserError(f"example {example.id!r}: the last message is not the assistant's answer")
         ids, slots = self.encode_prompt(prompt)
-        return Encoded(example.id, ids, self.response_ids(example.messages[-1].content), slots)
+        response = self.response_ids(example.messages[-1].content)
+        return Encoded(example.id, ids, response, slots + self._answer_slots(example, response[:-1], len(ids)))
 
     def response_ids(self, text: str) -> tuple[int, ...]:
         """Token ids of an answer with its end-of-turn token."""
-        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return (*ids, self._tokenizer.eos_token_id)
+        return (*self.start_ids(text), self._tokenizer.eos_token_id)
+
+    def start_ids(self, text: str) -> tuple[int, ...]:
+        """Token ids of the start of an answer."""
+        return tuple(self._tokenizer(self.lead + text, add_special_tokens=False)["input_ids"])
 
     def encode_prompt(self, example: Example) -> tuple[tuple[int, ...], tuple[Slot, ...]]:
         """Token ids of a prompt and its spans on tokens, longest-first where their kind says so."""
@@ -94,14 +99,48 @@ class Renderer:
             return ids, ()
         starts = self._message_starts(example, text)
         offsets = encoded["offset_mapping"]
-        slots = [self._slot(example, span, starts, offsets) for span in self._settled(example)]
+        slots = [self._slot(example, span, starts, offsets) for span in self.settled(example.spans)]
         return ids, tuple(slot for slot in slots if slot is not None)
+
+    def answer_text(self, tokens: Sequence[int]) -> str:
+        """The text of an answer's tokens so far, without the character that the last of them may leave unfinished."""
+        backend = self._tokenizer.backend_tokenizer  # verbatim: transformers' own decoding may tidy up spaces
+        text = str(backend.decode(list(tokens), skip_special_tokens=False))
+        return text.removeprefix(self.lead).rstrip("\ufffd")
+
+    def values(self, span: Span) -> tuple[float, ...] | None:
+        """The numbers that a layer receives for a span; None where its kind has none."""
+        feature = self._kinds[span.kind].feature
+        return None if feature is None else tuple(float(v) for v in feature(span.value))
+
+    def _answer_slots(self, example: Example, tokens: Sequence[int], offset: int) -> tuple[Slot, ...]:
+        """Spans of causal kinds inside the answer, each on the token by which it was recognised."""
+        last, answer = len(example.messages) - 1, example.messages[-1].content
+        spans = [s for s in example.spans if s.part == last and self._kinds[s.kind].causal]
+        if not spans:
+            return ()
+        reached = [len(self.answer_text(tokens[: n + 1])) for n in range(len(tokens))]
+        if self.answer_text(tokens) != answer.rstrip("\ufffd"):
+            raise UserError(
+                f"example {example.id!r}: the tokenizer does not give the answer back verbatim",
+                fix="use a tokenizer that keeps the text, or leave features inside answers out",
+            )
+        slots = []
+        for span in spans:
+            values, wanted = self.values(span), span.since or span.end
+            if values is None:
+                continue
+            at = next((n for n, length in enumerate(reached) if length >= wanted), None)
+            if at is None:
+                raise UserError(f"example {example.id!r}: span {span.kind} ends behind the answer")
+            slots.append(Slot(span.kind, offset + at, offset + at + 1, values))
+        return tuple(slots)
 
     def _slot(
         self, example: Example, span: Span, starts: Sequence[int], offsets: Sequence[tuple[int, int]]
     ) -> Slot | None:
-        kind = self._kinds[span.kind]
-        if kind.feature is None:
+        values = self.values(span)
+        if values is None:
             return None
         low, high = starts[span.part] + span.start, starts[span.part] + span.end
         touched = [i for i, (a, b) in enumerate(offsets) if a < high and b > low]
@@ -111,13 +150,13 @@ class Renderer:
                 "meets no token",
                 fix="the annotator's offsets are outside the message, or the tokenizer drops that text",
             )
-        return Slot(span.kind, touched[0], touched[-1] + 1, tuple(float(v) for v in kind.feature(span.value)))
+        return Slot(span.kind, touched[0], touched[-1] + 1, values)
 
-    def _settled(self, example: Example) -> list[Span]:
-        """Spans after each kind's overlap policy."""
+    def settled(self, spans: Iterable[Span]) -> list[Span]:
+        """Spans after each kind's overlap policy, in order of position."""
         kept: list[Span] = []
         taken: dict[tuple[str, int], list[tuple[int, int]]] = {}
-        for span in sorted(example.spans, key=lambda s: (s.start - s.end, s.part, s.start)):
+        for span in sorted(spans, key=lambda s: (s.start - s.end, s.part, s.start)):
             ranges = taken.setdefault((span.kind, span.part), [])
             overlaps = any(span.start < b and a < span.end for a, b in ranges)
             if self._kinds[span.kind].overlap == "all" or not overlaps:
@@ -143,6 +182,6 @@ class Renderer:
 
     def _render_uncached(self, messages: tuple[Message, ...], generation: bool) -> str:
         if not self._chat:
-            return "".join(m.content + "\n" for m in messages)
+            return "\n".join(m.content for m in messages)
         turns = [{"role": m.role, "content": m.content} for m in messages]
         return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation))

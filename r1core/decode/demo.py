@@ -29,8 +29,8 @@ def rule_demonstration(session: Session) -> dict[str, JSON] | None:
     decoding = Decoding(recipe.generate.max_new_tokens, seed=recipe.run.seed)
     prefix = recipe.report.demo_prefix
     free = session.answer([example], decoding, prefix=prefix)[0]
-    state = session.constraint(example)
-    ruled = session.answer([example], decoding, [state], prefix=prefix)[0] if state is not None else free
+    start = session.constraint(example)
+    ruled = session.answer([example], decoding, [start], prefix=prefix)[0] if start is not None else free
     return {
         "prompt": recipe.report.demo_prompt,
         "facts": facts,

@@ -1,10 +1,11 @@
-"""Generation: one prefill, then one token a row a pass, all rows in one packed sequence, under constraints.
+"""Generation behind a prefill: one token a row a pass, all rows in one packed sequence, under constraints.
 
 The same loop serves evaluation (many short prompts that share a prefix) and `r1core generate` (one prompt). A row whose
 constraints leave no token stops there, with the rules named; nothing is ever relaxed.
 
-R = rows, T = packed tokens so far, V = vocabulary. Extra layers read the prompt's spans at prefill; behind the prompt
-they run without spans, as in training (kinds that declare themselves causal are not recomputed while decoding).
+R = rows, T = packed tokens so far, V = vocabulary. Behind the prompt, extra layers run without spans, as in training,
+unless the run has causal kinds: then each row's answer is read as it grows, and what is recognised by a token stands on
+that token in the pass that reads it.
 """
 
 from __future__ import annotations
@@ -16,15 +17,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from peft import PeftModel
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
-from r1core.api import ConstraintState, Reason, SlotFeatures, SpanKind, TokenMask
-from r1core.data.packing import Segment, additive, pack, shared_prefix, slot_features
-from r1core.data.tokens import Slot
+from r1core.api import ConstraintState, Reason, SlotFeatures, TokenMask
+from r1core.data.packing import additive, slot_features
 from r1core.decode.constraints import DeadEnd, allowed_bool
-from r1core.model.layers import ExtraLayers
-
-Prompt = tuple[tuple[int, ...], tuple[Slot, ...]]
+from r1core.decode.prefill import Prefilled
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,68 +53,6 @@ class Decoding:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
-
-
-@dataclass(slots=True)
-class Prefilled:
-    """Prompts that the model has read.
-
-    `logits` (R, V) behind each prompt; `visible` (R, T): what a row may look back at.
-
-    `extra` (E, V): logits behind the last token of each further segment that was asked for, in order.
-    `no_spans` : what the layers are given for tokens behind the prompt.
-    """
-
-    logits: torch.Tensor
-    extra: torch.Tensor
-    visible: np.ndarray
-    lengths: list[int]
-    cache: DynamicCache
-    layers: ExtraLayers
-    no_spans: Mapping[str, SlotFeatures]
-
-
-@torch.no_grad()
-def prefill(
-    model: PreTrainedModel | PeftModel,
-    layers: ExtraLayers,
-    kinds: Mapping[str, SpanKind],
-    prompts: Sequence[Prompt],
-    paths: Sequence[tuple[int, ...]] = (),
-) -> Prefilled:
-    """Read all prompts in one pass, and behind each of them every one of `paths` (token runs that start there)."""
-    rows, slots = [p[0] for p in prompts], [p[1] for p in prompts]
-    shared = shared_prefix(rows, slots) if len(rows) > 1 else 0
-    segments = [Segment(-1, rows[0][:shared])] if shared else []
-    first = len(segments)
-    segments += [Segment(0 if shared else -1, ids[shared:]) for ids in rows]
-    segments += [Segment(first + r, path) for r in range(len(rows)) for path in paths]
-    packed = pack(segments)
-    ends = [s + len(g.tokens) - 1 for s, g in zip(packed.starts, segments, strict=True)][first:]
-    shifts = [start - shared for start in packed.starts[first : first + len(rows)]]
-    cache = DynamicCache()
-    features = slot_features(slots, shifts, kinds)
-    device = model.device
-    plain = len(segments) == 1
-    with layers.using({k: f.to(device) for k, f in features.items()}):
-        output = model(
-            input_ids=torch.from_numpy(packed.ids)[None].to(device),
-            position_ids=torch.from_numpy(packed.positions)[None].to(device),
-            attention_mask=None if plain else additive(packed.allowed, model.dtype).to(device),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=torch.tensor(ends, device=device),
-        )
-    logits = output.logits[0].float()
-    return Prefilled(
-        logits=logits[: len(rows)],
-        extra=logits[len(rows) :],
-        visible=packed.allowed[ends[: len(rows)]],
-        lengths=[len(ids) for ids in rows],
-        cache=cache,
-        layers=layers,
-        no_spans={k: f.to(device) for k, f in slot_features([], [], kinds).items()},
-    )
 
 
 @torch.no_grad()
@@ -167,7 +103,7 @@ def _advance(
     lines = [active.index(row) for row, _ in taken]
     visible = np.concatenate([visible[lines], np.eye(len(taken), dtype=bool)], axis=1)
     device = model.device
-    with start.layers.using(start.no_spans):  # a layer may add something where no span is, as it did in training
+    with start.layers.using(_new_features(start, taken, device)):
         output = model(
             input_ids=torch.tensor([[token for _, token in taken]], device=device),
             position_ids=torch.tensor([[start.lengths[row] + position for row, _ in taken]], device=device),
@@ -176,6 +112,17 @@ def _advance(
             use_cache=True,
         )
     return output.logits[0].float(), visible
+
+
+def _new_features(
+    start: Prefilled, taken: Sequence[tuple[int, int]], device: torch.device
+) -> Mapping[str, SlotFeatures]:
+    """The slots on the newest tokens, one a row; a layer may add something where no span is, as it did in training."""
+    slots = [start.answers[row].take([token], line) for line, (row, token) in enumerate(taken) if start.answers]
+    if not any(slots):
+        return start.no_spans
+    features = slot_features(slots, [0] * len(slots), start.kinds)
+    return {kind: found.to(device) for kind, found in features.items()}
 
 
 def _pick(

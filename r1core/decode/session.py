@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,16 +14,21 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from r1core.api import ConstraintState, Example, SpanKind
+from r1core.data.answers import AnswerReader, Growing
 from r1core.data.tokens import prompt_of
 from r1core.decode.choices import ChoiceAutomaton
 from r1core.decode.constraints import Request, intersect
-from r1core.decode.generate import Completion, Decoding, LabelTree, Prompt, decode, prefill
+from r1core.decode.generate import Completion, Decoding, LabelTree, decode
+from r1core.decode.prefill import Prompt, prefill
 from r1core.decode.vocabulary import Vocabulary
 from r1core.model.adapter import load_lora
 from r1core.model.layers import WEIGHTS, ExtraLayers
 from r1core.model.load import load_model
 from r1core.model.probe import Compute
 from r1core.workbench import Workbench
+
+Start = Callable[[Mapping[str, object]], ConstraintState | None]
+"""Starts one answer's constraints from what the layers said of its prompt, by layer name; None where none applies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Session:
 
     def __init__(self, bench: Workbench, compute: Compute, *, adapted: bool) -> None:
         torch.set_num_threads(compute.threads)
-        self.bench = bench
+        self.bench, self.compute = bench, compute
         recipe = bench.recipe
         base = load_model(bench.base, precision=compute.precision, attention=recipe.model.attention)
         base.to(torch.device(compute.device))  # type: ignore[arg-type]  # transformers' stub takes a model here
@@ -56,6 +61,7 @@ class Session:
             with torch.no_grad():
                 self.layers.load(load_file(weights) if weights.exists() else {})
         self.model.eval()
+        self.parameters = base.num_parameters()
         self._width = int(base.get_output_embeddings().weight.shape[0])
         self.renderer = bench.renderer
 
@@ -79,40 +85,66 @@ class Session:
         """Tokens and aligned spans of an example's prompt."""
         return self.renderer.encode_prompt(prompt_of(example))
 
-    def constraint(
-        self, example: Example, choices: Sequence[str] = (), *, rules: bool = True
-    ) -> ConstraintState | None:
-        """The run's constraints on one answer, and the label set where one is given; None where nothing applies."""
-        request = Request(prompt_of(example), self.vocabulary)
-        states = self.bench.constraints.states(request) if rules else []
-        if choices:
-            states.append(("choices", request.lift(ChoiceAutomaton(list(choices)))))
-        return intersect(states, self._width) if states else None
+    def constraint(self, example: Example, choices: Sequence[str] = (), *, rules: bool = True) -> Start | None:
+        """The run's constraints on one answer, and the label set where one is given; None where there are none.
+
+        They start when the prompt has been read, so that they are told what the layers made of it.
+        """
+        if not choices and not (rules and self.bench.constraints.constraints):
+            return None
+
+        def start(outputs: Mapping[str, object]) -> ConstraintState | None:
+            request = Request(prompt_of(example), self.vocabulary, outputs)
+            states = self.bench.constraints.states(request) if rules else []
+            if choices:
+                states.append(("choices", request.lift(ChoiceAutomaton([self.renderer.lead + c for c in choices]))))
+            return intersect(states, self._width) if states else None
+
+        return start
 
     def answer(
         self,
         examples: Sequence[Example],
         decoding: Decoding,
-        states: Sequence[ConstraintState | None] = (),
+        starts: Sequence[Start | None] = (),
         prefix: str = "",
     ) -> list[Answer]:
-        """Generate one answer an example, all in one packed batch; `prefix` is the given start of each answer."""
-        start_ids = tuple(self.bench.tokenizer(prefix, add_special_tokens=False)["input_ids"]) if prefix else ()
-        prompts = [(ids + start_ids, slots) for ids, slots in map(self.prompt, examples)]
-        states = [_advanced(state, start_ids) for state in states]
-        start = prefill(self.model, self.layers, self._kinds, prompts)
-        done = decode(self.model, start, decoding, self._eos, states)
-        return [Answer(self.text(c.tokens), c) for c in done]
+        """Generate one answer an example, all in one packed batch.
+
+        Parameters
+        ----------
+        starts : of each example's constraints, as `constraint` gives them.
+        prefix : the given start of each answer.
+        """
+        given = self.renderer.start_ids(prefix) if prefix else ()
+        answers, prompts = self._growing(examples), []
+        for row, (ids, slots) in enumerate(map(self.prompt, examples)):
+            on_given = answers[row].take(given, len(ids)) if answers else ()
+            prompts.append((ids + given, slots + on_given))
+        waiting = starts or [None] * len(examples)
+        read = prefill(self.model, self.layers, self._kinds, prompts, answers=answers, outputs=any(waiting))
+        states = [_started(start, said, given) for start, said in zip(waiting, read.outputs, strict=True)]
+        done = decode(self.model, read, decoding, self._eos, states)
+        lead = "" if given else self.renderer.lead
+        return [Answer(self.text(c.tokens).removeprefix(lead), c) for c in done]
 
     def answer_and_score(
         self, examples: Sequence[Example], decoding: Decoding, tree: LabelTree
     ) -> tuple[list[Answer], np.ndarray]:
         """Free-running answers and each label's log-probability `(N, C)`, from one reading of the prompts."""
         prompts = [self.prompt(e) for e in examples]
-        start = prefill(self.model, self.layers, self._kinds, prompts, tree.branches)
-        scores = tree.scores(start.logits, start.extra)
-        done = decode(self.model, start, decoding, self._eos)
-        return [Answer(self.text(c.tokens), c) for c in done], scores
+        read = prefill(self.model, self.layers, self._kinds, prompts, tree.branches, self._growing(examples))
+        scores = tree.scores(read.logits, read.extra)
+        done = decode(self.model, read, decoding, self._eos)
+        return [Answer(self.text(c.tokens).removeprefix(self.renderer.lead), c) for c in done], scores
+
+    def _growing(self, examples: Sequence[Example]) -> list[Growing]:
+        """An empty answer an example, where a layer that is on reads spans of causal kinds; else none at all."""
+        chain = self.bench.chain
+        if not self.layers.reads(chain.causal):
+            return []
+        reader = AnswerReader(self.renderer, chain.in_answer)
+        return [reader.begin(example) for example in examples]
 
     def label_tree(self, labels: Sequence[str]) -> LabelTree:
         """The label set as this tokenizer's token paths, each closed by end of sequence."""
@@ -137,8 +169,9 @@ class Session:
         return frozenset([ids] if isinstance(ids, int) else ids or [])
 
 
-def _advanced(state: ConstraintState | None, tokens: Sequence[int]) -> ConstraintState | None:
-    """The state behind tokens that stand already."""
-    for token in tokens:
+def _started(start: Start | None, outputs: Mapping[str, object], given: Sequence[int]) -> ConstraintState | None:
+    """A row's constraints behind the tokens that stand already."""
+    state = start(outputs) if start is not None else None
+    for token in given:
         state = state.advance(token) if state is not None else None
     return state

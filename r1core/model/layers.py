@@ -11,8 +11,9 @@ covered: a packed batch holds several rows, and they would see one another.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,18 @@ if TYPE_CHECKING:
 
 WEIGHTS = "r1core_layers.safetensors"
 Features = Mapping[str, SlotFeatures]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a packed sequence, for layers that give an output.
+
+    `places` : (T,) int64, where the row's tokens stand in the sequence, in order; `features` : the row's own slots,
+    counted from its first token.
+    """
+
+    places: torch.Tensor
+    features: Features
 
 
 class GatedLayer(nn.Module):
@@ -44,18 +57,36 @@ class GatedLayer(nn.Module):
         ------
         PluginError : when the plugin's module raises, or returns another shape.
         """
-        plugin = self.spec.name.partition("/")[0]
-        try:
+        with self._in_its_name():
             delta = self.inner(hidden.float(), {kind: features[kind] for kind in self.spec.kinds})
+        if not isinstance(delta, torch.Tensor) or delta.shape != hidden.shape:
+            found = f"shape {tuple(delta.shape)}" if isinstance(delta, torch.Tensor) else type(delta).__name__
+            raise self._broke(f"returned {found}, expected {tuple(hidden.shape)}")
+        return hidden + (self.gate * delta).to(hidden.dtype)
+
+    def output(self, hidden: torch.Tensor, row: Row) -> object:
+        """What the spec's `output` says of one row of a packed sequence `(1, packed, D)`.
+
+        Raises
+        ------
+        PluginError : when the plugin's function raises.
+        """
+        assert self.spec.output is not None
+        with self._in_its_name():
+            features = {kind: row.features[kind] for kind in self.spec.kinds}
+            return self.spec.output(self.inner, hidden[:, row.places].float(), features)
+
+    @contextmanager
+    def _in_its_name(self) -> Iterator[None]:
+        try:
+            yield
         except R1Error:
             raise
         except Exception as error:
-            raise PluginError(plugin, "extra_layer", f"{self.spec.name}: {error}") from error
-        if not isinstance(delta, torch.Tensor) or delta.shape != hidden.shape:
-            found = f"shape {tuple(delta.shape)}" if isinstance(delta, torch.Tensor) else type(delta).__name__
-            expected = tuple(hidden.shape)
-            raise PluginError(plugin, "extra_layer", f"{self.spec.name}: returned {found}, expected {expected}")
-        return hidden + (self.gate * delta).to(hidden.dtype)
+            raise self._broke(str(error)) from error
+
+    def _broke(self, what: str) -> PluginError:
+        return PluginError(self.spec.name.partition("/")[0], "extra_layer", f"{self.spec.name}: {what}")
 
 
 class ExtraLayers(nn.Module):
@@ -70,19 +101,41 @@ class ExtraLayers(nn.Module):
         self.to(device=model.device, dtype=torch.float32)
         self.enabled = True  # False while the base model is asked
         self._features: Features | None = None
+        self._rows: Sequence[Row] = ()
+        self._outputs: list[dict[str, object]] = []
         self._losses: dict[str, torch.Tensor] = {}
         for layer in self.layers:
             assert isinstance(layer, GatedLayer)
             site_module(model, layer.spec.site).register_forward_hook(self._hook(layer))
 
     @contextmanager
-    def using(self, features: Features | None) -> Iterator[None]:
-        """Give the layers this pass's features; None switches them off."""
+    def using(self, features: Features | None, rows: Sequence[Row] = ()) -> Iterator[None]:
+        """Give the layers this pass's features; None switches them off.
+
+        Parameters
+        ----------
+        rows : the rows of the pass for which layers that declare an `output` are asked for it.
+        """
         self._features = features if self.enabled else None
+        self._rows, self._outputs = rows, [{} for _ in rows]
         try:
             yield
         finally:
             self._features, self._losses = None, {}
+            self._rows, self._outputs = (), []
+
+    def outputs(self) -> list[dict[str, object]]:
+        """What the layers gave for each row of this pass, by layer name; inside `using` only."""
+        return self._outputs
+
+    @property
+    def gives_outputs(self) -> bool:
+        """Whether any layer that is on declares an `output`."""
+        return self.enabled and any(layer.spec.output is not None for layer in self.layers)  # type: ignore[union-attr]
+
+    def reads(self, kinds: Set[str]) -> bool:
+        """Whether any layer that is on reads one of these span kinds."""
+        return self.enabled and any(kinds & set(layer.spec.kinds) for layer in self.layers)  # type: ignore[union-attr, arg-type]
 
     def losses(self) -> dict[str, torch.Tensor]:
         """The layers' own losses of this pass, `(B,)` by layer name; inside `using` only."""
@@ -95,6 +148,9 @@ class ExtraLayers(nn.Module):
             hidden = output[0] if isinstance(output, tuple) else output
             if layer.spec.loss is not None and torch.is_grad_enabled():
                 self._losses[layer.spec.name] = layer.spec.loss(layer.inner, hidden.float(), self._features)
+            if layer.spec.output is not None:
+                for row, given in zip(self._rows, self._outputs, strict=True):
+                    given[layer.spec.name] = layer.output(hidden, row)
             changed = layer(hidden, self._features)
             return (changed, *output[1:]) if isinstance(output, tuple) else changed
 

@@ -71,6 +71,11 @@ class Guarded:
         """The component's own fingerprint."""
         return self._do(self.inner.fingerprint)
 
+    def input_files(self) -> tuple[Path, ...]:
+        """Local files that the component reads, where it can name them."""
+        naming = getattr(self.inner, "input_files", None)
+        return () if naming is None else self._do(lambda: tuple(map(Path, naming())))
+
 
 class GuardedAnnotator(Guarded):
     """An `Annotator` that must return an example of the same id."""
@@ -267,7 +272,7 @@ def tolerated(plugin: str, hook: str, failures: Counter[str]) -> Iterator[None]:
 
 
 def guard_layer(plugin: str, spec: api.LayerSpec) -> api.LayerSpec:
-    """The spec with a guarded factory and loss; the forward pass is guarded by the core's gate around the module."""
+    """The spec with a guarded factory and loss; the core's gate around the module guards the pass and the output."""
 
     def factory(hidden_size: int) -> torch.nn.Module:
         with attributed(plugin, "extra_layer"):

@@ -1,20 +1,29 @@
 """Checks of extra layers: shape, finite and differentiable, blind to padding and to other tokens, nothing at gate zero.
 
+An `output` must be the same for the same row, whatever rows were asked about before, and must do with one token and
+without a span.
+
 B = rows, T = tokens, S = slots, V = the kind's width, D = hidden size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from r1core import api
 
 if TYPE_CHECKING:
     import torch
 
+    from r1core.model.layers import GatedLayer
+
 B, T, S = 2, 7, 3
+PROBED = 2
+"""The token whose slot is taken away to see whether other tokens notice."""
 
 
 def base_config() -> Any:
@@ -45,6 +54,8 @@ def layers(plugin: str, specs: Sequence[api.LayerSpec], kinds: Mapping[str, api.
         if not torch.equal(layer(hidden, features), hidden):
             yield f"{spec.name}: it changes the hidden state at gate zero (is its output finite?)"
         yield from _added(spec.name, layer.inner, hidden, features)
+        if spec.output is not None:
+            yield from _output(layer, hidden, features)
 
 
 def _added(name: str, module: Any, hidden: torch.Tensor, features: Mapping[str, api.SlotFeatures]) -> Iterator[str]:
@@ -61,6 +72,10 @@ def _added(name: str, module: Any, hidden: torch.Tensor, features: Mapping[str, 
     noisy = {k: replace(f, values=torch.where(f.mask[..., None], f.values, 9.0)) for k, f in features.items()}
     if not torch.equal(module(hidden, noisy), added):
         yield f"{name}: values of padded slots change its output"
+    fewer = {k: replace(f, mask=f.mask & (f.start != PROBED)) for k, f in features.items()}
+    elsewhere = torch.arange(T) != PROBED
+    if not torch.allclose(module(hidden, fewer)[:, elsewhere], added[:, elsewhere], atol=1e-6):
+        yield f"{name}: what it adds at a token depends on a span over other tokens"
     other = hidden.clone()
     other[:, -1] += 1.0
     if not torch.allclose(module(other, features)[:, :-1], added[:, :-1], atol=1e-6):
@@ -71,6 +86,51 @@ def _added(name: str, module: Any, hidden: torch.Tensor, features: Mapping[str, 
             added.square().sum().backward()
         if not any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in trainable):
             yield f"{name}: no parameter receives a gradient, so it could never learn"
+
+
+def _output(layer: GatedLayer, hidden: torch.Tensor, features: Mapping[str, api.SlotFeatures]) -> Iterator[str]:
+    """Failures of what a layer says of each of two rows, asked in turn."""
+    import torch
+
+    from r1core.model.layers import Row
+
+    def ask(index: int, length: int = T, *, spans: bool = True) -> object:
+        one = slice(index, index + 1)
+        own = {
+            kind: api.SlotFeatures(f.start[one], f.end[one], f.values[one], f.mask[one] & spans)
+            for kind, f in features.items()
+        }
+        return layer.output(hidden[one], Row(torch.arange(length), own))
+
+    name = layer.spec.name
+    with torch.no_grad():
+        before = {key: value.clone() for key, value in layer.state_dict().items()}
+        first = ask(0)
+        ask(1)
+        if not _same(first, ask(0)):
+            yield f"{name}: two outputs of one row differ, or depend on the rows that were asked about in between"
+        ask(0, spans=False)
+        ask(0, 1, spans=False)
+        if not _same(before, dict(layer.state_dict())):
+            yield f"{name}: giving an output changes its weights"
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equality that looks into tensors, arrays, dataclasses, mappings and sequences."""
+    import torch
+
+    if type(one) is not type(other):
+        return False
+
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if is_dataclass(one):
+        return all(_same(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(np.all(one == other))
 
 
 def _features(width: int) -> api.SlotFeatures:

@@ -6,9 +6,13 @@ import copy
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from r1core import api
+
+GROWN = 100
+"""Characters up to which an answer grows, one at a time, before an annotator of a causal kind."""
 
 
 def step(plugin: str, component: Any, examples: Sequence[api.Example]) -> Iterator[str]:
@@ -23,6 +27,19 @@ def step(plugin: str, component: Any, examples: Sequence[api.Example]) -> Iterat
             yield f"{component.name}: span kind {kind.name!r} has width {kind.width} and feature {kind.feature!r}"
     for example in examples:
         yield from annotated(component, example)
+        if any(kind.causal for kind in component.span_kinds):
+            yield from followed(component, example)
+
+
+def followed(component: Any, example: api.Example) -> Iterator[str]:
+    """Failures of an annotator of a causal kind on an answer that grows: it reads every start of it, and leaves it."""
+    text = example.messages[-1].content
+    for end in range(1, min(len(text), GROWN) + 1):
+        answer = api.Message("assistant", text[:end])
+        growing = replace(example, messages=(*example.messages[:-1], answer), spans=())
+        if component(growing).messages[len(growing.messages) - 1 :] != (answer,):
+            yield f"{component.name} on {example.id!r}: it has a causal kind and changes the answer so far"
+            return
 
 
 def annotated(component: Any, example: api.Example) -> Iterator[str]:

@@ -51,7 +51,9 @@ def rows(split: str, number: int) -> list[str]:
 def open_own(tmp_path: Path, r1core_tiny_model: Path) -> Any:
     """Opens a run on three JSONL files of lines."""
 
-    def opened(train: Sequence[str], *, data: str = "", plugin: bool = False, run: str = "run") -> Workbench:
+    def opened(
+        train: Sequence[str], *, data: str = "", plugin: bool = False, run: str = "run", source: str = PLUGIN
+    ) -> Workbench:
         for name, lines in {"train": train, "val": rows("val", 2), "test": rows("test", 4)}.items():
             (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
         recipe = tmp_path / "recipe.toml"
@@ -60,7 +62,7 @@ def open_own(tmp_path: Path, r1core_tiny_model: Path) -> Any:
             '[data.files]\ntrain = "train.jsonl"\nval = "val.jsonl"\ntest = "test.jsonl"\n',
             encoding="utf-8",
         )
-        (tmp_path / "heart.py").write_text(PLUGIN)
+        (tmp_path / "heart.py").write_text(source)
         files = (tmp_path / "heart.py",) if plugin else ()
         return open_bench(Selection(recipe=recipe, run=tmp_path / run, files=files))
 
@@ -168,6 +170,39 @@ def test_spans_are_written_and_traced(open_own: Any) -> None:
     assert lines == ["heart/words: 1 spans", "  heart/word 'heart' -> \"organ\""]
     with pytest.raises(UserError, match="no record has the id 'nobody'"):
         list(trace(bench, "nobody"))
+
+
+CAUSAL = PLUGIN.replace("decode=str)", "decode=str, width=1, feature=lambda v: (1.0,), causal=True)")
+
+
+def test_spans_of_a_causal_kind_are_found_in_the_answer_too(open_own: Any) -> None:
+    answers = ("my heart beats", "lungs", "heart")
+    train = [json.dumps({"text": "which heart", "answer": answer}) for answer in answers]
+    bench = open_own(train, plugin=True, data='kind = "text"', source=CAUSAL)
+    prepare(bench, lambda line: None)
+    found = list(codec.read(bench.run.split("train"), bench.chain.kinds))
+    assert [[(s.part, s.start, s.end) for s in e.spans] for e in found] == [
+        [(0, 6, 11), (1, 3, 8)],
+        [(0, 6, 11)],
+        [(0, 6, 11), (1, 0, 5)],
+    ]
+    row = bench.renderer.encode(found[0])
+    slot = row.slots[1]
+    read = tiny_tokenizer().decode([*row.prompt, *row.response][: slot.end])
+    assert read.endswith("my heart")
+    lines = list(trace(bench, "train.jsonl:1"))
+    assert "the answer, token by token: 1 spans" in lines
+    assert lines[-1] == "  heart/word 'heart' -> \"organ\""
+
+
+def test_spans_of_other_kinds_stay_out_of_the_answer(open_own: Any) -> None:
+    source = PLUGIN.replace("decode=str)", "decode=str, width=1, feature=lambda v: (1.0,))")
+    train = [json.dumps({"text": "which heart", "answer": "my heart"})]
+    bench = open_own(train, plugin=True, data='kind = "text"', source=source)
+    prepare(bench, lambda line: None)
+    (example,) = codec.read(bench.run.split("train"), bench.chain.kinds)
+    assert [s.part for s in example.spans] == [0]
+    assert not any("the answer" in line for line in trace(bench, "train.jsonl:1"))
 
 
 def test_sampling_keeps_the_same_rows_whatever_else_is_in_the_file(open_own: Any) -> None:

@@ -12,7 +12,8 @@ from torch import nn
 
 from r1core.api import LayerSpec, Reason, SlotFeatures, SpanKind, TokenMask
 from r1core.data.tokens import Slot
-from r1core.decode.generate import Completion, Decoding, LabelTree, Prompt, decode, prefill
+from r1core.decode.generate import Completion, Decoding, LabelTree, decode
+from r1core.decode.prefill import Prompt, prefill
 from r1core.model.layers import ExtraLayers
 from r1core.testing.tiny import VOCABULARY, tiny_model
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,17 @@ class Words:
             self.span_kinds = (api.SpanKind("p/word", encode=str, decode=str.lower),)
         elif flaw == "feature":
             self.span_kinds = (api.SpanKind("p/word", encode=str, decode=str, width=2, feature=lambda v: [1.0]),)
+        elif flaw == "tidies":
+            self.span_kinds = (api.SpanKind("p/word", encode=str, decode=str, causal=True),)
         elif flaw == "foreign kind":
             self.span_kinds = (KIND, api.SpanKind("q/word", encode=str, decode=str))
 
     def __call__(self, example: api.Example) -> api.Example:
         if self.flaw == "mutates":
             example.fields["seen"] = True  # type: ignore[index]
+        if self.flaw == "tidies" and example.messages[-1].content.endswith(" "):
+            end = len(example.messages[-1].content)
+            example = api.edit(example, len(example.messages) - 1, end - 1, end, "")
         kind = "p/other" if self.flaw == "unregistered" else "p/word"
         spans = []
         for part, message in enumerate(example.messages):
@@ -87,6 +93,7 @@ def test_a_sound_plugin_has_no_failures() -> None:
         ("foreign kind", "'q/word' is not named `p/...`"),
         ("codec", "decode(encode("),
         ("feature", "expected 2 finite numbers"),
+        ("tidies", "it has a causal kind and changes the answer so far"),
     ],
 )
 def test_each_flaw_of_an_annotator_is_told(flaw: str, said: str) -> None:
@@ -177,7 +184,10 @@ def test_each_flaw_of_a_constraint_is_told(flaw: str, said: str) -> None:
     assert said in failures if said else not failures
 
 
-def _layer(forward: Callable[[Any, Any, Any], Any]) -> type[api.Plugin]:
+def _layer(
+    forward: Callable[[Any, Any, Any], Any] = lambda self, h, f: self.linear(h),
+    output: Callable[[Any, Any, Any], object] | None = None,
+) -> type[api.Plugin]:
     def factory(size: int) -> Any:
         from torch import nn
 
@@ -194,7 +204,7 @@ def _layer(forward: Callable[[Any, Any, Any], Any]) -> type[api.Plugin]:
 
         @api.hookimpl
         def extra_layer(self) -> list[api.LayerSpec]:
-            return [api.LayerSpec("p/layer", "block:0", factory, kinds=("p/word",))]
+            return [api.LayerSpec("p/layer", "block:0", factory, kinds=("p/word",), output=output)]
 
     return Annotating
 
@@ -207,10 +217,45 @@ def _layer(forward: Callable[[Any, Any, Any], Any]) -> type[api.Plugin]:
         (lambda self, h, f: self.linear(h) / 0.0, "changes the hidden state at gate zero"),
         (lambda self, h, f: self.linear(h.cumsum(1).flip(1)), "depends on another token's hidden state"),
         (lambda self, h, f: self.linear(h) + f["p/word"].values.mean(), "values of padded slots"),
+        (lambda self, h, f: self.linear(h) + f["p/word"].mask.sum(), "depends on a span over other tokens"),
         (lambda self, h, f: h.detach() * 2, "no parameter receives a gradient"),
         (lambda self, h, f: self.linear(h) / f["p/word"].mask.any(), "not finite where no span is present"),
     ],
 )
 def test_each_flaw_of_a_layer_is_told(forward: Any, said: str) -> None:
     failures = told(_layer(forward))
+    assert said in failures if said else not failures
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a layer may say: plain values, arrays and tensors in any nesting."""
+
+    figures: dict[str, Any]
+    rows: list[Any]
+
+
+def _counting(module: Any, hidden: Any, features: Any) -> int:
+    module.asked = getattr(module, "asked", 0) + 1
+    return module.asked
+
+
+def _learning(module: Any, hidden: Any, features: Any) -> float:
+    module.linear.bias.add_(1.0)
+    return 0.0
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        (lambda m, h, f: Said({"mean": h.mean(1), "n": f["p/word"].mask.sum()}, [h.numpy(), float(h.sum())]), ""),
+        (lambda m, h, f: m(h, f)[0, -1], ""),
+        (_counting, "two outputs of one row differ, or depend on the rows that were asked about in between"),
+        (_learning, "giving an output changes its weights"),
+        (lambda m, h, f: h[0, 1], "plugin 'p' failed in hook 'extra_layer': p/layer: index 1 is out of bounds"),
+        (lambda m, h, f: 1 / int(f["p/word"].mask.sum()), "plugin 'p' failed in hook 'extra_layer'"),
+    ],
+)
+def test_each_flaw_of_a_layers_output_is_told(output: Any, said: str) -> None:
+    failures = told(_layer(output=output))
     assert said in failures if said else not failures

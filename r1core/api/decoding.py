@@ -1,0 +1,100 @@
+"""What `decode_constraint` returns: constraints on the generated tokens, over tokens or over bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from r1core.api.values import Example
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class TokenMask:
+    """Which tokens may come next: sparse `banned` ids, or packed `allowed` bits. Exactly one is given.
+
+    `banned` : (n,) int32 token ids, sorted. `allowed` : (ceil(V / 8),) uint8, `np.packbits` little-endian order.
+    """
+
+    banned: NDArray[np.int32] | None = None
+    allowed: NDArray[np.uint8] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.banned is None) == (self.allowed is None):
+            raise ValueError("a TokenMask has either `banned` or `allowed`")
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a token was refused: the rule, its citation and the text that it guards against."""
+
+    rule: str
+    citation: str
+    text: str
+    severity: str = ""
+
+
+@runtime_checkable
+class ByteAutomaton(Protocol):
+    """A deterministic automaton over the bytes of the generated text; the core lifts it to token masks.
+
+    States are small non-negative ints, made lazily or ahead. `row(state)` : (256,) int32, the next state for each
+    byte, -1 where that byte is refused. `may_end(state)`: whether the text may end here. An automaton that makes many
+    rows at once more cheaply may also offer `rows(states)` : (K, 256) int32; the core then asks for them together.
+    """
+
+    start: int
+
+    def row(self, state: int) -> NDArray[np.int32]: ...
+    def may_end(self, state: int) -> bool: ...
+    def explain(self, state: int, data: bytes) -> tuple[Reason, ...]:
+        """Why `data`, appended in `state`, is refused (b"": why the text may not end); () when it is not."""
+        ...
+
+
+@runtime_checkable
+class ConstraintState(Protocol):
+    """Immutable state of a constraint after a prefix of tokens; equal `key`s mean equal futures."""
+
+    @property
+    def key(self) -> Hashable: ...
+    def mask(self) -> TokenMask: ...
+    def advance(self, token_id: int) -> ConstraintState: ...
+    def explain(self, token_id: int) -> tuple[Reason, ...]: ...
+
+
+class DecodeRequest(Protocol):
+    """What a constraint is told about one generation.
+
+    `example` : the prompt with its facts and spans.
+    `outputs` : what the layers that declare an `output` computed from this prompt, by layer name. A name is absent
+    where its layer is off (`generate --base`) or no model is loaded (`r1core check`).
+    """
+
+    @property
+    def example(self) -> Example:
+        """The prompt; its facts say which rules apply."""
+        ...
+
+    @property
+    def outputs(self) -> Mapping[str, Any]:
+        """What layers computed when the prompt was read, by layer name."""
+        ...
+
+    def lift(self, automaton: ByteAutomaton) -> ConstraintState:
+        """Turn a byte automaton into a state over this model's tokens (masks cached per automaton state)."""
+        ...
+
+
+@runtime_checkable
+class DecodeConstraint(Protocol):
+    """Starts a state for each generation, or None where it has nothing to say about this request."""
+
+    name: str
+
+    def start(self, request: DecodeRequest) -> ConstraintState | None: ...
+    def fingerprint(self) -> str: ...

@@ -1,0 +1,63 @@
+"""What `reward`, `privacy`, `metric` and `callback` return: components that score, protect or watch a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from r1core.api.values import JSON, Example
+
+if TYPE_CHECKING:
+    import torch
+
+
+@runtime_checkable
+class Reward(Protocol):
+    """Scores completions; None abstains. Higher is better."""
+
+    name: str
+
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], **fields: Sequence[JSON]
+    ) -> Sequence[float | None]: ...
+    def fingerprint(self) -> str: ...
+
+
+@runtime_checkable
+class PrivacyPolicy(Protocol):
+    """Turns per-sample `(loss_sum, weight)` into a private gradient. The only thing besides the optimiser that may.
+
+    `backward(loss_sums, weights)` : both (B,); leaves the gradient to use in `.grad`.
+    """
+
+    name: str
+
+    def attach(self, model: torch.nn.Module, groups: Sequence[str]) -> None: ...
+    def backward(self, loss_sums: torch.Tensor, weights: torch.Tensor) -> None: ...
+    def card(self) -> Mapping[str, JSON]: ...
+    def fingerprint(self) -> str: ...
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """A number over predictions, larger or smaller being better as `higher_is_better` says.
+
+    `predictions` and `references` are texts of equal length.
+    """
+
+    name: str
+    higher_is_better: bool
+
+    def __call__(self, predictions: Sequence[str], references: Sequence[str], examples: Sequence[Example]) -> float: ...
+
+
+class Callback:
+    """Observes a run; cannot change it. Override what you need. Errors are logged and counted, never fatal."""
+
+    name: str = "callback"
+
+    def on_stage(self, stage: str, status: Literal["start", "skip", "done", "failed"]) -> None:
+        """A stage began or ended."""
+
+    def on_step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """An optimiser step ended."""
