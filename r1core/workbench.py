@@ -32,6 +32,7 @@ from r1core.api import (
 )
 from r1core.compose import Chain, ConstraintSet, one_privacy, pick, unique
 from r1core.data.files import FileSource
+from r1core.data.tokenizer import stored_tokenizer, tokenizer_at
 from r1core.data.tokens import Renderer
 from r1core.model.resolve import BaseModel, resolve
 from r1core.plugins.find import load_domain
@@ -39,16 +40,17 @@ from r1core.plugins.loading import Plugins
 from r1core.recipe.load import Resolved
 from r1core.recipe.load import resolve as resolve_recipe
 from r1core.recipe.problems import InvalidInput, collecting, in_order
-from r1core.recipe.schema import STAGE_SECTIONS, Data, Recipe
+from r1core.recipe.schema import Data, Recipe, read_by
 from r1core.runs.directory import RunDirectory
 from r1core.runs.fingerprint import Fingerprint, source_hash, stage_fingerprint
+from r1core.runs.inputs import files_of, model_files, named_files
 from r1core.selection import Selection
 
 STAGE_ROOMS: dict[str, tuple[str, ...]] = {
-    "prepare": ("api.py", "compose.py", "data"),
-    "train": ("api.py", "compose.py", "data", "model", "train"),
-    "evaluate": ("api.py", "compose.py", "data", "model", "decode", "evaluate"),
-    "report": ("api.py", "data", "decode", "evaluate", "runs"),
+    "prepare": ("api", "compose.py", "data"),
+    "train": ("api", "compose.py", "data", "model", "train"),
+    "evaluate": ("api", "compose.py", "data", "model", "decode", "evaluate"),
+    "report": ("api", "data", "decode", "evaluate", "runs"),
 }
 """Rooms of the core whose source a stage's result depends on."""
 
@@ -144,14 +146,18 @@ class Workbench:
     @cached_property
     def tokenizer(self) -> Any:
         """The base model's tokenizer (imports transformers)."""
-        from r1core.model.load import tokenizer_at
-
         return tokenizer_at(self.base.directory(), self.base.revision)
+
+    @cached_property
+    def encoder(self) -> Any:
+        """What makes token ids of texts: the tokenizer, or its file read without transformers where that is equal."""
+        plain = self.recipe.model.template == "plain"
+        return (stored_tokenizer(self.base.directory()) if plain else None) or self.tokenizer
 
     @cached_property
     def renderer(self) -> Renderer:
         """Messages to text and tokens, as the recipe's template says."""
-        return Renderer(self.tokenizer, self.chain.kinds, template=self.recipe.model.template)
+        return Renderer(self.encoder, self.chain.kinds, template=self.recipe.model.template)
 
     def components(self, hook: str, **arguments: Any) -> list[Any]:
         """All plugins' components of one hook."""
@@ -162,19 +168,30 @@ class Workbench:
         return Plan(self.recipe.model_dump(mode="json"), self.resolved.origins)
 
     def fingerprint(self, stage: str, inputs: Mapping[str, str], components: Mapping[str, str]) -> Fingerprint:
-        """A stage's fingerprint over the recipe tables and rooms that it reads."""
-        recipe = self.recipe.model_dump(mode="json")
-        sections = {name: recipe[name] for name in STAGE_SECTIONS[stage]}
-        if stage != "report":
-            sections["run"] = {k: v for k, v in sections["run"].items() if k != "name"}
+        """A stage's fingerprint over the recipe keys, the rooms and the files that it reads."""
         return stage_fingerprint(
             stage,
-            recipe_sections=sections,
+            recipe_sections=read_by(stage, self.recipe.model_dump(mode="json")),
             inputs={**inputs, "model": self.base.fingerprint},
             source=source_hash(*STAGE_ROOMS[stage]),
             plugins=self.plugins.lock(),
             components=components,
+            files=self.input_files(stage),
         )
+
+    def input_files(self, stage: str) -> dict[str, Path]:
+        """The local files that a stage reads besides the run's own, by a name for the manifest."""
+        if stage == "prepare":
+            parts = named_files([self.source, *self.chain.steps, *self.gates.values(), *self.augments])
+            origin = {f"{self.base.name}: {path.name}": path for path in files_of(self.base.source)}
+            return parts | origin | model_files(Path(self.base.directory()))
+        if stage == "train":
+            return named_files([self.privacy])
+        if stage == "evaluate":
+            facts = self.recipe.report.demo_facts
+            asked = {} if facts is None else {f"report.demo_facts: {facts.name}": facts}
+            return named_files([*self.constraints.constraints, *self.metrics]) | asked
+        return {}
 
     def tell(self, stage: str, status: Any) -> None:
         """Tell every callback that a stage began or ended."""

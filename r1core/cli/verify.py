@@ -15,6 +15,7 @@ import click
 def command(run: Path, as_json: bool) -> None:
     """Recheck every hash that a run's manifest states; exit 1 when anything differs."""
     from r1core.runs.directory import RunDirectory
+    from r1core.runs.inputs import here
     from r1core.runs.manifest import Manifest
     from r1core.runs.verify import verify
 
@@ -27,7 +28,10 @@ def command(run: Path, as_json: bool) -> None:
         for finding in findings:
             click.echo(str(finding))
         manifest = Manifest(directory)
-        count = len(manifest.read()["artefacts"])
+        content = manifest.read()
+        count, inputs = len(content["artefacts"]), content["inputs"]
+        named = sum(entry["path"] is not None for entry in inputs.values())
         click.echo(f"{run}: {'NOT as recorded' if failed else f'{count} artefacts as recorded'}")
+        click.echo(f"{len(here(inputs))} of {named} input files are here and were rechecked")
         click.echo(f"manifest sha256 {manifest.digest()}")
     raise SystemExit(1 if failed else 0)

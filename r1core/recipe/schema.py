@@ -1,13 +1,14 @@
 """The recipe as typed tables. Unknown keys are refused at every level; defaults and units stand here and nowhere else.
 
-One table is read by one stage; `stage_sections` below says which, and so what a stage's fingerprint covers.
+`STAGE_SECTIONS` says which keys each stage reads, and so what its fingerprint covers.
 Sections under `[plugins.<name>]` are validated by that plugin's own config model, not here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -38,10 +39,12 @@ class Model(Table):
     hub: str | None = None
     revision: str | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    threads: int = Field(default=0, ge=0, description="compute threads; 0 = chosen by a short probe")
+    threads: int = Field(default=0, ge=0, description="compute threads of a process; 0 = one where work is split")
+    processes: int = Field(default=0, ge=0, description="processes that share long work; 0 = one a core, 1 on a GPU")
     attention: Literal["sdpa", "eager"] = "sdpa"
     template: Literal["chat", "plain"] = Field(
-        default="chat", description="the tokenizer's chat template, or each message and a newline (fewer tokens a row)"
+        default="chat",
+        description="the tokenizer's chat template, or one message a line and the answer behind a space (fewer tokens)",
     )
 
     @model_validator(mode="after")
@@ -117,6 +120,12 @@ class Train(Table):
     batch_size: Positive = Field(default=16, description="rows per optimiser step")
     learning_rate: float = Field(default=1e-3, gt=0.0, strict=False)
     layer_learning_rate: float = Field(default=1e-3, gt=0.0, strict=False, description="for extra layers and gates")
+    lora_plus_ratio: float = Field(
+        default=1.0, gt=0.0, strict=False, description="learning rate of LoRA's B over that of A (LoRA+); 1 = equal"
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0.0, lt=1.0, strict=False, description="share of each target spread over the vocabulary"
+    )
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_fraction: Annotated[Fraction, Field(strict=False)] = 0.05
     weight_decay: float = Field(default=0.0, ge=0.0, strict=False)
@@ -170,10 +179,52 @@ class Recipe(Table):
     plugins: dict[str, dict[str, object]] = Field(default_factory=dict)
 
 
-STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
-    "prepare": ("run", "model", "data", "plugins"),
-    "train": ("run", "model", "data", "adapter", "train", "layers", "plugins"),
-    "evaluate": ("run", "model", "data", "evaluate", "generate", "report", "plugins"),
-    "report": ("run", "evaluate", "generate", "report", "plugins"),
+class Reads(NamedTuple):
+    """A recipe table that a stage reads: all of it, `only` these keys, or all `but` these, which change nothing."""
+
+    table: str
+    only: tuple[str, ...] = ()
+    but: tuple[str, ...] = ()
+
+    def of(self, table: Mapping[str, object]) -> dict[str, object]:
+        """The keys that count, of the resolved table."""
+        return {k: v for k, v in table.items() if k not in self.but and (not self.only or k in self.only)}
+
+
+_RUN = Reads("run", but=("name", "plugins"))  # the plugin lock covers the plugins
+STAGE_SECTIONS: dict[str, tuple[Reads, ...]] = {
+    "prepare": (
+        _RUN,
+        Reads("model", but=("precision", "threads", "processes", "attention")),
+        Reads("data"),
+        Reads("plugins"),
+    ),
+    "train": (
+        _RUN,
+        Reads("model"),
+        Reads("adapter"),
+        Reads("train", but=("checkpoint_every", "keep_checkpoints")),
+        Reads("layers"),
+        Reads("plugins"),
+    ),
+    "evaluate": (
+        _RUN,
+        Reads("model"),
+        Reads("data", but=("prompt", "system", "max_tokens", "max_bad_fraction", "max_rows", "max_eval_rows")),
+        Reads("train", only=("packing",)),
+        Reads("evaluate"),
+        Reads("generate", but=("temperature", "top_p")),
+        Reads("report", but=("title", "examples")),
+        Reads("plugins"),
+    ),
+    "report": (Reads("run"), Reads("evaluate"), Reads("generate"), Reads("report"), Reads("plugins")),
 }
-"""Recipe tables that each stage reads: what its fingerprint covers."""
+"""What of the recipe each stage reads: what its fingerprint covers, besides the outputs of the stages before it.
+
+Keys are left out by name, so that a new key counts until somebody has made sure that it does not.
+"""
+
+
+def read_by(stage: str, recipe: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
+    """The part of a resolved recipe, as JSON, that a stage's fingerprint covers."""
+    return {reads.table: reads.of(recipe[reads.table]) for reads in STAGE_SECTIONS[stage]}

@@ -117,7 +117,7 @@ def save(
     same_step = [path for path in _newest_first(run) if _order(path)[0] == step]
     revision = f".{_order(same_step[0])[1] + 1}" if same_step else ""
     target = run.checkpoints / f"step-{step:06d}{revision}"
-    with disk_full_as_error(target, 0):
+    with disk_full_as_error(target):
         run.checkpoints.mkdir(mode=0o700, exist_ok=True)
     clean(run)
     aside = aside_path(target)
@@ -128,7 +128,7 @@ def save(
         hashes[name] = sha256_bytes(data)
 
     try:
-        with disk_full_as_error(target, 0):
+        with disk_full_as_error(target):
             aside.mkdir(mode=0o700)
         put(_STATE, canonical_json(dict(state)).encode())
         for group, named in tensors.items():

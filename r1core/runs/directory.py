@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -198,10 +199,12 @@ class RunDirectory:
         self.events.append({"time": round(time.time(), 3), "event": kind, **fields})
 
     def clean(self) -> None:
-        """Remove unfinished files that a killed command left at the top and in the artefact folders."""
+        """Remove what a killed command left unfinished at the top and in the artefact folders."""
         for folder in (self.path, self.data, self.adapter, self.evaluation, self.privacy_card.parent):
             for leftover in folder.glob(f"{ASIDE_PREFIX}*"):
-                if leftover.is_file():
+                if leftover.is_dir():
+                    shutil.rmtree(leftover)
+                else:
                     leftover.unlink()
 
     @contextmanager

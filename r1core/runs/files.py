@@ -10,7 +10,9 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,31 +27,74 @@ _BLOCK = 1 << 20  # bytes read at a time while hashing
 
 
 class DiskFull(R1Error):
-    """There is no room for a file; what stood there before is intact.
+    """There is no room for a file or folder; what stood there before is intact.
 
     Parameters
     ----------
-    path : the file that was to be written.
-    needed : its size in bytes.
+    path : what was to be written.
+    needed : its size in bytes, 0 where that is not known.
+    number : the system's error number.
     """
 
-    def __init__(self, path: Path, needed: int, cause: OSError) -> None:
+    def __init__(self, path: Path, needed: int, number: int) -> None:
+        told = os.strerror(number)
+        size = f": {needed:,} bytes are needed ({told})" if needed else f" ({told})"
         super().__init__(
-            f"no room to write {path}: {needed:,} bytes are needed ({os.strerror(cause.errno or 0)}); "
+            f"no room to write {path}{size}; "
             "what was there before is intact, free some space and run the same command again"
         )
         self.path, self.needed = path, needed
 
 
 @contextmanager
-def disk_full_as_error(path: Path, needed: int) -> Iterator[None]:
-    """Turn a full disk, quota or file-size limit inside the block into `DiskFull`; other errors pass."""
+def disk_full_as_error(path: Path, needed: int = 0) -> Iterator[None]:
+    """Turn a full disk, quota or file-size limit inside the block into `DiskFull`; other errors pass.
+
+    It is recognised in the words of Rust libraries too: safetensors has an exception of its own, not an `OSError`.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise DiskFull(path, needed, error) from error
+    except Exception as error:
+        number = _error_number(error)
+        if number in _FULL:
+            raise DiskFull(path, needed, number) from error
         raise
+
+
+def _error_number(error: Exception) -> int:
+    """The system's number for what went wrong, 0 where the error tells none."""
+    told = re.search(r"\(os error (\d+)\)", str(error))  # how Rust's `io::Error` ends
+    number = error.errno if isinstance(error, OSError) else int(told[1]) if told else 0
+    return number or 0
+
+
+@contextmanager
+def directory_replaced(target: Path) -> Iterator[Path]:
+    """A fresh directory (mode 0700) to fill, which takes the place of `target` as a whole when the block ends.
+
+    For libraries that write files themselves (PEFT, safetensors). Whatever is raised inside, what stood at `target`
+    stays as it was. A kill between the last two renames leaves neither; the stage then counts as not done.
+
+    Raises
+    ------
+    DiskFull : when there is no room, however the library in the block says so.
+    """
+    aside, replaced = aside_path(target), aside_path(target)
+    try:
+        with disk_full_as_error(target):
+            aside.mkdir(mode=0o700, parents=True)
+            yield aside
+            for path in sorted(aside.rglob("*")):
+                _flush(path)
+            sync_directory(aside)
+        if target.exists():
+            target.rename(replaced)
+        aside.rename(target)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    sync_directory(target.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def aside_path(target: Path) -> Path:
@@ -124,7 +169,12 @@ def json_line(record: Mapping[str, JSON]) -> str:
 
 def sync_directory(path: Path) -> None:
     """Make renames and deletions inside `path` durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _flush(path)
+
+
+def _flush(path: Path) -> None:
+    """Make a file's content, or a directory's entries, durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

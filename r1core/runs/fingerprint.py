@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import r1core
@@ -24,6 +24,7 @@ class Fingerprint:
     source : hash of r1core's own source files.
     plugins : plugin name to `version source_sha256`.
     components : component name (`plugin/name`) to its own `fingerprint()`.
+    files : where inputs lie on this machine, by name. For the manifest only: the parts above say what they hold.
     """
 
     stage: str
@@ -32,9 +33,10 @@ class Fingerprint:
     source: str
     plugins: Mapping[str, str]
     components: Mapping[str, str]
+    files: Mapping[str, Path] = field(default_factory=dict, compare=False)
 
     def to_json(self) -> dict[str, JSON]:
-        """The parts as a JSON object."""
+        """The parts as a JSON object, without the files."""
         return {
             "stage": self.stage,
             "recipe": dict(self.recipe),
@@ -63,6 +65,7 @@ def stage_fingerprint(
     source: str,
     plugins: Sequence[Mapping[str, JSON]],
     components: Mapping[str, str],
+    files: Mapping[str, Path] | None = None,
 ) -> Fingerprint:
     """Gather a stage's dependencies.
 
@@ -77,7 +80,7 @@ def stage_fingerprint(
     locked = {str(entry["name"]): f"{entry.get('version')} {entry.get('source_sha256', '')}" for entry in plugins}
     if len(locked) != len(plugins):
         raise ValueError(f"the plugin lock of stage {stage!r} names a plugin twice")
-    made = Fingerprint(stage, dict(recipe_sections), dict(inputs), source, locked, dict(components))
+    made = Fingerprint(stage, dict(recipe_sections), dict(inputs), source, locked, dict(components), dict(files or {}))
     canonical_json(made.to_json())
     return made
 

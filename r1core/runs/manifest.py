@@ -33,7 +33,7 @@ class Manifest:
     """Reads and updates one run's manifest; every change is on disk, whole, when the call returns.
 
     The caller holds the run's lock. Keys: `layout, r1core, created, updated, seed, device, packages, plugins, recipe,
-    inputs {name: {path, sha256, bytes}}, probes {name: choice}, stages {name: {...}}, figures {name: number},
+    inputs {name: {path, sha256, bytes, stage}}, probes {name: choice}, stages {name: {...}}, figures {name: number},
     artefacts {relative path: {sha256, bytes, stage}}`.
     """
 
@@ -73,7 +73,7 @@ class Manifest:
         self,
         stage: str,
         *,
-        inputs: Mapping[str, Path | str] | None = None,
+        inputs: Mapping[str, Path | str | Mapping[str, JSON]] | None = None,
         figures: Mapping[str, JSON] | None = None,
         artefacts: Sequence[Path] = (),
         record: Mapping[str, JSON] | None = None,
@@ -82,13 +82,16 @@ class Manifest:
 
         Parameters
         ----------
-        inputs : name to the path of a file or directory (hashed here), or to a ready hash where there is no path.
+        inputs : name to the path of a file or directory (hashed here), to a ready hash where there is no path, or to
+            an entry made earlier; what this stage read when it ran before is forgotten.
         figures : figures reached, added to those of earlier stages; names are free.
         artefacts : files or directories inside the run; all of this stage's earlier artefacts are forgotten.
         record : what `stages[stage]` shall say (see `r1core.runs.stages`).
         """
         content = self.read()
-        content["inputs"].update({name: input_entry(value) for name, value in (inputs or {}).items()})
+        if inputs is not None:
+            kept = {name: entry for name, entry in content["inputs"].items() if entry.get("stage") != stage}
+            content["inputs"] = kept | {name: {**input_entry(value), "stage": stage} for name, value in inputs.items()}
         content["figures"].update(figures or {})
         if record is not None:
             content["stages"][stage] = dict(record)
@@ -134,8 +137,10 @@ class Manifest:
         write_json(self.run.manifest, content)
 
 
-def input_entry(value: Path | str) -> dict[str, JSON]:
-    """`{path, sha256, bytes}` of an input; a string is a ready hash and has no path."""
+def input_entry(value: Path | str | Mapping[str, JSON]) -> dict[str, JSON]:
+    """`{path, sha256, bytes}` of an input; a string is a ready hash and has no path, an entry is returned as it is."""
+    if isinstance(value, Mapping):
+        return dict(value)
     if isinstance(value, str):
         return {"path": None, "sha256": value, "bytes": None}
     files = [value] if value.is_file() else [path for path in value.rglob("*") if path.is_file()]

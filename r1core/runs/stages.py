@@ -17,7 +17,7 @@ from r1core.api import JSON, R1Error
 from r1core.runs.directory import RunDirectory
 from r1core.runs.files import sha256_file, sha256_tree
 from r1core.runs.fingerprint import Fingerprint, diff
-from r1core.runs.manifest import Manifest
+from r1core.runs.manifest import Manifest, input_entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def run_stage(
     ----------
     outputs : files or directories in the run that the body writes; each must exist afterwards.
     body : does the work; returns the figures that it reached, or None.
-    inputs : named for the manifest (see `Manifest.update`).
+    inputs : named for the manifest (see `Manifest.update`), besides the fingerprint's files.
     tell : receives one line on what happens and why.
     force : run even though nothing changed.
 
@@ -80,6 +80,8 @@ def run_stage(
     run.event("start", stage=name, why=list(why))
     wall, cpu = time.monotonic(), _cpu_seconds()
     try:
+        named = {**(inputs or {}), **fingerprint.files}
+        read = {key: input_entry(value) for key, value in named.items()}  # as it is when the stage begins
         figures = dict(body() or {})
         for output in outputs:
             if not (run.path / output).exists():
@@ -93,7 +95,7 @@ def run_stage(
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
     record = {"fingerprint": fingerprint.digest, "parts": fingerprint.to_json(), "figures": figures, **cost}
-    manifest.update(name, inputs=inputs, figures=figures, artefacts=outputs, record=record)
+    manifest.update(name, inputs=read, figures=figures, artefacts=outputs, record=record)
     run.event("done", stage=name, **cost)
     return _result(name, "done", why, record)
 

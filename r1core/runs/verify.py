@@ -1,7 +1,8 @@
 """`verify`: does a run still hold exactly what its manifest says?
 
-Rechecks the hash of every artefact and input, looks for files that nobody recorded, for damaged checkpoints, and
-compares the plugin lock with what is installed. Not covered: a manifest that was rewritten together with the files.
+Rechecks the hash of every artefact and of every input file that is here, looks for files that nobody recorded and for
+damaged checkpoints, and compares the plugin lock with what is installed. Not covered: a manifest that was rewritten
+together with the files.
 """
 
 from __future__ import annotations
@@ -100,8 +101,15 @@ def _inputs(recorded: Mapping[str, Mapping[str, JSON]]) -> list[Finding]:
         path = Path(entry["path"])
         if not path.exists():
             findings.append(Finding("input", name, f"{path} is not here, so it was not rechecked", "note"))
-        elif tree_digest(path) != entry["sha256"]:
-            findings.append(Finding("input", name, f"{path} is not what the run read"))
+            continue
+        try:
+            found = tree_digest(path)
+        except OSError as error:
+            findings.append(Finding("input", name, f"{path}: {error.strerror}, so it was not rechecked", "note"))
+            continue
+        if found != entry["sha256"]:
+            told = f"found {found[:12]}…, recorded {entry['sha256'][:12]}…"
+            findings.append(Finding("input", name, f"{path} is not what the run read ({told})"))
     return findings
 
 

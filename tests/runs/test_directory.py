@@ -62,8 +62,12 @@ def test_taking_the_lock_sweeps_up_after_a_killed_command(tmp_path: Path) -> Non
     run.data.mkdir()
     leftover = run.data / ".tmp-train.jsonl-1-ab"
     leftover.write_bytes(b"half")
+    folder = run.path / ".tmp-adapter-1-cd"
+    folder.mkdir()
+    (folder / "adapter_model.safetensors").write_bytes(b"half")
     with run.lock():
         assert not leftover.exists()
+        assert not folder.exists()
 
 
 def test_a_torn_last_line_is_passed_over_and_cut_before_the_next(tmp_path: Path) -> None:

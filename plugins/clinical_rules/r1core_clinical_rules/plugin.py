@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from r1core import api
@@ -60,6 +61,10 @@ class ForbidConstraint:
     def fingerprint(self) -> str:
         """Hash of the rule files' bytes and of what is done where facts are unknown."""
         return hashlib.sha256(f"{self._source}\n{self._config.on_unknown}".encode()).hexdigest()
+
+    def input_files(self) -> Sequence[Path]:
+        """The rule files, for the manifest."""
+        return self._config.files
 
 
 def _config(ctx: api.Context) -> Config:

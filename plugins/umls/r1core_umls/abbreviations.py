@@ -4,7 +4,7 @@ The detector (Schwartz & Hearst, 2003, "A simple algorithm for identifying abbre
 text") runs on a blank English pipeline, so no model is downloaded. It looks at a window around each parenthesis:
 over a whole text its pattern matches every pair of parentheses, which is quadratic in their number.
 
-spaCy is imported when the first text with a parenthesis arrives; that takes seconds, once.
+spaCy is imported when the first text arrives whose characters allow for a definition; that takes seconds, once.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import warnings
 from functools import cache
 from typing import TYPE_CHECKING
 
+from r1core_umls.candidates import may_define
 from r1core_umls.linker import Definition
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def find_definitions(text: str) -> list[Definition]:
     """
     defined: dict[str, str] = {}
     for start, end in _windows(text):
+        if not may_define(text[start:end]):
+            continue
         document = _pipeline()(text[start:end])
         for short in document._.abbreviations:
             defined.setdefault(short.text, short._.long_form.text)

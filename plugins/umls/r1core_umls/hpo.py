@@ -72,6 +72,10 @@ class HpoSource:
             )
         return path
 
+    def paths(self) -> tuple[Path, ...]:
+        """The OBO file."""
+        return (self.path(),)
+
     def size(self) -> int:
         """Bytes of the OBO file."""
         return self.path().stat().st_size

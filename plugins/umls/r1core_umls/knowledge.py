@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol
 
 from r1core_umls.names import is_acronym, key_of, surface_keys, tokenise
@@ -81,6 +82,10 @@ class Source(Protocol):
 
     def fingerprint(self) -> str:
         """sha256 of the source bytes and of every filter. Raises UserError where a file is missing."""
+        ...
+
+    def paths(self) -> tuple[Path, ...]:
+        """The files that `read` goes through. Raises UserError where one is missing."""
         ...
 
     def size(self) -> int:

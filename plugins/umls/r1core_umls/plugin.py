@@ -116,6 +116,10 @@ class LinkAnnotator:
         """Source bytes, filters, and the versions that abbreviations depend on."""
         return self._fingerprint
 
+    def input_files(self) -> tuple[Path, ...]:
+        """The files of the knowledge base, for the manifest."""
+        return self._source.paths()
+
 
 class UmlsPlugin(Plugin):
     """Concept linking and concept embeddings."""

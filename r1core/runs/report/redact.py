@@ -1,18 +1,23 @@
 """Taking the text of records out of a report. Fails closed: what is not known to be free of it goes.
 
 Aggregates stay (figures, curves, the confusion matrix). Not covered: small counts in the matrix can still single out
-a rare label; that is a matter for a privacy policy, not for redaction.
+a rare label; that is a matter for a privacy policy, not for redaction. Absolute paths go too: they name users and
+folders.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import PurePath
 
 from r1core.api import JSON
 from r1core.runs.report.data import Intervention, ReportData
 
 MARK = "[redacted]"
+PATH_MARK = "[path]"
+_PATH = re.compile(r"""(?<![\w:/.])/[^\s/"':,;]+/[^\s"':,;]*|\b[A-Za-z]:\\[^\s"',;]+""")  # inside a longer text
 _TELLING = 4  # characters; a shorter text ("f", "71") is in every other hash and goes only where it stands alone
 
 
@@ -20,7 +25,7 @@ def redacted(data: ReportData) -> ReportData:
     """A copy without the text of any record.
 
     Gone are the examples, the texts and facts of the rule demonstration (rule, citation and severity stay), private
-    plugin sections, and every string of the manifest that holds one of those texts.
+    plugin sections, every string of the manifest that holds one of those texts, and the absolute paths in the others.
     """
     if data.redacted:
         return data
@@ -62,7 +67,9 @@ def _strings(value: JSON) -> Iterator[str]:
 def _scrub(value: JSON, texts: set[str]) -> JSON:
     if isinstance(value, str):
         low = value.casefold()
-        return MARK if any(text == low or (len(text) >= _TELLING and text in low) for text in texts) else value
+        if any(text == low or (len(text) >= _TELLING and text in low) for text in texts):
+            return MARK
+        return PATH_MARK if PurePath(value).is_absolute() else _PATH.sub(PATH_MARK, value)
     if isinstance(value, Mapping):
         return {_scrub(key, texts): _scrub(inner, texts) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

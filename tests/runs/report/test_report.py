@@ -197,6 +197,20 @@ def test_redaction_leaves_no_text_of_any_record() -> None:
     assert "20 rules." in page.text
 
 
+def test_redaction_leaves_no_absolute_path() -> None:
+    manifest = {
+        "inputs": {"files: notes.csv": {"path": "/home/jane roe/notes.csv", "sha256": "ab" * 32}},
+        "recipe": {"model": {"path": "/data/models/tiny"}, "data": {"files": {"train": "C:\\Users\\Jane\\notes.csv"}}},
+        "stages": {"prepare": {"why": "input /home/jane/notes.csv changed, see https://example.org/a/b and/or ask"}},
+    }
+    page = Page(build(replace(DATA, manifest=manifest), redact=True)).text
+    for word in ("/home", "jane", "Jane", "/data", "models/tiny"):
+        assert word not in page
+    assert "files: notes.csv" in page
+    assert "input [path] changed, see https://example.org/a/b and/or ask" in page
+    assert "/home/jane roe/notes.csv" in Page(build(replace(DATA, manifest=manifest))).text
+
+
 def test_a_run_with_nothing_to_show_still_has_a_page() -> None:
     page = Page(build(ReportData(title="Empty", domain="", model="m", created="now")))
     assert page.tags["section"] == 1
