@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -25,12 +26,13 @@ METRICS = ("accuracy", "macro_f1", "top_3")
 
 
 def medical_source() -> DatasetSource:
-    """The medical domain's first data set, found as any installed domain is."""
+    """The data set of the medical domain's recipe, found as any installed domain is."""
     found = list(entry_points(group="r1core.domains", name="medical"))
     if not found:
         raise UserError("the medical domain is not installed", fix="pip install ./domains/medical")
-    source: DatasetSource = found[0].load().sources[0]
-    return source
+    domain = found[0].load()
+    named = tomllib.loads(domain.recipe.read_text(encoding="utf-8"))["data"]["source"]
+    return next(source for source in domain.sources if source.name == named)
 
 
 def main() -> None:

@@ -14,5 +14,5 @@ MEDICAL = api.Domain(
     summary="ICD-10-CM term to specialty, with linked concepts and cited drug-interaction rules",
     recipe=_HERE / "recipe.toml",
     resources=_HERE,
-    sources=(Icd10Specialty(),),
+    sources=(Icd10Specialty(), Icd10Specialty(titles=True)),
 )

@@ -42,7 +42,15 @@ def test_the_wheel_holds_everything_that_the_recipe_names(tmp_path: Path) -> Non
         names = set(archive.namelist())
         entry_points = archive.read("r1core_medical-0.1.0.dist-info/entry_points.txt").decode()
         metadata = archive.read("r1core_medical-0.1.0.dist-info/METADATA").decode()
-    expected = ("domain.py", "icd10.py", "recipe.toml", "rules/interactions.yaml", "data/card.md", "demo/patient.json")
+    expected = (
+        "domain.py",
+        "icd10.py",
+        "tabular.py",
+        "recipe.toml",
+        "rules/interactions.yaml",
+        "data/card.md",
+        "demo/patient.json",
+    )
     assert {f"r1core_medical/{name}" for name in expected} <= names
     assert "medical = r1core_medical.domain:MEDICAL" in entry_points
     assert "simple-icd-10-cm==1.5.0" in metadata

