@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from r1core.api import JSON
+from r1core.api import JSON, UserError
 from r1core.data.prepare import SPLITS, prepare
 from r1core.recipe.problems import refuse, render
 from r1core.recipe.write import to_toml
@@ -52,6 +53,7 @@ def run_to(bench: Workbench, last: str, console: Console, *, force: bool = False
     """
     from r1core.check import before
 
+    _refuse_launcher()
     found = before(bench)
     refuse(found)
     for warning in render(found):
@@ -69,6 +71,12 @@ def run_to(bench: Workbench, last: str, console: Console, *, force: bool = False
             bench.tell(name, "skip" if result.status == "skip" else "done")
             results.append(result)
     return results
+
+
+def _refuse_launcher() -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        found = f"started by a launcher (WORLD_SIZE = {os.environ['WORLD_SIZE']}): each process would open the same run"
+        raise UserError(found, fix="start r1core by itself; model.processes says how many processes share the work")
 
 
 def _prepare(bench: Workbench, console: Console, force: bool) -> StageResult:
@@ -149,7 +157,7 @@ def compute_of(bench: Workbench) -> Compute:
     from r1core.model.probe import Compute, choose
 
     model = bench.recipe.model
-    asked = f"compute {model.precision} {model.threads}"
+    asked = f"compute {model.precision} {model.threads} {model.processes}"
     kept = Manifest(bench.run).probe(asked, lambda: choose(model).as_json())
     return Compute(**kept)
 

@@ -178,13 +178,13 @@ def _features(kind: str, train: list[str], *others: list[str]) -> tuple[csr_matr
     words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", sublinear_tf=True)
     parts = TfidfVectorizer(analyzer=kind, ngram_range=(2, 5), sublinear_tf=True)
     try:
-        words.fit(train)
-        parts.fit(train)
+        fitted = hstack([words.fit_transform(train), parts.fit_transform(train)])
     except ValueError as error:  # scikit-learn's word for it is "empty vocabulary"
         raise UserError(
             f"the training texts hold nothing to count: {error}", fix="set evaluate.baselines = false"
         ) from error
-    return tuple(csr_matrix(hstack([words.transform(t), parts.transform(t)])) for t in (train, *others))
+    rest = (hstack([words.transform(texts), parts.transform(texts)]) for texts in others)
+    return tuple(map(csr_matrix, (fitted, *rest)))
 
 
 def _estimator(classifier: str, c: float, seed: int) -> Any:

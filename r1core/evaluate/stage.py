@@ -15,10 +15,14 @@ from r1core.decode.session import Session
 from r1core.evaluate import baselines, suite, summary
 from r1core.evaluate.predictions import Prediction, cluster_of, from_scores, gold_of, write_predictions
 from r1core.model.probe import Compute
+from r1core.model.processes import spread, worthwhile
 from r1core.runs.files import write_json
 from r1core.workbench import Workbench
 
 Progress = Callable[[str, int, int], None]
+
+CHARACTERS_A_TOKEN = 4
+"""Of English text, roughly; only used to guess whether sharing the work pays."""
 
 
 def evaluate(bench: Workbench, compute: Compute, progress: Progress, tell: Callable[[str], None]) -> dict[str, JSON]:
@@ -86,25 +90,32 @@ def _baselines(
 
 def _answers(session: Session, test: list[Example], system: str, progress: Progress) -> list[Prediction]:
     """One model's predictions, in batches of similar length, returned in the split's order."""
-    bench = session.bench
-    task, config = bench.task, bench.recipe.evaluate
-    decoding = Decoding(config.max_new_tokens, seed=bench.recipe.run.seed)
+    bench, task = session.bench, session.bench.task
+    size = bench.recipe.evaluate.batch_size if bench.recipe.train.packing == "shared_prefix" else 1
+    characters = [sum(len(m.content) for m in example.messages) for example in test]
+    order = sorted(range(len(test)), key=characters.__getitem__)
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    decoding = Decoding(bench.recipe.evaluate.max_new_tokens, seed=bench.recipe.run.seed)
     tree = session.label_tree(task.choices) if task.choices else None
-    size = config.batch_size if bench.recipe.train.packing == "shared_prefix" else 1
-    order = sorted(range(len(test)), key=lambda i: sum(len(m.content) for m in test[i].messages))
-    texts = [""] * len(test)
-    scores = np.zeros((len(test), len(task.choices)))
-    for start in range(0, len(order), size):
-        chosen = order[start : start + size]
+    processes = worthwhile(
+        session.compute.processes, session.parameters, sum(characters) // CHARACTERS_A_TOKEN, len(batches)
+    )
+
+    def work(chosen: Sequence[int]) -> tuple[list[str], np.ndarray]:
         examples = [test[i] for i in chosen]
         if tree is not None:
-            answers, scores[chosen] = session.answer_and_score(examples, decoding, tree)
+            answers, scores = session.answer_and_score(examples, decoding, tree)
         else:
             states = [session.constraint(prompt_of(e)) for e in examples]
-            answers = session.answer(examples, decoding, states)
-        for index, answer in zip(chosen, answers, strict=True):
-            texts[index] = answer.text.strip()
-        progress(system, min(start + size, len(order)), len(order))
+            answers, scores = session.answer(examples, decoding, states), np.zeros((len(examples), 0))
+        return [answer.text.strip() for answer in answers], scores
+
+    texts, scored = [""] * len(test), np.zeros((len(test), len(task.choices)))
+    done = spread(processes, work, batches, lambda number: progress(system, number, len(batches)))
+    for chosen, (answered, scores) in zip(batches, done, strict=True):
+        scored[chosen] = scores
+        for index, text in zip(chosen, answered, strict=True):
+            texts[index] = text
     if tree is not None:
-        return from_scores(task, test, scores, texts=texts)
+        return from_scores(task, test, scored, texts=texts)
     return [Prediction(e.id, gold_of(e), cluster_of(e, task), t) for e, t in zip(test, texts, strict=True)]

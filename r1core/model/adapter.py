@@ -11,12 +11,15 @@ from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import PreTrainedModel
 
 from r1core.api import UserError
+from r1core.model.fused_lora import FusedLinear
 from r1core.model.layers import site_module
 from r1core.recipe.schema import Adapter
 
 
-def add_lora(model: PreTrainedModel, adapter: Adapter, seed: int) -> PeftModel:
+def add_lora(model: PreTrainedModel, adapter: Adapter, seed: int, *, fused: bool = True) -> PeftModel:
     """Add LoRA of the recipe's rank to the blocks from `first_layer` on; trainables are fp32 (DESIGN §9).
+
+    `fused` : take the faster forward of `fused_lora`; False where per-sample gradients hook PEFT's own layers.
 
     Raises
     ------
@@ -37,6 +40,8 @@ def add_lora(model: PreTrainedModel, adapter: Adapter, seed: int) -> PeftModel:
         target_modules=list(targets),
         layers_to_transform=list(range(adapter.first_layer, depth)) if adapter.first_layer else None,
     )
+    if fused:
+        config._register_custom_module({torch.nn.Linear: FusedLinear})  # PEFT's documented way to a layer of one's own
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         adapted = get_peft_model(model, config)

@@ -1,16 +1,14 @@
-"""Loading a causal language model and its tokenizer, and proving that packing is safe on it."""
+"""Loading a causal language model, and proving that packing is safe on it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Any
 
 import torch
 from peft import PeftModel
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from r1core.api import SpanKind, UserError
@@ -19,25 +17,6 @@ from r1core.data.tokens import Encoded
 from r1core.model.resolve import BaseModel
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-@lru_cache(maxsize=4)
-def tokenizer_at(directory: str, revision: str | None = None) -> Any:
-    """The tokenizer of a model directory or hub id.
-
-    Raises
-    ------
-    UserError : when it is not there, has no fast form (offsets are needed) or no end-of-sequence token.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, revision=revision, local_files_only=_offline(directory))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{directory}: no tokenizer: {_first_line(error)}", fix="give a complete model") from error
-    if not tokenizer.is_fast:
-        raise UserError(f"{directory}: only a slow tokenizer", fix="save its fast form (tokenizer.json) beside it")
-    if tokenizer.eos_token_id is None:
-        raise UserError(f"{directory}: the tokenizer names no eos_token", fix="set eos_token in tokenizer_config.json")
-    return tokenizer
 
 
 def load_model(base: BaseModel, *, precision: str, attention: str) -> PreTrainedModel:

@@ -20,12 +20,17 @@ PROBE_SHAPE = (256, 576, 1536)
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """How this run computes. `gflops` : the probed matmul rate in GFLOP/s of one thread, 0 where nothing was probed."""
+    """How this run computes.
+
+    `threads` : of a process that works alone. `processes` : how many share long work, each with one thread.
+    `gflops` : the probed matmul rate in GFLOP/s of one thread, 0 where nothing was probed.
+    """
 
     device: str
     precision: str
     threads: int
     gflops: float
+    processes: int = 1
 
     def as_json(self) -> dict[str, object]:
         """For the manifest."""
@@ -33,13 +38,15 @@ class Compute:
 
 
 def choose(model: Model) -> Compute:
-    """Resolve `auto` precision and `threads = 0`."""
+    """Resolve `auto` precision, `threads = 0` and `processes = 0`."""
     asked: str = model.precision
     if torch.cuda.is_available():
         return Compute("cuda", "bf16" if asked == "auto" else asked, model.threads or 1, 0.0)
     rates: dict[str, float] = {"fp32": _matmul_rate(torch.float32), "bf16": _matmul_rate(torch.bfloat16)}
     precision = max(rates, key=rates.__getitem__) if asked == "auto" else asked
-    return Compute("cpu", precision, model.threads or usable_cores(), round(rates[precision], 1))
+    cores = usable_cores()
+    threads, processes = model.threads or cores, model.processes or max(1, cores // (model.threads or 1))
+    return Compute("cpu", precision, threads, round(rates[precision], 1), processes)
 
 
 def usable_cores() -> int:

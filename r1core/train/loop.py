@@ -1,7 +1,7 @@
 """The training loop. One step, top to bottom, stands in `Trainer.step`.
 
 Data order, dropout and initial weights derive from the seed, so a run that was stopped and resumed ends on the same
-bits as one that was not. Ranks (under `torchrun`) take every n-th row of each batch; the loss is normalised by the
+bits as one that was not. Ranks share out the rows of each batch; the loss is normalised by the
 whole batch's weight, so the number of ranks and the micro-batching change rounding only.
 
 Not covered here: gradient checkpointing, FSDP2, mixed objectives.
@@ -13,7 +13,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from r1core.model.layers import ExtraLayers
 from r1core.model.load import logits_at
 from r1core.recipe.schema import Train
 from r1core.train.objective import Objective
+from r1core.train.optimizer import Schedule, adamw, set_rates
 
 Tensors = Mapping[str, torch.Tensor]
 Groups = dict[str, Tensors]
@@ -39,24 +39,6 @@ class NonFiniteLoss(R1Error):
     """The loss or the gradient became NaN or infinite; the run stops and saves nothing of that step."""
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """Learning-rate factor by step: linear warm-up, then cosine, linear or constant."""
-
-    shape: str
-    total: int
-    warmup: int
-
-    def factor(self, step: int) -> float:
-        """Factor in [0, 1] for the step that is about to be taken (0-based)."""
-        if step < self.warmup:
-            return (step + 1) / self.warmup
-        if self.shape == "constant":
-            return 1.0
-        progress = (step - self.warmup) / max(1, self.total - self.warmup)
-        return 0.5 * (1 + math.cos(math.pi * progress)) if self.shape == "cosine" else 1.0 - progress
-
-
 class Trainer:
     """Trains an adapter and the extra layers of one model on encoded rows.
 
@@ -64,7 +46,7 @@ class Trainer:
     ----------
     save : called with `(step, tensors, state)` at every checkpoint; must be atomic.
     on_step : called with `(step, metrics)` after every optimiser step: loss in nats a token, learning rate, gradient
-        norm before clipping, examples a second, CPU seconds so far.
+        norm before clipping, examples a second, CPU seconds of all ranks so far.
     layer_loss_weights : weight of each layer's own loss, by layer name; a layer without one adds none.
     """
 
@@ -91,32 +73,27 @@ class Trainer:
         self.total = config.steps or config.epochs * per_epoch
         self.per_epoch = per_epoch
         self.schedule = Schedule(config.schedule, self.total, max(1, round(self.total * config.warmup_fraction)))
-        adapter = [p for p in model.parameters() if p.requires_grad]
-        extra = list(layers.parameters())
-        self.trainable = adapter + extra
-        groups = [{"params": adapter, "lr": config.learning_rate, "base_lr": config.learning_rate}]
-        if extra:
-            rate = config.layer_learning_rate
-            groups.append({"params": extra, "lr": rate, "base_lr": rate, "weight_decay": 0.0})
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
+        self.optimizer = adamw(model, layers, config)
+        self.trainable = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.accelerator = Accelerator(cpu=model.device.type == "cpu")  # unasked, it runs CPU ranks as lone processes
         expected = int(os.environ.get("WORLD_SIZE", "1"))
         if self.accelerator.num_processes != expected:
             raise R1Error(f"the launcher promised {expected} processes, {self.accelerator.num_processes} run")
         self.done = 0
-        self._cpu_before = 0.0
+        self._cpu = 0.0  # seconds, of all ranks
+        self._clock = time.process_time()
 
     def run(self) -> None:
         """Train to the last step, saving every `checkpoint_every` steps and at the end."""
         self.model.train()
-        started, cpu_started, first = time.monotonic(), time.process_time(), self.done
+        started, first, self._clock = time.monotonic(), self.done, time.process_time()
         for step in range(self.done, self.total):
             torch.manual_seed(hash_seed(self.seed, step))
             metrics = self.step(step)
             self.done = step + 1
             elapsed = max(1e-9, time.monotonic() - started)
             metrics["examples_per_second"] = (self.done - first) * self.config.batch_size / elapsed
-            metrics["cpu_seconds"] = self._cpu_before + time.process_time() - cpu_started
+            metrics["cpu_seconds"] = self._cpu
             if self.accelerator.is_main_process:
                 self.on_step(self.done, metrics)
                 if self.done % self.config.checkpoint_every == 0 or self.done == self.total:
@@ -134,13 +111,16 @@ class Trainer:
         batch = self.batch_rows(step)
         weight = sum(self.objective.weight(row) for row in batch)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        mine = batch[rank::world]
+        mine = share(batch, rank, world) if world > 1 else batch
         size = len(mine) if self.config.packing == "shared_prefix" else 1
         total = 0.0
         for start in range(0, len(mine), max(1, size)):
             total += self._backward(mine[start : start + size], weight)
+        now = time.process_time()
+        used, self._clock = now - self._clock, now
         if world > 1:
-            total = self._reduce(total)
+            total, used = self._reduce(total, used)
+        self._cpu += used
         loss = total / weight
         norm = float(torch.nn.utils.clip_grad_norm_(self.trainable, self.config.max_grad_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -151,8 +131,7 @@ class Trainer:
         if step == 0 and norm == 0.0:
             raise R1Error("the first batch gave a zero gradient: nothing would be trained; check adapter.targets")
         factor = self.schedule.factor(step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * factor
+        set_rates(self.optimizer, factor)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return {"loss": loss, "learning_rate": self.config.learning_rate * factor, "grad_norm": norm}
@@ -180,21 +159,21 @@ class Trainer:
         size = self.config.batch_size
         return [self.rows[i] for i in order[index * size : (index + 1) * size]]
 
-    def _reduce(self, total: float) -> float:
-        """Sum the ranks' gradients, in one message; return their summed loss.
+    def _reduce(self, total: float, used: float) -> tuple[float, float]:
+        """Sum the ranks' gradients, in one message; return their summed loss and CPU seconds.
 
         Once a step and by hand: ranks may hold different numbers of rows and micro-batches, the last batch none at all,
         and a collective inside the backward pass would then wait forever.
         """
         given = [float(p.grad is not None) for p in self.trainable]
         parts = [p.new_zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in self.trainable]
-        flat = torch.cat([*parts, torch.tensor([*given, total], device=parts[0].device)])
+        flat = torch.cat([*parts, torch.tensor([*given, total, used], device=parts[0].device)])
         *sums, counts = self.accelerator.reduce(flat, "sum").split(
-            [*(p.numel() for p in self.trainable), len(given) + 1]
+            [*(p.numel() for p in self.trainable), len(given) + 2]
         )
         for parameter, summed, count in zip(self.trainable, sums, counts.tolist(), strict=False):
             parameter.grad = summed.view_as(parameter).clone() if count else None
-        return float(counts[-1])
+        return float(counts[-2]), float(counts[-1])
 
     def tensors(self) -> Groups:
         """Everything that a resumed run needs, in groups: adapter, layers, optimiser moments."""
@@ -216,7 +195,13 @@ class Trainer:
             parameter = self.trainable[int(index)]
             self.optimizer.state[parameter][key] = value.to(parameter.device, copy=True)
         self.done = int(state["step"])
-        self._cpu_before = float(state["cpu_seconds"])
+        self._cpu = float(state["cpu_seconds"])
+
+
+def share(batch: Sequence[Encoded], rank: int, world: int) -> list[Encoded]:
+    """One rank's rows: dealt out by length, back and forth, so that no rank waits long for another."""
+    order = sorted(batch, key=lambda row: row.length, reverse=True)
+    return [row for i, row in enumerate(order) if (i % world if i // world % 2 == 0 else world - 1 - i % world) == rank]
 
 
 def hash_seed(seed: int, step: int) -> int:

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from r1core.data.packing import Batch
 from r1core.data.tokens import Encoded
+from r1core.recipe.schema import Train
 
 
 class Objective(Protocol):
@@ -29,9 +30,15 @@ class Objective(Protocol):
 
 
 class SupervisedFineTuning:
-    """Cross-entropy of the response tokens, the end-of-turn token included, as a token-weighted mean."""
+    """Cross-entropy of the response tokens, the end-of-turn token included, as a token-weighted mean.
+
+    `label_smoothing` : share of each target that is spread over the whole vocabulary (arXiv:1512.00567, section 7).
+    """
 
     name = "sft"
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
 
     def weight(self, row: Encoded) -> float:
         """Response tokens of the row."""
@@ -39,8 +46,11 @@ class SupervisedFineTuning:
 
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Summed negative log-likelihood in nats of each row's response, `(R,)`."""
-        each = functional.cross_entropy(logits, batch.targets, reduction="none")
+        smoothing = self.label_smoothing
+        each = functional.cross_entropy(logits, batch.targets, reduction="none", label_smoothing=smoothing)
         return torch.zeros(batch.rows, device=each.device).index_add(0, batch.row, each)
 
 
-OBJECTIVES: dict[str, type[Objective]] = {"sft": SupervisedFineTuning}
+def objective_of(config: Train) -> Objective:
+    """The objective that the recipe names."""
+    return SupervisedFineTuning(config.label_smoothing)

@@ -16,10 +16,11 @@ from r1core.model.adapter import add_lora
 from r1core.model.layers import ExtraLayers
 from r1core.model.load import check_packing, load_model
 from r1core.model.probe import Compute
+from r1core.model.processes import ranks, worthwhile
 from r1core.runs import checkpoints
-from r1core.runs.files import write_json
+from r1core.runs.files import directory_replaced, write_json
 from r1core.train.loop import Groups, Trainer
-from r1core.train.objective import OBJECTIVES
+from r1core.train.objective import objective_of
 from r1core.workbench import Workbench
 
 PACKING_TOLERANCE = {"fp32": 2e-3, "bf16": 0.5}
@@ -42,15 +43,12 @@ def train(
     """
     _refuse_combinations(bench)
     run, recipe = bench.run, bench.recipe
-    torch.set_num_threads(compute.threads)
     rows = encoded_rows(bench, "train")
-    model = load_model(bench.base, precision=compute.precision, attention=recipe.model.attention)
-    model.to(torch.device(compute.device))  # type: ignore[arg-type]  # transformers' stub takes a model here
-    adapted = add_lora(model, recipe.adapter, recipe.run.seed)
-    layers = ExtraLayers(model, bench.layer_specs(model.config), recipe.run.seed)
+    adapted, layers = _model(bench, compute)
+    world = _processes(bench, compute, adapted, rows)
+    torch.set_num_threads(compute.threads if world == 1 else 1)
     _check_packing(bench, adapted, rows, compute)
-    if bench.privacy is not None:
-        bench.privacy.attach(adapted, _groups(bench))
+    found = checkpoints.latest_valid(run, fingerprint=fingerprint)
 
     def save(step: int, groups: Groups, state: dict[str, Any]) -> None:
         checkpoints.save(run, step, groups, state, fingerprint=fingerprint)
@@ -62,12 +60,51 @@ def train(
             callback.on_step(step, dict(metrics))
         progress(step, trainer.total, metrics)
 
-    trainer = Trainer(
+    def rank() -> Trainer:
+        made = _trainer(bench, adapted, layers, rows, save, on_step)
+        if found is not None:
+            made.resume({group: found.tensors(group) for group in found.groups}, found.state())
+        return made
+
+    with ranks(world, lambda: rank().run()):
+        trainer = rank()
+        if found is not None:
+            tell(f"  continuing from step {found.step} of {trainer.total}")
+        else:
+            checkpoints.clear(run)
+        run.metrics.keep(lambda line: int(line.get("step", 0)) <= trainer.done)
+        trainer.run()
+    _write(bench, adapted, layers)
+    return _figures(bench, trainer) | {"train_processes": world}
+
+
+def _model(bench: Workbench, compute: Compute) -> tuple[PeftModel, ExtraLayers]:
+    """The base model with its untrained adapter and layers, on the device; a privacy policy is attached."""
+    recipe = bench.recipe
+    model = load_model(bench.base, precision=compute.precision, attention=recipe.model.attention)
+    model.to(torch.device(compute.device))  # type: ignore[arg-type]  # transformers' stub takes a model here
+    adapted = add_lora(model, recipe.adapter, recipe.run.seed, fused=bench.privacy is None)
+    layers = ExtraLayers(model, bench.layer_specs(model.config), recipe.run.seed)
+    if bench.privacy is not None:
+        bench.privacy.attach(adapted, _groups(bench))
+    return adapted, layers
+
+
+def _trainer(
+    bench: Workbench,
+    adapted: PeftModel,
+    layers: ExtraLayers,
+    rows: Sequence[Encoded],
+    save: Callable[[int, Groups, dict[str, Any]], None],
+    on_step: Callable[[int, Mapping[str, float]], None],
+) -> Trainer:
+    recipe = bench.recipe
+    return Trainer(
         adapted,
         layers,
         rows,
         bench.chain.kinds,
-        OBJECTIVES[recipe.train.objective](),
+        objective_of(recipe.train),
         recipe.train,
         seed=recipe.run.seed,
         save=save,
@@ -75,25 +112,23 @@ def train(
         privacy=bench.privacy,
         layer_loss_weights=recipe.layers,
     )
-    found = checkpoints.latest_valid(run, fingerprint=fingerprint)
-    if found is not None:
-        trainer.resume({group: found.tensors(group) for group in found.groups}, found.state())
-        tell(f"  continuing from step {found.step} of {trainer.total}")
-    else:
-        checkpoints.clear(run)
-    run.metrics.keep(lambda line: int(line.get("step", 0)) <= trainer.done)
-    trainer.run()
-    _write(bench, adapted, layers)
-    return _figures(bench, trainer)
+
+
+def _processes(bench: Workbench, compute: Compute, model: PeftModel, rows: Sequence[Encoded]) -> int:
+    """How many processes share each batch; private training runs in one."""
+    if bench.privacy is not None:
+        return 1
+    parameters, tokens = sum(p.numel() for p in model.parameters()), sum(row.length for row in rows)
+    return worthwhile(compute.processes, parameters, tokens, bench.recipe.train.batch_size)
 
 
 def _write(bench: Workbench, adapted: PeftModel, layers: ExtraLayers) -> None:
     """What training leaves: the adapter, the layers, and the privacy policy's card."""
     run = bench.run
-    run.adapter.mkdir(mode=0o700, exist_ok=True)
-    adapted.save_pretrained(str(run.adapter))
-    (run.adapter / "README.md").unlink(missing_ok=True)  # PEFT's empty model card; the run has its own
-    layers.save(run.adapter)
+    with directory_replaced(run.adapter) as aside:
+        adapted.save_pretrained(str(aside))
+        (aside / "README.md").unlink(missing_ok=True)  # PEFT's empty model card; the run has its own
+        layers.save(aside)
     if bench.privacy is not None:
         run.privacy_card.parent.mkdir(mode=0o700, exist_ok=True)
         write_json(run.privacy_card, dict(bench.privacy.card()))

@@ -15,7 +15,8 @@ import torch
 
 from r1core.api import R1Error
 from r1core.data.packing import pack_rows
-from r1core.train.loop import NonFiniteLoss, Schedule, Trainer, hash_seed
+from r1core.train.loop import NonFiniteLoss, Trainer, hash_seed
+from r1core.train.optimizer import Schedule
 
 PACKINGS = ("shared_prefix", "none")
 
@@ -102,12 +103,15 @@ def test_the_learning_rates_reach_the_optimiser(tiny: ModuleType) -> None:
     seen: list[tuple[float, ...]] = []
     told: list[float] = []
     run = tiny.trainer(on_step=lambda step, metrics: told.append(metrics["learning_rate"]), learning_rate=0.02,
-                       layer_learning_rate=0.005, schedule="linear", warmup_fraction=0.5)  # fmt: skip
+                       lora_plus_ratio=4, layer_learning_rate=0.005, schedule="linear", warmup_fraction=0.5)  # fmt: skip
     run.optimizer.register_step_pre_hook(lambda *_: seen.append(tuple(g["lr"] for g in run.optimizer.param_groups)))
     run.run()
     factors = [1 / 3, 2 / 3, 1, 1, 2 / 3, 1 / 3]
     assert [s[0] for s in seen] == pytest.approx([0.02 * f for f in factors])
-    assert [s[1] for s in seen] == pytest.approx([0.005 * f for f in factors])
+    assert [s[1] for s in seen] == pytest.approx([0.08 * f for f in factors])
+    assert [s[2] for s in seen] == pytest.approx([0.005 * f for f in factors])
+    b_matrices = {id(p) for name, p in run.model.named_parameters() if "lora_B" in name}
+    assert {id(p) for p in run.optimizer.param_groups[1]["params"]} == b_matrices
     assert told == pytest.approx([s[0] for s in seen])
 
 
