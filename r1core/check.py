@@ -11,6 +11,7 @@ import inspect
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from pathlib import Path
 from r1core.api import JSON, Example, Problem, R1Error, UserError
 from r1core.compose import RewardSum
 from r1core.data.files import FileSource
+from r1core.data.prepare import answer_reading
 from r1core.data.tokens import Encoded, prompt_of
 from r1core.forecast import matmul_speed, matrices, training
 from r1core.model.resolve import context_length
@@ -122,6 +124,9 @@ def _chain(bench: Workbench) -> Iterator[Problem]:
         where = bench.resolved.where("evaluate.metrics")
         found = "further metrics on a task with a label set, which is measured by accuracy, macro-F1 and top-3"
         yield Problem(where, found, "a free-text task", "drop evaluate.metrics", severity="warning")
+    if bench.recipe.model.processes > 1 and sys.platform != "linux":
+        where = bench.resolved.where("model.processes")
+        yield Problem(where, f"several processes on {sys.platform}", "one, or Linux", "set model.processes = 1")
     private = bench.privacy
     if private is not None:
         for step in bench.chain.steps:
@@ -131,6 +136,9 @@ def _chain(bench: Workbench) -> Iterator[Problem]:
         if bench.recipe.train.packing != "none":
             where = bench.resolved.where("train.packing")
             yield Problem(where, f"packing under {private.name}", 'train.packing = "none"', 'set packing = "none"')
+        if bench.recipe.model.processes > 1:
+            where = bench.resolved.where("model.processes")
+            yield Problem(where, f"several processes under {private.name}", "one", "set model.processes = 1")
 
 
 def _data(bench: Workbench, sample: Sample) -> Iterator[Problem]:
@@ -142,7 +150,7 @@ def _data(bench: Workbench, sample: Sample) -> Iterator[Problem]:
         first = [record for _, record in zip(range(SAMPLE_ROWS), records, strict=False)]
         if not first and split != "val":
             yield Problem(where, f"no usable row in {split}", "at least one", "check [data] and data.columns")
-        rows = list(bench.chain.stream(first))
+        rows = list(map(answer_reading(bench), bench.chain.stream(first)))
         encoded = [bench.renderer.encode(row) for row in rows]
         yield from _too_long(bench, split, rows, encoded)
         if split == "train":

@@ -30,4 +30,7 @@ class PluginError(R1Error):
 
     def __init__(self, plugin: str, hook: str, message: str) -> None:
         super().__init__(f"plugin {plugin!r} failed in hook {hook!r}: {message}")
-        self.plugin, self.hook = plugin, hook
+        self.plugin, self.hook, self._message = plugin, hook, message
+
+    def __reduce__(self) -> tuple[type[PluginError], tuple[str, str, str], dict[str, object]]:
+        return PluginError, (self.plugin, self.hook, self._message), self.__dict__  # errors travel between processes

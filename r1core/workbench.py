@@ -42,6 +42,7 @@ from r1core.recipe.load import resolve as resolve_recipe
 from r1core.recipe.problems import InvalidInput, collecting, in_order
 from r1core.recipe.schema import Data, Recipe, read_by
 from r1core.runs.directory import RunDirectory
+from r1core.runs.files import tree_digest
 from r1core.runs.fingerprint import Fingerprint, source_hash, stage_fingerprint
 from r1core.runs.inputs import files_of, model_files, named_files
 from r1core.selection import Selection
@@ -172,12 +173,19 @@ class Workbench:
         return stage_fingerprint(
             stage,
             recipe_sections=read_by(stage, self.recipe.model_dump(mode="json")),
-            inputs={**inputs, "model": self.base.fingerprint},
+            inputs={**inputs, "model": self.base.fingerprint, **self._domain_source},
             source=source_hash(*STAGE_ROOMS[stage]),
             plugins=self.plugins.lock(),
             components=components,
             files=self.input_files(stage),
         )
+
+    @property
+    def _domain_source(self) -> dict[str, str]:
+        """Hash of the domain's own Python files: what makes its records is in no plugin's lock entry."""
+        if self.domain is None:
+            return {}
+        return {"domain": tree_digest(self.domain.resources, keep=lambda path: path.suffix == ".py")}
 
     def input_files(self, stage: str) -> dict[str, Path]:
         """The local files that a stage reads besides the run's own, by a name for the manifest."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from r1core.api import JSON, Example, Message, Span, SpanKind, UserError
@@ -67,9 +67,3 @@ def read(path: Path, kinds: Kinds) -> Iterator[Example]:
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             yield from_json(line, kinds)
-
-
-def lines(examples: Iterable[Example], kinds: Kinds) -> Iterator[str]:
-    """Yield the JSON line of each example, with its newline."""
-    for example in examples:
-        yield to_json(example, kinds) + "\n"

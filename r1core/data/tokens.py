@@ -51,16 +51,14 @@ def prompt_of(example: Example) -> Example:
 class Renderer:
     """Turns messages into text and tokens for one tokenizer.
 
-    `template` : `chat` is the tokenizer's own chat template (plain where it has none); `plain` is one message a line
-    and the answer behind a space, which spends no tokens on role markers and lets a word of an answer be one token.
-    `lead` : what stands in front of an answer.
+    `template` : `chat` is the tokenizer's own chat template (plain where it has none); `plain` is each message's
+    content and a newline, which spends no tokens on role markers.
     """
 
     def __init__(self, tokenizer: Any, kinds: Mapping[str, SpanKind], *, template: str = "chat") -> None:
         self._tokenizer = tokenizer
         self._chat = template == "chat" and tokenizer.chat_template is not None
         self._kinds = kinds
-        self.lead = "" if self._chat else " "  # in front of an answer
         self._render = lru_cache(maxsize=4096)(self._render_uncached)
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
@@ -88,7 +86,7 @@ class Renderer:
 
     def start_ids(self, text: str) -> tuple[int, ...]:
         """Token ids of the start of an answer."""
-        return tuple(self._tokenizer(self.lead + text, add_special_tokens=False)["input_ids"])
+        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def encode_prompt(self, example: Example) -> tuple[tuple[int, ...], tuple[Slot, ...]]:
         """Token ids of a prompt and its spans on tokens, longest-first where their kind says so."""
@@ -105,8 +103,7 @@ class Renderer:
     def answer_text(self, tokens: Sequence[int]) -> str:
         """The text of an answer's tokens so far, without the character that the last of them may leave unfinished."""
         backend = self._tokenizer.backend_tokenizer  # verbatim: transformers' own decoding may tidy up spaces
-        text = str(backend.decode(list(tokens), skip_special_tokens=False))
-        return text.removeprefix(self.lead).rstrip("\ufffd")
+        return str(backend.decode(list(tokens), skip_special_tokens=False)).rstrip("\ufffd")
 
     def values(self, span: Span) -> tuple[float, ...] | None:
         """The numbers that a layer receives for a span; None where its kind has none."""
@@ -182,6 +179,6 @@ class Renderer:
 
     def _render_uncached(self, messages: tuple[Message, ...], generation: bool) -> str:
         if not self._chat:
-            return "\n".join(m.content for m in messages)
+            return "".join(m.content + "\n" for m in messages)
         turns = [{"role": m.role, "content": m.content} for m in messages]
         return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation))

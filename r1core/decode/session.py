@@ -13,7 +13,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from r1core.api import ConstraintState, Example, SpanKind
+from r1core.api import ConstraintState, Example, SpanKind, UserError
 from r1core.data.answers import AnswerReader, Growing
 from r1core.data.tokens import prompt_of
 from r1core.decode.choices import ChoiceAutomaton
@@ -97,7 +97,7 @@ class Session:
             request = Request(prompt_of(example), self.vocabulary, outputs)
             states = self.bench.constraints.states(request) if rules else []
             if choices:
-                states.append(("choices", request.lift(ChoiceAutomaton([self.renderer.lead + c for c in choices]))))
+                states.append(("choices", request.lift(ChoiceAutomaton(list(choices)))))
             return intersect(states, self._width) if states else None
 
         return start
@@ -125,8 +125,7 @@ class Session:
         read = prefill(self.model, self.layers, self._kinds, prompts, answers=answers, outputs=any(waiting))
         states = [_started(start, said, given) for start, said in zip(waiting, read.outputs, strict=True)]
         done = decode(self.model, read, decoding, self._eos, states)
-        lead = "" if given else self.renderer.lead
-        return [Answer(self.text(c.tokens).removeprefix(lead), c) for c in done]
+        return [Answer(self.text(c.tokens), c) for c in done]
 
     def answer_and_score(
         self, examples: Sequence[Example], decoding: Decoding, tree: LabelTree
@@ -136,7 +135,7 @@ class Session:
         read = prefill(self.model, self.layers, self._kinds, prompts, tree.branches, self._growing(examples))
         scores = tree.scores(read.logits, read.extra)
         done = decode(self.model, read, decoding, self._eos)
-        return [Answer(self.text(c.tokens).removeprefix(self.renderer.lead), c) for c in done], scores
+        return [Answer(self.text(c.tokens), c) for c in done], scores
 
     def _growing(self, examples: Sequence[Example]) -> list[Growing]:
         """An empty answer an example, where a layer that is on reads spans of causal kinds; else none at all."""
@@ -170,8 +169,20 @@ class Session:
 
 
 def _started(start: Start | None, outputs: Mapping[str, object], given: Sequence[int]) -> ConstraintState | None:
-    """A row's constraints behind the tokens that stand already."""
+    """A row's constraints behind the tokens that stand already.
+
+    Raises
+    ------
+    UserError : when these tokens are refused themselves.
+    """
     state = start(outputs) if start is not None else None
     for token in given:
-        state = state.advance(token) if state is not None else None
+        if state is None:
+            return None
+        if reasons := state.explain(token):
+            raise UserError(
+                f"the given start of the answer is refused by {reasons[0].rule}: {reasons[0].text}",
+                fix="change it (report.demo_prefix for the demonstration)",
+            )
+        state = state.advance(token)
     return state

@@ -184,7 +184,10 @@ def _features(kind: str, train: list[str], *others: list[str]) -> tuple[csr_matr
             f"the training texts hold nothing to count: {error}", fix="set evaluate.baselines = false"
         ) from error
     rest = (hstack([words.transform(texts), parts.transform(texts)]) for texts in others)
-    return tuple(map(csr_matrix, (fitted, *rest)))
+    matrices = tuple(map(csr_matrix, (fitted, *rest)))
+    for matrix in matrices:
+        matrix.sort_indices()  # liblinear would do it in place, which fails on arrays that processes share read-only
+    return matrices
 
 
 def _estimator(classifier: str, c: float, seed: int) -> Any:

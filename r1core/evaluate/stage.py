@@ -15,7 +15,7 @@ from r1core.decode.session import Session
 from r1core.evaluate import baselines, suite, summary
 from r1core.evaluate.predictions import Prediction, cluster_of, from_scores, gold_of, write_predictions
 from r1core.model.probe import Compute
-from r1core.model.processes import spread, worthwhile
+from r1core.model.processes import how_many, spread
 from r1core.runs.files import write_json
 from r1core.workbench import Workbench
 
@@ -97,8 +97,12 @@ def _answers(session: Session, test: list[Example], system: str, progress: Progr
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     decoding = Decoding(bench.recipe.evaluate.max_new_tokens, seed=bench.recipe.run.seed)
     tree = session.label_tree(task.choices) if task.choices else None
-    processes = worthwhile(
-        session.compute.processes, session.parameters, sum(characters) // CHARACTERS_A_TOKEN, len(batches)
+    processes = how_many(
+        session.compute,
+        bench.recipe.model.processes,
+        parameters=session.parameters,
+        tokens=sum(characters) // CHARACTERS_A_TOKEN,
+        most=len(batches),
     )
 
     def work(chosen: Sequence[int]) -> tuple[list[str], np.ndarray]:

@@ -45,7 +45,7 @@ def choose(model: Model) -> Compute:
     rates: dict[str, float] = {"fp32": _matmul_rate(torch.float32), "bf16": _matmul_rate(torch.bfloat16)}
     precision = max(rates, key=rates.__getitem__) if asked == "auto" else asked
     cores = usable_cores()
-    threads, processes = model.threads or cores, model.processes or max(1, cores // (model.threads or 1))
+    threads, processes = model.threads or cores, model.processes or (1 if model.threads > 1 else cores)
     return Compute("cpu", precision, threads, round(rates[precision], 1), processes)
 
 

@@ -7,74 +7,92 @@ without CUDA; elsewhere (macOS, GPUs) one process runs.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
+import pickle
 import signal
-import socket
 import sys
+import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch
 
-from r1core.api import R1Error
+from r1core.api import R1Error, UserError
+from r1core.model.probe import Compute
 
 WORTH_IT = 5e11
 """Parameters times tokens below which one process is done before others have started (about ten seconds of work)."""
 GOODBYE = 60.0
 """Seconds that a process which has done its work gets to end."""
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def worthwhile(processes: int, parameters: int, tokens: int, most: int) -> int:
-    """How many of `processes` to use for this much work that can be split into at most `most` parts."""
-    if parameters * tokens < WORTH_IT or not can_fork():
+def how_many(compute: Compute, asked: int, *, parameters: int, tokens: int, most: int) -> int:
+    """Processes to use for this much work, which splits into at most `most` parts.
+
+    Parameters
+    ----------
+    asked : `model.processes`; a number is obeyed, 0 leaves it to `compute` and to whether it pays.
+
+    Raises
+    ------
+    UserError : when several are asked for where a process cannot be forked.
+    """
+    if sys.platform != "linux" or torch.cuda.is_initialized():
+        if asked > 1:
+            raise UserError(
+                f"model.processes = {asked}: only on Linux and without a GPU", fix="set model.processes = 1"
+            )
         return 1
-    return max(1, min(processes, most))
-
-
-def can_fork() -> bool:
-    """Whether this process can be forked and go on computing in the child."""
-    return sys.platform == "linux" and not torch.cuda.is_initialized()
+    if not asked and parameters * tokens < WORTH_IT:
+        return 1
+    return max(1, min(asked or compute.processes, most))
 
 
 @contextmanager
 def ranks(world: int, body: Callable[[], object]) -> Iterator[None]:
     """Run `body` as ranks 1 to `world - 1` in forked children while the caller is rank 0 (torch.distributed, gloo).
 
-    On leaving, the children have ended: by themselves after a success, by being stopped after an error.
+    The ranks meet through a private file and talk on the loopback interface only. On leaving, the children have ended:
+    by themselves after a success, by being stopped after an error.
 
     Raises
     ------
-    R1Error : when a child was ended, or ended with an error although rank 0 succeeded.
+    R1Error : when a child was ended; what `body` raises in a child is raised here where it explains rank 0's error.
     """
     if world == 1:
         yield
         return
-    group = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-    # The host's own name need not resolve; unasked, accelerate gives every process all the threads.
-    group |= {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    before = dict(os.environ)
-    with _one_thread():
-        children = [_fork(partial(_as_rank, rank, group, body)) for rank in range(1, world)]
-        os.environ.update(group, RANK="0", LOCAL_RANK="0")
+    before, crew, well = dict(os.environ), list[_Member](), False
+    with _one_thread(), TemporaryDirectory(prefix="r1core-ranks-") as place:
+        _leave_group()  # what accelerate remembers of earlier work
         try:
-            yield
-            for child in children:
-                child.join(timeout=GOODBYE)
-            if any(child.exitcode != 0 for child in children):
-                raise R1Error("a process that shared the training did not end well; start the command again")
-        except RuntimeError as error:  # gloo's word for a rank that is gone
-            raise _explained(error, children) from error
+            for rank in range(1, world):
+                crew.append(_start(partial(_as_rank, rank, world, place, body)))
+            _join_group(0, world, place)
+            try:
+                yield
+            except RuntimeError as error:  # gloo's word for a rank that is gone: what that one said, says more
+                if (cause := _cause(crew)) is not None:
+                    raise cause from error
+                raise
+            for member in crew:
+                member.result()
+            well = True
         finally:
-            _end(children)
+            _end(crew, well)
             _leave_group()
             os.environ.clear()
             os.environ.update(before)
@@ -92,72 +110,106 @@ def spread(
     R1Error : when a child was ended; whatever `work` raises in a child is raised here.
     """
     results: list[Result | None] = [None] * len(items)
-    pipes: list[Connection] = []
-    children: list[BaseProcess] = []
+    crew, well = list[_Member](), False
     with _one_thread() if processes > 1 else nullcontext():
         try:
             for rank in range(1, processes):
-                receiver, sender = multiprocessing.Pipe(duplex=False)
-                children.append(_fork(partial(_send, sender, work, items[rank::processes])))
-                sender.close()
-                pipes.append(receiver)
+                crew.append(_start(partial(_each, work, items[rank::processes])))
             for index in range(0, len(items), processes):
                 results[index] = work(items[index])
                 told(min(index + processes, len(items)))
-            for rank, pipe in enumerate(pipes, 1):
-                results[rank::processes] = _received(pipe)
+            for rank, member in enumerate(crew, 1):
+                results[rank::processes] = member.result()
+            well = True
         finally:
-            _end(children)
+            _end(crew, well)
     return results  # type: ignore[return-value]  # every place has been filled
 
 
-def _send(sender: Connection, work: Callable[[Item], Result], share: Sequence[Item]) -> None:
-    try:
-        sender.send(([work(item) for item in share], None))
-    except Exception as error:  # carried to the caller, who raises it
-        sender.send((None, error))
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A forked child and the end of the pipe that its result or its error comes through."""
+
+    process: BaseProcess
+    pipe: Connection
+
+    def result(self) -> Any:
+        """Wait for what the child's function returned; raise what it raised."""
+        try:
+            value, error = self.pipe.recv()
+        except (EOFError, OSError) as gone:
+            self.process.join()
+            code = self.process.exitcode or 0
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            raise R1Error(f"a process that shared the work was ended ({how}); start the command again") from gone
+        if error is not None:
+            raise error
+        return value
 
 
-def _received(pipe: Connection) -> Any:
-    try:
-        results, error = pipe.recv()
-    except EOFError as gone:
-        raise R1Error("a process that shared the work was ended; start the command again") from gone
-    if error is not None:
-        raise error
-    return results
+def _cause(crew: Sequence[_Member]) -> Exception | None:
+    """Why a rank is gone: an error of its own before a death, a death before the errors that others met through it."""
+    said: list[Exception] = []
+    for member in crew:
+        if member.pipe.poll(timeout=1):  # a child that is well waits for rank 0 and says nothing
+            try:
+                member.result()
+            except Exception as error:
+                said.append(error)
+    lost = [error for error in said if isinstance(error.__cause__, EOFError | OSError)]
+    own = [error for error in said if not isinstance(error, RuntimeError) and error not in lost]
+    return next(iter([*own, *lost, *said]), None)
 
 
-def _as_rank(rank: int, group: Mapping[str, str], body: Callable[[], object]) -> None:
-    os.environ.update(group, RANK=str(rank), LOCAL_RANK=str(rank))
-    try:
-        body()
-        _leave_group()
-    except Exception:  # rank 0 meets the same error and says it; a second traceback helps nobody
-        os._exit(1)
+def _start(body: Callable[[], object]) -> _Member:
+    """Fork a child that runs `body` with one thread and sends back what comes of it."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
 
-
-def _explained(error: RuntimeError, children: Sequence[BaseProcess]) -> Exception:
-    """What to raise for an error of rank 0: its own, unless a child that was ended from outside is behind it."""
-    for child in children:
-        child.join(timeout=1)
-    killed = [child.exitcode for child in children if child.exitcode is not None and child.exitcode < 0]
-    if not killed or isinstance(error, R1Error):
-        return error
-    return R1Error(f"a process that shared the training was ended (signal {-killed[0]}); start the command again")
-
-
-def _fork(target: Callable[[], None]) -> BaseProcess:
     def run() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its children
-        target()
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a killed parent leaves nobody who holds the lock
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        try:
+            sender.send((body(), None))
+        except Exception as error:
+            error.add_note(f"In a forked process:\n{traceback.format_exc()}")  # tracebacks do not travel
+            sender.send((None, _portable(error)))
 
     with warnings.catch_warnings():
         # Python warns of forking beside threads; the only ones here draw progress, and a child draws none.
         warnings.simplefilter("ignore", DeprecationWarning)
-        child = multiprocessing.get_context("fork").Process(target=run, daemon=True)
-        child.start()
-    return child
+        process = multiprocessing.get_context("fork").Process(target=run, daemon=True)
+        process.start()
+    sender.close()
+    return _Member(process, receiver)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error itself where it can be rebuilt from its pickle, else one that says the same."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return R1Error(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _each(work: Callable[[Item], Result], share: Sequence[Item]) -> list[Result]:
+    return [work(item) for item in share]
+
+
+def _as_rank(rank: int, world: int, place: str, body: Callable[[], object]) -> None:
+    _join_group(rank, world, place)
+    body()
+    _leave_group()
+
+
+def _join_group(rank: int, world: int, place: str) -> None:
+    """Become a rank, and tell accelerate so by the variables of a launcher."""
+    # The host's own name need not resolve; unasked, accelerate gives every process all the threads.
+    os.environ.update({"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"})
+    os.environ.update({"WORLD_SIZE": str(world), "RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_PORT": "0"})
+    store = torch.distributed.FileStore(f"{place}/store", world)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=world)
 
 
 @contextmanager
@@ -171,11 +223,14 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _end(children: Sequence[BaseProcess]) -> None:
-    for child in children:
-        if child.is_alive():
-            child.terminate()
-        child.join()
+def _end(crew: Sequence[_Member], well: bool) -> None:
+    for member in crew:
+        if well:
+            member.process.join(timeout=GOODBYE)
+        if member.process.is_alive():
+            member.process.terminate()
+            member.process.join()
+        member.pipe.close()
 
 
 def _leave_group() -> None:
@@ -185,9 +240,3 @@ def _leave_group() -> None:
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     AcceleratorState._reset_state(reset_partial_state=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -39,12 +39,14 @@ class Model(Table):
     hub: str | None = None
     revision: str | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    threads: int = Field(default=0, ge=0, description="compute threads of a process; 0 = one where work is split")
+    threads: int = Field(
+        default=0, ge=0, description="compute threads of a lone process; 0 = one a core, and work may be split"
+    )
     processes: int = Field(default=0, ge=0, description="processes that share long work; 0 = one a core, 1 on a GPU")
     attention: Literal["sdpa", "eager"] = "sdpa"
     template: Literal["chat", "plain"] = Field(
         default="chat",
-        description="the tokenizer's chat template, or one message a line and the answer behind a space (fewer tokens)",
+        description="the tokenizer's chat template, or each message and a newline (fewer tokens a row)",
     )
 
     @model_validator(mode="after")
@@ -53,6 +55,8 @@ class Model(Table):
         if len(given) != 1:
             found = " and ".join(given) or "none"
             raise ValueError(f"expected exactly one of base, path, hub; found {found}")
+        if self.threads > 1 and self.processes > 1:
+            raise ValueError("each of several processes computes with one thread; set threads or processes")
         return self
 
 

@@ -91,10 +91,17 @@ def source_hash(*rooms: str) -> str:
 
     Parameters
     ----------
-    rooms : top-level files or folders of the package (`"data"`, `"api.py"`) that count; all of them by default.
+    rooms : top-level files or folders of the package (`"data"`, `"compose.py"`) that count; all of them by default.
+
+    Raises
+    ------
+    ValueError : for a room that does not exist; hashing nothing would never see a change.
     """
+    root = Path(r1core.__file__).parent
+    if absent := [room for room in rooms if not (root / room).exists()]:
+        raise ValueError(f"no such room of r1core: {', '.join(absent)}")
     hashes = sha256_tree(
-        Path(r1core.__file__).parent,
+        root,
         keep=lambda path: "__pycache__" not in path.parts and (not rooms or path.parts[0] in rooms),
     )
     return sha256_bytes(canonical_json(hashes).encode())

@@ -57,6 +57,8 @@ class Manifest:
             raise R1Error(f"{path}: not JSON ({error}); the run cannot be verified or continued") from error
         if not isinstance(content, dict) or content.get("layout") != LAYOUT:
             raise R1Error(f"{path}: found no manifest of layout {LAYOUT}; it was written by another version of r1core")
+        if broken := _misshapen(content):
+            raise R1Error(f"{path}: `{broken}` is not as r1core writes it; the run cannot be verified or continued")
         return content
 
     def digest(self) -> str:
@@ -150,11 +152,23 @@ def input_entry(value: Path | str | Mapping[str, JSON]) -> dict[str, JSON]:
     return {"path": str(value.absolute()), "sha256": tree_digest(value), "bytes": size}
 
 
+def _misshapen(content: Mapping[str, JSON]) -> str | None:
+    """The first key whose value has another shape than the layout's, or None."""
+    for part in _PARTS:
+        if not isinstance(content.get(part), list if part == "plugins" else dict):
+            return part
+    for part, needed in (("inputs", {"path", "sha256"}), ("artefacts", {"sha256"}), ("stages", set())):
+        for name, entry in content[part].items():
+            if not isinstance(entry, dict) or not needed <= entry.keys():
+                return f"{part}.{name}"
+    return None
+
+
 def device() -> dict[str, JSON]:
     """The machine: CPU model, usable cores, memory in bytes, system, Python; accelerators where torch is loaded."""
     found: dict[str, JSON] = {
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": platform.platform(),
         "python": platform.python_version(),

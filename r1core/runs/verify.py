@@ -99,10 +99,10 @@ def _inputs(recorded: Mapping[str, Mapping[str, JSON]]) -> list[Finding]:
         if entry["path"] is None:
             continue
         path = Path(entry["path"])
-        if not path.exists():
-            findings.append(Finding("input", name, f"{path} is not here, so it was not rechecked", "note"))
-            continue
         try:
+            if not path.exists():
+                findings.append(Finding("input", name, f"{path} is not here, so it was not rechecked", "note"))
+                continue
             found = tree_digest(path)
         except OSError as error:
             findings.append(Finding("input", name, f"{path}: {error.strerror}, so it was not rechecked", "note"))

@@ -88,7 +88,7 @@ class Trainer:
         self.model.train()
         started, first, self._clock = time.monotonic(), self.done, time.process_time()
         for step in range(self.done, self.total):
-            torch.manual_seed(hash_seed(self.seed, step))
+            torch.manual_seed(hash_seed(self.seed, step, self.accelerator.process_index))
             metrics = self.step(step)
             self.done = step + 1
             elapsed = max(1e-9, time.monotonic() - started)
@@ -204,6 +204,6 @@ def share(batch: Sequence[Encoded], rank: int, world: int) -> list[Encoded]:
     return [row for i, row in enumerate(order) if (i % world if i // world % 2 == 0 else world - 1 - i % world) == rank]
 
 
-def hash_seed(seed: int, step: int) -> int:
-    """A 63-bit seed for one step's dropout, from (seed, step)."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def hash_seed(seed: int, step: int, rank: int = 0) -> int:
+    """A 63-bit seed for one step's dropout on one rank."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -45,7 +45,7 @@ class SupervisedFineTuning:
         return float(len(row.response))
 
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Summed negative log-likelihood in nats of each row's response, `(R,)`."""
+        """Summed (smoothed) cross-entropy in nats of each row's response, `(R,)`."""
         smoothing = self.label_smoothing
         each = functional.cross_entropy(logits, batch.targets, reduction="none", label_smoothing=smoothing)
         return torch.zeros(batch.rows, device=each.device).index_add(0, batch.row, each)

@@ -16,7 +16,7 @@ from r1core.model.adapter import add_lora
 from r1core.model.layers import ExtraLayers
 from r1core.model.load import check_packing, load_model
 from r1core.model.probe import Compute
-from r1core.model.processes import ranks, worthwhile
+from r1core.model.processes import how_many, ranks
 from r1core.runs import checkpoints
 from r1core.runs.files import directory_replaced, write_json
 from r1core.train.loop import Groups, Trainer
@@ -118,8 +118,13 @@ def _processes(bench: Workbench, compute: Compute, model: PeftModel, rows: Seque
     """How many processes share each batch; private training runs in one."""
     if bench.privacy is not None:
         return 1
-    parameters, tokens = sum(p.numel() for p in model.parameters()), sum(row.length for row in rows)
-    return worthwhile(compute.processes, parameters, tokens, bench.recipe.train.batch_size)
+    return how_many(
+        compute,
+        bench.recipe.model.processes,
+        parameters=sum(p.numel() for p in model.parameters()),
+        tokens=sum(row.length for row in rows),
+        most=bench.recipe.train.batch_size,
+    )
 
 
 def _write(bench: Workbench, adapted: PeftModel, layers: ExtraLayers) -> None:
@@ -180,3 +185,5 @@ def _refuse_combinations(bench: Workbench) -> None:
             f"{bench.privacy.name}: private training takes each row's own gradient, packing mixes rows",
             fix='set train.packing = "none"',
         )
+    if bench.privacy is not None and bench.recipe.model.processes > 1:
+        raise UserError(f"{bench.privacy.name}: private training runs in one process", fix="set model.processes = 1")

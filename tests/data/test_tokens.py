@@ -125,7 +125,7 @@ def test_without_a_template_messages_stand_one_a_line() -> None:
         "e", (Message("system", "brief"), Message("user", "pain")), "t", spans=(Span(1, 0, 4, "t/all", 1),)
     )
     ids, (slot,) = Renderer(with_template(None), KINDS).encode_prompt(example)
-    assert tiny_tokenizer().decode(list(ids)) == "brief\npain"
+    assert tiny_tokenizer().decode(list(ids)) == "brief\npain\n"
     assert "pain" in decoded(ids, slot)
 
 

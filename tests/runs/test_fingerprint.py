@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from r1core.runs.fingerprint import Fingerprint, diff, source_hash, stage_fingerprint
+from r1core.workbench import STAGE_ROOMS
 
 PLUGIN = {"name": "umls", "version": "0.1.0", "source_sha256": "aa", "distribution": "r1core-umls", "hooks": ["report"]}
 
@@ -63,3 +64,10 @@ def test_what_cannot_be_told_apart_is_refused() -> None:
 
 def test_the_source_hash_can_be_narrowed_to_rooms() -> None:
     assert source_hash() != source_hash("runs") != source_hash("api")
+
+
+def test_a_room_that_does_not_exist_is_an_error_and_every_stage_names_real_ones() -> None:
+    with pytest.raises(ValueError, match=r"no such room of r1core: api\.py"):
+        source_hash("data", "api.py")
+    for rooms in STAGE_ROOMS.values():
+        assert len(source_hash(*rooms)) == 64

@@ -102,8 +102,10 @@ def test_schedules_follow_their_closed_form(shape: str, expected: list[float]) -
 def test_the_learning_rates_reach_the_optimiser(tiny: ModuleType) -> None:
     seen: list[tuple[float, ...]] = []
     told: list[float] = []
-    run = tiny.trainer(on_step=lambda step, metrics: told.append(metrics["learning_rate"]), learning_rate=0.02,
-                       lora_plus_ratio=4, layer_learning_rate=0.005, schedule="linear", warmup_fraction=0.5)  # fmt: skip
+    run = tiny.trainer(
+        on_step=lambda step, metrics: told.append(metrics["learning_rate"]), learning_rate=0.02, lora_plus_ratio=4,
+        layer_learning_rate=0.005, schedule="linear", warmup_fraction=0.5,
+    )  # fmt: skip
     run.optimizer.register_step_pre_hook(lambda *_: seen.append(tuple(g["lr"] for g in run.optimizer.param_groups)))
     run.run()
     factors = [1 / 3, 2 / 3, 1, 1, 2 / 3, 1 / 3]
@@ -161,7 +163,7 @@ def test_a_resumed_run_ends_on_the_same_bits(tiny: ModuleType, dropout: float, s
 
 
 def test_dropout_is_drawn_anew_each_step() -> None:
-    assert len({hash_seed(seed, step) for seed in range(20) for step in range(50)}) == 1000
+    assert len({hash_seed(seed, step, rank) for seed in range(20) for step in range(50) for rank in range(2)}) == 2000
     assert all(0 <= hash_seed(seed, 3) < 2**63 for seed in range(20))
 
 

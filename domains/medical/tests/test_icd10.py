@@ -163,7 +163,7 @@ def test_the_split_is_the_published_hash(titled: dict[str, list[api.Example]]) -
         ("A38.9", "Scarlet fever", "infection"),
         ("D56.1", "Thalassemia major", "blood"),
         ("F43.2", "Culture shock", "mental"),
-        ("G50.0", "Tic douloureux", "nerves"),
+        ("G50.0", "Tic douloureux", "brain"),
         ("Q13.4", "Microcornea", "congenital"),
         ("I1A.0", "Apparent treatment resistant hypertension", "heart"),
         ("B07.0", "Verruca plantaris", "infection"),
@@ -178,7 +178,7 @@ def test_codes_checked_by_hand(everything: list[api.Example], code: str, term: s
     (row,) = [row for row in everything if row.fields["term"] == term]
     assert (row.fields["code"], row.fields["label"]) == (code, label)
     assert [(m.role, m.content) for m in row.messages] == [
-        ("user", f"Which specialty treats this diagnosis?\n{term}:"),
+        ("user", f"Which specialty treats this diagnosis?\n{term}"),
         ("assistant", label),
     ]
     assert row.id.startswith(f"icd10/{code}/")

@@ -28,16 +28,16 @@ def test_the_recipe_adapts_the_model_whose_tokens_are_counted() -> None:
     assert tomllib.loads(MEDICAL.recipe.read_text(encoding="utf-8"))["model"]["base"] == NAME
 
 
-def test_every_label_behind_a_space_is_a_token_of_its_own(tokenizer: Tokenizer) -> None:
-    tokens = {label: tokenizer.encode(f" {label}", add_special_tokens=False).tokens for label in LABELS.values()}
-    assert tokens == {label: [f"\u0120{label}"] for label in LABELS.values()}  # U+0120: a space, in byte-level BPE
-    assert len(tokens) == 20
+def test_the_first_tokens_of_the_labels_differ_and_most_labels_are_one_token(tokenizer: Tokenizer) -> None:
+    tokens = {label: tokenizer.encode(label, add_special_tokens=False).ids for label in LABELS.values()}
+    assert len({ids[0] for ids in tokens.values()}) == len(tokens) == 20
+    assert sum(len(ids) == 1 for ids in tokens.values()) == 13
+    assert max(map(len, tokens.values())) == 3
 
 
-def test_a_label_stays_one_token_behind_the_question(tokenizer: Tokenizer) -> None:
-    asked = "Which specialty treats this diagnosis?\nScarlet fever:"
+def test_a_label_on_its_line_leaves_the_question_as_it_is(tokenizer: Tokenizer) -> None:
+    asked = "Which specialty treats this diagnosis?\nScarlet fever\n"
     question = tokenizer.encode(asked, add_special_tokens=False).ids
     for label in LABELS.values():
-        answered = tokenizer.encode(f"{asked} {label}", add_special_tokens=False).ids
-        assert answered[:-1] == question
-        assert answered[-1:] == tokenizer.encode(f" {label}", add_special_tokens=False).ids
+        answered = tokenizer.encode(f"{asked}{label}", add_special_tokens=False).ids
+        assert answered == question + tokenizer.encode(label, add_special_tokens=False).ids

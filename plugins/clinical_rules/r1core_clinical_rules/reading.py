@@ -92,16 +92,15 @@ def _parse(path: Path, problems: list[Problem]) -> _Document | None:
 @lru_cache(maxsize=16)
 def _parsed(path: Path, text: str) -> tuple[_Document | None, tuple[Problem, ...]]:
     """The document and what is wrong with it as YAML; remembered, since every hook of the plugin asks for it."""
+    lines: dict[Place, int] = {(): 1}
+    twice: list[tuple[Place, int]] = []
     try:
-        root, data = _nodes_and_data(text)
+        data = _data(text, lines, twice)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         what = getattr(error, "problem", None) or str(error)
         return None, (Problem(where, f"broken YAML ({what})", "valid YAML", "mend this line"),)
-    lines: dict[Place, int] = {(): 1}
-    twice: list[tuple[Place, int]] = []
-    _walk(root, (), lines, twice)
     document = _Document(path, lines, data)
     problems = []
     for place, line in twice:
@@ -110,12 +109,16 @@ def _parsed(path: Path, text: str) -> tuple[_Document | None, tuple[Problem, ...
     return document, tuple(problems)
 
 
-def _nodes_and_data(text: str) -> tuple[yaml.Node | None, Any]:
-    """One parse gives both; libyaml does it 15 times as fast as Python, where PyYAML was built with it."""
+def _data(text: str, lines: dict[Place, int], twice: list[tuple[Place, int]]) -> Any:
+    """The document's data; libyaml parses 15 times as fast as Python, where PyYAML was built with it.
+
+    The nodes are walked before the data is made of them, which merges `<<` into the nodes themselves.
+    """
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
     try:
         root = loader.get_single_node()
-        return root, None if root is None else loader.construct_document(root)
+        _walk(root, (), lines, twice)
+        return None if root is None else loader.construct_document(root)
     finally:
         loader.dispose()
 

@@ -113,3 +113,10 @@ def test_an_empty_file_is_a_problem(tmp_path: Path) -> None:
     path = tmp_path / "empty.yaml"
     path.write_text("")
     assert read([path])[1][0].where == f"{path}:1"
+
+
+def test_a_merged_default_that_is_overridden_is_no_key_given_twice(tmp_path: Path) -> None:
+    file = tmp_path / "merged.yaml"
+    file.write_text("base: &base {severity: major}\nother:\n  <<: *base\n  severity: minor\n")
+    _, problems = read([file])
+    assert not [p for p in problems if "twice" in p.found]
