@@ -17,7 +17,7 @@ from r1core.api import ConstraintState, Example, SpanKind, UserError
 from r1core.data.answers import AnswerReader, Growing
 from r1core.data.tokens import prompt_of
 from r1core.decode.choices import ChoiceAutomaton
-from r1core.decode.constraints import Request, intersect
+from r1core.decode.constraints import Request, allowed_bool, intersect
 from r1core.decode.generate import Completion, Decoding, LabelTree, decode
 from r1core.decode.prefill import Prompt, prefill
 from r1core.decode.vocabulary import Vocabulary
@@ -123,7 +123,7 @@ class Session:
             prompts.append((ids + given, slots + on_given))
         waiting = starts or [None] * len(examples)
         read = prefill(self.model, self.layers, self._kinds, prompts, answers=answers, outputs=any(waiting))
-        states = [_started(start, said, given) for start, said in zip(waiting, read.outputs, strict=True)]
+        states = [_started(start, said, given, self._width) for start, said in zip(waiting, read.outputs, strict=True)]
         done = decode(self.model, read, decoding, self._eos, states)
         return [Answer(self.text(c.tokens), c) for c in done]
 
@@ -168,7 +168,9 @@ class Session:
         return frozenset([ids] if isinstance(ids, int) else ids or [])
 
 
-def _started(start: Start | None, outputs: Mapping[str, object], given: Sequence[int]) -> ConstraintState | None:
+def _started(
+    start: Start | None, outputs: Mapping[str, object], given: Sequence[int], width: int
+) -> ConstraintState | None:
     """A row's constraints behind the tokens that stand already.
 
     Raises
@@ -179,9 +181,10 @@ def _started(start: Start | None, outputs: Mapping[str, object], given: Sequence
     for token in given:
         if state is None:
             return None
-        if reasons := state.explain(token):
+        if not allowed_bool(state.mask(), width)[token]:
+            rules = ", ".join(dict.fromkeys(reason.rule for reason in state.explain(token)))
             raise UserError(
-                f"the given start of the answer is refused by {reasons[0].rule}: {reasons[0].text}",
+                f"the given start of the answer is refused by {rules or 'a constraint'}",
                 fix="change it (report.demo_prefix for the demonstration)",
             )
         state = state.advance(token)

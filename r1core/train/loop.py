@@ -1,8 +1,8 @@
 """The training loop. One step, top to bottom, stands in `Trainer.step`.
 
 Data order, dropout and initial weights derive from the seed, so a run that was stopped and resumed ends on the same
-bits as one that was not. Ranks share out the rows of each batch; the loss is normalised by the
-whole batch's weight, so the number of ranks and the micro-batching change rounding only.
+bits as one that was not. Ranks share out the rows of each batch; the loss is normalised by the whole batch's weight,
+so the number of ranks and the micro-batching change rounding only (and, with dropout, what each rank draws).
 
 Not covered here: gradient checkpointing, FSDP2, mixed objectives.
 """

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from r1core.api import Example, Message, PluginError
+from r1core.api import Example, Message, PluginError, UserError
 from r1core.decode.generate import Decoding
 from r1core.decode.session import Session
 from r1core.model.adapter import add_lora
@@ -198,7 +198,8 @@ def test_the_given_start_of_the_answer_is_among_what_was_read(
 ) -> None:
     (example,) = examples(bench, TEXTS[1])
     start = bench.tokenizer("Neuro", add_special_tokens=False)["input_ids"]
-    answered(session, [example], prefix="Neuro")
+    with pytest.raises(UserError, match="the given start of the answer is refused by only"):
+        answered(session, [example], prefix="Neuro")  # the constraint allows one token, and it is none of these
     assert told[0]["heart/silent"]["hidden"].shape[1] == len(session.prompt(example)[0]) + len(start)
 
 
