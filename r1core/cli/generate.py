@@ -6,12 +6,17 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from r1core.cli.common import selects_run
 from r1core.selection import Selection
 from r1core.workbench import open_bench
+
+if TYPE_CHECKING:
+    from r1core.api import JSON, Example
+    from r1core.decode.session import Answer, Session
 
 
 @click.command("generate")
@@ -20,6 +25,7 @@ from r1core.workbench import open_bench
 @click.option(
     "--facts", type=click.Path(path_type=Path), help='JSON facts, for instance {"medications": ["warfarin"]}.'
 )
+@click.option("--prefix", default="", metavar="TEXT", help="Start of the answer, given to the model.")
 @click.option("--choices", is_flag=True, help="Answer within the task's label set.")
 @click.option("--base", is_flag=True, help="Ask the base model, without adapter and layers.")
 @click.option("--no-rules", is_flag=True, help="Without the plugins' decode constraints (says so).")
@@ -29,6 +35,7 @@ def command(
     selection: Selection,
     prompt: str | None,
     facts: Path | None,
+    prefix: str,
     choices: bool,
     base: bool,
     no_rules: bool,
@@ -58,26 +65,12 @@ def command(
     decoding = Decoding(
         max_new_tokens or config.max_new_tokens, config.temperature, config.top_p, bench.recipe.run.seed
     )
-    answer = session.answer([example], decoding, [start])[0]
+    answer = session.answer([example], decoding, [start], prefix=prefix)[0]
     done = answer.completion
     if as_json:
-        record = {
-            "text": answer.text,
-            "finish": done.finish,
-            "rules": not no_rules,
-            "interventions": [
-                {"position": i.position, "refused": session.text([i.refused]), "reasons": list(map(asdict, i.reasons))}
-                for i in done.interventions
-            ],
-            "spans": [
-                {"kind": s.kind, "text": example.messages[s.part].content[s.start : s.end],
-                 "value": bench.chain.kinds[s.kind].encode(s.value)}
-                for s in example.spans
-            ],
-        }  # fmt: skip
-        click.echo(json.dumps(record, ensure_ascii=False, indent=2))
+        click.echo(json.dumps(_record(session, example, answer, prefix, no_rules), ensure_ascii=False, indent=2))
     else:
-        click.echo(answer.text)
+        click.echo(prefix + answer.text)
         cited = (r for i in done.interventions for r in i.reasons if r.citation and r.rule != "choices")
         for reason in dict.fromkeys(cited):
             click.echo(f"rule {reason.rule} kept {reason.text!r} out: {reason.citation}", err=True)
@@ -85,3 +78,22 @@ def command(
             click.echo("note: answered without the plugins' constraints", err=True)
     if done.finish == "dead_end":
         raise UserError(done.dead_end, fix="no answer satisfies all rules; see --json")
+
+
+def _record(session: Session, example: Example, answer: Answer, prefix: str, no_rules: bool) -> dict[str, JSON]:
+    """The answer as `--json` prints it."""
+    kinds = session.bench.chain.kinds
+    return {
+        "text": prefix + answer.text,
+        "finish": answer.completion.finish,
+        "rules": not no_rules,
+        "interventions": [
+            {"position": i.position, "refused": session.text([i.refused]), "reasons": list(map(asdict, i.reasons))}
+            for i in answer.completion.interventions
+        ],
+        "spans": [
+            {"kind": s.kind, "text": example.messages[s.part].content[s.start : s.end],
+             "value": kinds[s.kind].encode(s.value)}
+            for s in example.spans
+        ],
+    }  # fmt: skip

@@ -8,6 +8,7 @@ without CUDA; elsewhere (macOS, GPUs) one process runs.
 from __future__ import annotations
 
 import ctypes
+import gc
 import multiprocessing
 import os
 import pickle
@@ -81,8 +82,8 @@ def ranks(world: int, body: Callable[[], object]) -> Iterator[None]:
         try:
             for rank in range(1, world):
                 crew.append(_start(partial(_as_rank, rank, world, place, body)))
-            _join_group(0, world, place)
             try:
+                _join_group(0, world, place)
                 yield
             except RuntimeError as error:  # gloo's word for a rank that is gone: what that one said, says more
                 if (cause := _cause(crew)) is not None:
@@ -175,11 +176,14 @@ def _start(body: Callable[[], object]) -> _Member:
             error.add_note(f"In a forked process:\n{traceback.format_exc()}")  # tracebacks do not travel
             sender.send((None, _portable(error)))
 
+    gc.collect()
+    gc.freeze()  # a process group of the parent's that the child's collector frees would wait for threads it has not
     with warnings.catch_warnings():
         # Python warns of forking beside threads; the only ones here draw progress, and a child draws none.
         warnings.simplefilter("ignore", DeprecationWarning)
         process = multiprocessing.get_context("fork").Process(target=run, daemon=True)
         process.start()
+    gc.unfreeze()
     sender.close()
     return _Member(process, receiver)
 

@@ -202,7 +202,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory, tiny: Path, shelf: Path) -
     return desk, desk("adapt", *WARD)
 
 
-WARD = ("--recipe", "own.toml", "--set", 'run.plugins=["ward"]', "--set", "train.epochs=3")
+WARD = ("--recipe", "own.toml", "--set", 'run.plugins=["ward"]', "--set", "train.epochs=8")
 """The run that the interrupted ones are compared with."""
 
 

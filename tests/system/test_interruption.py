@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -45,7 +46,7 @@ def test_the_same_command_ends_with_the_same_bits(
     assert not (desk.folder / "runs/own/adapter").exists(), "it was stopped in the middle"
     done = desk("train", *WARD)
     assert "prepare: skipped" in done.out
-    assert "continuing from step 1" in done.out
+    assert re.search(r"continuing from step [1-8]\d of 96", done.out)
     assert weights_of(desk) == weights_of(whole)
     assert steps_of(desk) == steps_of(whole)
     assert losses_of(desk) == losses_of(whole)

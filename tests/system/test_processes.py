@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from pathlib import Path
@@ -46,7 +47,7 @@ def test_two_processes_end_where_one_does(adapted: tuple[Desk, Done], shared: De
     norms = [[json.loads(line)["grad_norm"] for line in rows] for rows in lines]  # Adam would not see a wrong scale
     assert norms[0] == pytest.approx(norms[1], rel=1e-2)
     rows = [
-        [json.loads(line)["example_id"] for line in (d.folder / "runs/own/evaluation/base.jsonl").open()]
+        [json.loads(x)["example_id"] for x in (d.folder / "runs/own/evaluation/base.jsonl").read_text().splitlines()]
         for d in (whole, shared)
     ]
     assert rows[0] == rows[1]
@@ -62,7 +63,7 @@ def test_a_killed_command_leaves_no_process_and_continues_to_the_same_bits(
     while orphans := [p for p in psutil.process_iter(["cwd"]) if p.info["cwd"] == str(desk.folder)]:
         assert time.monotonic() < ends, orphans
         psutil.wait_procs(orphans, timeout=1)
-    assert "continuing from step 1" in desk("train", *TWO).out
+    assert re.search(r"continuing from step [1-8]\d of 96", desk("train", *TWO).out)
     assert all(torch.equal(tensors(desk)[name], tensor) for name, tensor in tensors(shared).items())
 
 
@@ -80,7 +81,7 @@ def test_a_killed_helper_is_one_clear_line_and_the_command_continues(shared: Des
     _, err = command.communicate(timeout=120)
     assert command.returncode == 1
     assert err.strip() == "error: a process that shared the work was ended (signal 9); start the command again"
-    assert "continuing from step 1" in desk("train", *TWO).out
+    assert re.search(r"continuing from step [1-8]\d of 96", desk("train", *TWO).out)
     assert all(torch.equal(tensors(desk)[name], tensor) for name, tensor in tensors(shared).items())
 
 

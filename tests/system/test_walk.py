@@ -95,6 +95,15 @@ def test_a_redacted_report_holds_no_text_of_any_record(copy: Desk) -> None:
     copy("verify", "runs/own")
 
 
+def test_generate_goes_on_from_a_given_start(adapted: tuple[Desk, Done]) -> None:
+    desk, _ = adapted
+    plain = desk("generate", "runs/own", "--prompt", "a cough", "--prefix", "The patient", "--json").json()
+    assert plain["text"].startswith("The patient")
+    assert desk("generate", "runs/own", "--prompt", "a cough", "--prefix", "The patient").out.startswith("The patient")
+    refused = desk("generate", "runs/own", "--prompt", "a cough", "--prefix", "zzz", "--choices", code=2)
+    assert "the given start of the answer is refused by choices" in refused.err
+
+
 def test_generate_answers_under_the_labels_and_shows_what_it_linked(adapted: tuple[Desk, Done]) -> None:
     desk, _ = adapted
     done = desk("generate", "runs/own", "--choices", "--json", given="a cough since Monday")
