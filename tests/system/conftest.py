@@ -81,6 +81,11 @@ class Done:
         return json.loads(self.out)
 
 
+def hears_ctrl_c() -> None:
+    """A shell's background job is started with SIGINT ignored, and passes that on; a terminal's command is not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass
 class Desk:
     """A user's folder, and `r1core` typed in it."""
@@ -113,7 +118,13 @@ class Desk:
         """Type it and go on."""
         pipe = subprocess.PIPE
         return subprocess.Popen(
-            self.command(*words), cwd=self.folder, env=self.env(), stdout=pipe, stderr=pipe, text=True
+            self.command(*words),
+            cwd=self.folder,
+            env=self.env(),
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            preexec_fn=hears_ctrl_c,
         )
 
     def stopped(self, sign: signal.Signals, run: str, steps: int, *words: str | Path) -> Done:
