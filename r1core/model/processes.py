@@ -178,13 +178,15 @@ def _start(body: Callable[[], object]) -> _Member:
 
     gc.collect()
     gc.freeze()  # a process group of the parent's that the child's collector frees would wait for threads it has not
-    with warnings.catch_warnings():
-        # Python warns of forking beside threads; the only ones here draw progress, and a child draws none.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        process = multiprocessing.get_context("fork").Process(target=run, daemon=True)
-        process.start()
-    gc.unfreeze()
-    sender.close()
+    try:
+        with warnings.catch_warnings():
+            # Python warns of forking beside threads; the only ones here draw progress, and a child draws none.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process = multiprocessing.get_context("fork").Process(target=run, daemon=True)
+            process.start()
+    finally:
+        gc.unfreeze()
+        sender.close()
     return _Member(process, receiver)
 
 

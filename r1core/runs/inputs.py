@@ -6,6 +6,7 @@ reads files without naming them, what a plugin reads over the network, and a mod
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
@@ -42,8 +43,8 @@ def model_files(directory: Path) -> dict[str, Path]:
 
 
 def here(recorded: Mapping[str, Mapping[str, object]]) -> list[str]:
-    """Names of a manifest's inputs that are files, and are on this machine."""
-    return [name for name, entry in recorded.items() if entry["path"] and Path(str(entry["path"])).exists()]
+    """Names of a manifest's inputs that are files, and may be read on this machine."""
+    return [name for name, entry in recorded.items() if entry["path"] and os.access(str(entry["path"]), os.R_OK)]
 
 
 def _add(found: dict[str, Path], name: str, path: Path) -> None:
