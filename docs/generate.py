@@ -17,7 +17,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import click
 from pydantic.fields import FieldInfo
 
-from r1core.recipe.schema import Recipe, Table
+from r1core.recipe.schema import Recipe
+from r1core.recipe.table import Table
 
 DOCS = Path(__file__).parent
 MARK = re.compile(r"(<!-- generated: (?P<what>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)

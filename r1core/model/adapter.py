@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from r1core.api import UserError
 from r1core.model.fused_lora import FusedLinear
 from r1core.model.layers import site_module
-from r1core.recipe.schema import Adapter
+from r1core.recipe.training import Adapter
 
 
 def add_lora(model: PreTrainedModel, adapter: Adapter, seed: int, *, fused: bool = True) -> PeftModel:

@@ -26,9 +26,10 @@ from r1core.data.tokens import Encoded
 from r1core.model.adapter import adapter_tensors, set_adapter_tensors
 from r1core.model.layers import ExtraLayers
 from r1core.model.load import logits_at
-from r1core.recipe.schema import Train
+from r1core.recipe.training import Train
 from r1core.train.objective import Objective
 from r1core.train.optimizer import Schedule, adamw, set_rates
+from r1core.train.order import Order
 
 Tensors = Mapping[str, torch.Tensor]
 Groups = dict[str, Tensors]
@@ -44,6 +45,7 @@ class Trainer:
 
     Parameters
     ----------
+    order : which rows each step sees.
     save : called with `(step, tensors, state)` at every checkpoint; must be atomic.
     on_step : called with `(step, metrics)` after every optimiser step: loss in nats a token, learning rate, gradient
         norm before clipping, examples a second, CPU seconds of all ranks so far.
@@ -59,6 +61,7 @@ class Trainer:
         objective: Objective,
         config: Train,
         *,
+        order: Order,
         seed: int,
         save: Callable[[int, Groups, State], None],
         on_step: Callable[[int, Mapping[str, float]], None],
@@ -69,9 +72,7 @@ class Trainer:
         self.objective, self.config, self.seed = objective, config, seed
         self.save, self.on_step, self.privacy = save, on_step, privacy
         self.layer_loss_weights = layer_loss_weights or {}
-        per_epoch = math.ceil(len(rows) / config.batch_size)
-        self.total = config.steps or config.epochs * per_epoch
-        self.per_epoch = per_epoch
+        self.order, self.total = order, order.total
         self.schedule = Schedule(config.schedule, self.total, max(1, round(self.total * config.warmup_fraction)))
         self.optimizer = adamw(model, layers, config)
         self.trainable = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -153,11 +154,8 @@ class Trainer:
         return float(losses.detach().sum())
 
     def batch_rows(self, step: int) -> list[Encoded]:
-        """The rows of one step: a pure function of (seed, step)."""
-        epoch, index = divmod(step, self.per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
-        size = self.config.batch_size
-        return [self.rows[i] for i in order[index * size : (index + 1) * size]]
+        """The rows of one step."""
+        return [self.rows[i] for i in self.order.rows(step)]
 
     def _reduce(self, total: float, used: float) -> tuple[float, float]:
         """Sum the ranks' gradients, in one message; return their summed loss and CPU seconds.

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from r1core.data.packing import Batch
 from r1core.data.tokens import Encoded
-from r1core.recipe.schema import Train
+from r1core.recipe.training import Train
 
 
 class Objective(Protocol):

@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 
 from r1core.model.layers import ExtraLayers
-from r1core.recipe.schema import Train
+from r1core.recipe.training import Train
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from r1core.runs import checkpoints
 from r1core.runs.files import directory_replaced, write_json
 from r1core.train.loop import Groups, Trainer
 from r1core.train.objective import objective_of
+from r1core.train.order import order_of
 from r1core.workbench import Workbench
 
 PACKING_TOLERANCE = {"fp32": 2e-3, "bf16": 0.5}
@@ -106,6 +107,7 @@ def _trainer(
         bench.chain.kinds,
         objective_of(recipe.train),
         recipe.train,
+        order=order_of(recipe.train, len(rows), recipe.run.seed),
         seed=recipe.run.seed,
         save=save,
         on_step=on_step,

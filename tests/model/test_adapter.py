@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from r1core.api import UserError
 from r1core.model.adapter import adapter_tensors, add_lora, linear_names, load_lora, set_adapter_tensors
-from r1core.recipe.schema import Adapter
+from r1core.recipe.training import Adapter
 from r1core.testing.tiny import tiny_model
 
 IDS = torch.tensor([[5, 6, 7, 8]])

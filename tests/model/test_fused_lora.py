@@ -9,7 +9,7 @@ from peft.tuners.lora import Linear
 
 from r1core.model.adapter import add_lora
 from r1core.model.fused_lora import FusedLinear
-from r1core.recipe.schema import Adapter
+from r1core.recipe.training import Adapter
 from r1core.testing.tiny import tiny_model
 
 

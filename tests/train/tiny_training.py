@@ -14,10 +14,11 @@ from r1core.api import LayerSpec, SlotFeatures, SpanKind
 from r1core.data.tokens import Encoded, Slot
 from r1core.model.adapter import add_lora
 from r1core.model.layers import ExtraLayers
-from r1core.recipe.schema import Adapter, Train
+from r1core.recipe.training import Adapter, Train
 from r1core.testing.tiny import tiny_model
 from r1core.train.loop import Groups, Trainer
 from r1core.train.objective import SupervisedFineTuning
+from r1core.train.order import order_of
 
 KIND = SpanKind("t/k", encode=float, decode=float, width=1, feature=lambda v: (v,))
 KINDS = {KIND.name: KIND}
@@ -69,8 +70,9 @@ def trainer(
     spec = LayerSpec("t/marks", "block:0", Marks, (KIND.name,), loss=span_loss if loss else None)
     layers = ExtraLayers(model.base_model.model, [spec] if layer else [], seed=0)
     config = Train(**{"batch_size": 4, "learning_rate": 1e-2, "layer_learning_rate": 1e-2, "epochs": 2, **train})
+    used = rows() if data is None else data
     return Trainer(
-        model, layers, rows() if data is None else data, KINDS, SupervisedFineTuning(), config,
+        model, layers, used, KINDS, SupervisedFineTuning(), config, order=order_of(config, len(used), 7),
         seed=7, save=save, on_step=on_step, layer_loss_weights={"t/marks": 0.3} if loss else {},
     )  # fmt: skip
 

@@ -1,0 +1,61 @@
+"""Which rows each optimiser step sees: a pure function of (seed, step), so that a resumed run goes on exactly.
+
+`total` counts optimiser steps; indices are those of the training rows as they were prepared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+
+from r1core.recipe.training import Train
+
+
+class Order(Protocol):
+    """The rows of every step."""
+
+    @property
+    def total(self) -> int:
+        """Optimiser steps of the whole training."""
+        ...
+
+    def rows(self, step: int) -> Sequence[int]:
+        """Indices of the rows of one step (0-based), at least one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shuffled:
+    """Every epoch holds each row once, in an order drawn from (seed, epoch); its last batch may be short."""
+
+    number: int
+    batch_size: int
+    total: int
+    seed: int
+
+    def rows(self, step: int) -> Sequence[int]:
+        """Indices of the rows of one step."""
+        epoch, index = divmod(step, self.per_epoch)
+        order = _permutation(self.seed, epoch, self.number)
+        return order[index * self.batch_size : (index + 1) * self.batch_size].tolist()
+
+    @property
+    def per_epoch(self) -> int:
+        """Optimiser steps of one epoch."""
+        return math.ceil(self.number / self.batch_size)
+
+
+@lru_cache(maxsize=2)  # a step asks for its epoch's again
+def _permutation(seed: int, epoch: int, number: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(number)
+
+
+def order_of(config: Train, number: int, seed: int) -> Order:
+    """The order that the recipe asks for, over `number` rows."""
+    total = config.steps or config.epochs * math.ceil(number / config.batch_size)
+    return Shuffled(number, config.batch_size, total, seed)
