@@ -1,4 +1,4 @@
 """Evaluation: predictions, baselines, metrics with standard errors, and the rows of `evaluation/summary.json`.
 
-Torch-free: a model comes in as plain callables (`predictions.collect`).
+All but the stage itself is torch-free: a model's answers come in as texts and scores (`predictions`).
 """

@@ -8,8 +8,9 @@ Not covered: free-text tasks, which have no labels.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +111,7 @@ def tfidf(
     ------
     UserError : without scikit-learn, without validation rows, or where train has one label only.
     """
-    _check(train_labels, val_texts)
+    refuse_untunable(set(train_labels), len(val_texts))
     from joblib import Parallel, cpu_count, delayed
 
     prefix, suffix = shared_affixes(train_texts)
@@ -156,17 +157,16 @@ def _accuracy(result: TfidfResult) -> float:
     return result.validation_accuracy
 
 
-def _check(train_labels: Sequence[str], val_texts: Sequence[str]) -> None:
+def refuse_untunable(labels: Collection[str], val_rows: int) -> None:
+    """Raise a `UserError` where `tfidf` cannot be tuned: by the labels of train and the number of validation rows."""
     skip = "give more records, or set evaluate.baselines = false"
-    if not val_texts:
+    if not val_rows:
         raise UserError("the validation split has no rows, so the TF-IDF baseline cannot be tuned", fix=skip)
-    if len(set(train_labels)) < 2:
-        raise UserError(
-            f"the training split holds {len(set(train_labels))} label(s), a TF-IDF baseline needs two", fix=skip
-        )
+    if len(labels) < 2:
+        raise UserError(f"the training split holds {len(labels)} label(s), a TF-IDF baseline needs two", fix=skip)
     try:
-        import sklearn  # noqa: F401
-    except ImportError as error:
+        metadata.version("scikit-learn")  # asked, and not imported: `check` stays light
+    except metadata.PackageNotFoundError as error:
         raise UserError("the TF-IDF baseline needs scikit-learn", fix="pip install 'r1core[eval]'") from error
 
 

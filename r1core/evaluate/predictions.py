@@ -6,7 +6,7 @@ Stored as JSONL, one object a row, without pickle. Scores stand in the order of 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -16,11 +16,6 @@ from numpy.typing import NDArray
 
 from r1core.api import JSON, Example, Task, UserError
 from r1core.runs.files import write_jsonl
-
-Generate = Callable[[Sequence[Example]], Sequence[str]]
-"""Examples to generated answers, in the same order."""
-Score = Callable[[Sequence[Example]], NDArray[np.floating]]
-"""Examples to log-probabilities of each label, (N, C), columns as in `Task.choices`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,62 +92,46 @@ def _lookup(choices: tuple[str, ...]) -> tuple[frozenset[str], dict[str, str]]:
     return frozenset(choices), {key: labels[0] for key, labels in folded.items() if len(labels) == 1}
 
 
-def collect(
-    task: Task,
-    examples: Sequence[Example],
-    *,
-    generate: Generate,
-    score: Score | None = None,
-    constrained: Generate | None = None,
-) -> list[Prediction]:
-    """Run a model over `examples` and return one prediction a row.
-
-    `generate` answers freely. For a task with choices `score` is needed too, and `constrained` answers within the
-    label set; without it the label of the highest score is taken.
+def from_texts(task: Task, examples: Sequence[Example], texts: Sequence[str]) -> list[Prediction]:
+    """Return predictions of a free-text task from the generated `texts`, one an example.
 
     Raises
     ------
-    ValueError : when a callable returns another number of rows, or scores that are not finite.
+    ValueError : for another number of texts.
     """
-    texts = list(generate(examples))
-    if len(texts) != len(examples):
-        raise ValueError(f"{len(examples)} examples, but {len(texts)} generated answers")
-    if not task.choices:
-        return [
-            Prediction(e.id, gold_of(e), cluster_of(e, task), text) for e, text in zip(examples, texts, strict=True)
-        ]
-    if score is None:
-        raise ValueError(f"task {task.name!r} has choices, so `score` is needed")
-    return from_scores(task, examples, score(examples), texts=texts, constrained=constrained and constrained(examples))
+    _one_each(examples, texts)
+    return [Prediction(e.id, gold_of(e), cluster_of(e, task), text) for e, text in zip(examples, texts, strict=True)]
 
 
 def from_scores(
-    task: Task,
-    examples: Sequence[Example],
-    scores: NDArray[np.floating],
-    *,
-    texts: Sequence[str] | None = None,
-    constrained: Sequence[str] | None = None,
+    task: Task, examples: Sequence[Example], scores: NDArray[np.floating], *, texts: Sequence[str] | None = None
 ) -> list[Prediction]:
-    """Return predictions from `scores`, (N, C); without `texts` the best label is the free-running answer too.
+    """Return predictions of a task with choices from `scores`, (N, C), columns as in `Task.choices`.
+
+    The constrained answer is the label of the highest score, the first of equals; without `texts` it is the
+    free-running answer too.
 
     Raises
     ------
-    ValueError : for another shape, a score that is not finite, or a constrained answer that is no label.
+    ValueError : for another shape, a score that is not finite, or another number of texts.
     """
     table = np.asarray(scores, dtype=np.float64)
     if table.shape != (len(examples), len(task.choices)):
         raise ValueError(f"expected scores of shape ({len(examples)}, {len(task.choices)}), found {table.shape}")
     if not np.isfinite(table).all():
         raise ValueError(f"scores of task {task.name!r} are not all finite")
-    best = [task.choices[i] for i in table.argmax(axis=1)] if constrained is None else list(constrained)
-    if unknown := set(best) - set(task.choices):
-        raise ValueError(f"constrained answer {sorted(unknown)[0]!r} is no label of task {task.name!r}")
-    rows = zip(examples, best if texts is None else texts, best, table.tolist(), strict=True)
+    best = [task.choices[i] for i in table.argmax(axis=1)]
+    free = best if texts is None else texts
+    _one_each(examples, free)
     return [
         Prediction(e.id, gold_of(e, task.choices), cluster_of(e, task), text, label, tuple(row))
-        for e, text, label, row in rows
+        for e, text, label, row in zip(examples, free, best, table.tolist(), strict=True)
     ]
+
+
+def _one_each(examples: Sequence[Example], texts: Sequence[str]) -> None:
+    if len(texts) != len(examples):
+        raise ValueError(f"{len(examples)} examples, but {len(texts)} generated answers")
 
 
 def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:

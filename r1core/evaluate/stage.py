@@ -13,7 +13,7 @@ from r1core.decode.demo import rule_demonstration
 from r1core.decode.generate import Decoding
 from r1core.decode.session import Session
 from r1core.evaluate import baselines, suite, summary
-from r1core.evaluate.predictions import Prediction, cluster_of, from_scores, gold_of, write_predictions
+from r1core.evaluate.predictions import Prediction, from_scores, from_texts, gold_of, write_predictions
 from r1core.model.probe import Compute
 from r1core.model.processes import how_many, spread
 from r1core.runs.files import write_json
@@ -122,4 +122,4 @@ def _answers(session: Session, test: list[Example], system: str, progress: Progr
             texts[index] = text
     if tree is not None:
         return from_scores(task, test, scored, texts=texts)
-    return [Prediction(e.id, gold_of(e), cluster_of(e, task), t) for e, t in zip(test, texts, strict=True)]
+    return from_texts(task, test, texts)

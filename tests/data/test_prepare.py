@@ -16,31 +16,7 @@ from r1core.selection import Selection
 from r1core.testing.tiny import tiny_tokenizer
 from r1core.workbench import Workbench, open_bench
 
-PLUGIN = """
-from r1core import api
-
-WORD = api.SpanKind("heart/word", encode=str, decode=str)
-
-
-class Words:
-    name, after, before, span_kinds = "heart/words", (), (), (WORD,)
-
-    def __call__(self, example):
-        at = [(p, m.content.find("heart")) for p, m in enumerate(example.messages)]
-        return example.with_spans(api.Span(p, i, i + 5, WORD.name, "organ") for p, i in at if i >= 0)
-
-    def fingerprint(self):
-        return "1"
-
-
-class Heart(api.Plugin):
-    @api.hookimpl
-    def preprocess(self, ctx):
-        return [Words()]
-
-
-plugin = Heart()
-"""
+from ..conftest import FEATURE, HEART, heart_plugin
 
 
 def rows(split: str, number: int) -> list[str]:
@@ -52,7 +28,7 @@ def open_own(tmp_path: Path, r1core_tiny_model: Path) -> Any:
     """Opens a run on three JSONL files of lines."""
 
     def opened(
-        train: Sequence[str], *, data: str = "", plugin: bool = False, run: str = "run", source: str = PLUGIN
+        train: Sequence[str], *, data: str = "", plugin: bool = False, run: str = "run", source: str = HEART
     ) -> Workbench:
         for name, lines in {"train": train, "val": rows("val", 2), "test": rows("test", 4)}.items():
             (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
@@ -157,8 +133,19 @@ def test_the_second_row_of_one_id_is_set_aside_even_across_splits(open_own: Any,
 def test_no_usable_row_is_an_error(open_own: Any, tmp_path: Path) -> None:
     bench = open_own(rows("train", 3))
     (tmp_path / "test.jsonl").write_text("\n\n")
-    with pytest.raises(UserError, match="no usable row in test"):
+    with pytest.raises(UserError, match="no usable row in test") as stopped:
         prepare(bench, lambda line: None)
+    assert stopped.value.fix == "check [data] and data.columns"
+
+
+def test_too_few_rows_for_a_test_split_ask_for_more_or_a_file(tmp_path: Path, r1core_tiny_model: Path) -> None:
+    (tmp_path / "t.jsonl").write_text(json.dumps({"text": "one", "answer": "x"}))
+    recipe = tmp_path / "my.toml"
+    recipe.write_text(f'[run]\nname = "own"\n[model]\npath = "{r1core_tiny_model}"\n[data.files]\ntrain = "t.jsonl"\n')
+    bench = open_bench(Selection(recipe=recipe, run=tmp_path / "run"))
+    with pytest.raises(UserError, match="no usable row in test") as stopped:
+        prepare(bench, lambda line: None)
+    assert stopped.value.fix == "give more rows, or a file of its own: data.files.test"
 
 
 def test_spans_are_written_and_traced(open_own: Any) -> None:
@@ -167,18 +154,15 @@ def test_spans_are_written_and_traced(open_own: Any) -> None:
     written = list(codec.read(bench.run.split("train"), bench.chain.kinds))
     assert [[(s.start, s.end, s.value) for s in e.spans] for e in written] == [[(6, 11, "organ")]] * 2 + [[]]
     lines = list(trace(bench, "train.jsonl:2"))
-    assert lines == ["heart/words: 1 spans", "  heart/word 'heart' -> \"organ\""]
+    assert lines == ["heart/words: 1 span", "  heart/word 'heart' -> \"organ\""]
     with pytest.raises(UserError, match="no record has the id 'nobody'"):
         list(trace(bench, "nobody"))
-
-
-CAUSAL = PLUGIN.replace("decode=str)", "decode=str, width=1, feature=lambda v: (1.0,), causal=True)")
 
 
 def test_spans_of_a_causal_kind_are_found_in_the_answer_too(open_own: Any) -> None:
     answers = ("my heart beats", "lungs", "heart")
     train = [json.dumps({"text": "which heart", "answer": answer}) for answer in answers]
-    bench = open_own(train, plugin=True, data='kind = "text"', source=CAUSAL)
+    bench = open_own(train, plugin=True, data='kind = "text"', source=heart_plugin(f"{FEATURE}, causal=True"))
     prepare(bench, lambda line: None)
     found = list(codec.read(bench.run.split("train"), bench.chain.kinds))
     assert [[(s.part, s.start, s.end) for s in e.spans] for e in found] == [
@@ -191,14 +175,13 @@ def test_spans_of_a_causal_kind_are_found_in_the_answer_too(open_own: Any) -> No
     read = tiny_tokenizer().decode([*row.prompt, *row.response][: slot.end])
     assert read.endswith("my heart")
     lines = list(trace(bench, "train.jsonl:1"))
-    assert "the answer, token by token: 1 spans" in lines
+    assert "the answer, token by token: 1 span" in lines
     assert lines[-1] == "  heart/word 'heart' -> \"organ\""
 
 
 def test_spans_of_other_kinds_stay_out_of_the_answer(open_own: Any) -> None:
-    source = PLUGIN.replace("decode=str)", "decode=str, width=1, feature=lambda v: (1.0,))")
     train = [json.dumps({"text": "which heart", "answer": "my heart"})]
-    bench = open_own(train, plugin=True, data='kind = "text"', source=source)
+    bench = open_own(train, plugin=True, data='kind = "text"', source=heart_plugin(FEATURE))
     prepare(bench, lambda line: None)
     (example,) = codec.read(bench.run.split("train"), bench.chain.kinds)
     assert [s.part for s in example.spans] == [0]

@@ -23,13 +23,14 @@ from r1core.data.tokens import Encoded, Renderer
 from r1core.decode.generate import Decoding, LabelTree, decode
 from r1core.decode.prefill import prefill
 from r1core.decode.session import Session
-from r1core.model.adapter import add_lora
 from r1core.model.layers import ExtraLayers
-from r1core.model.load import load_model, logits_at
+from r1core.model.load import logits_at
 from r1core.model.probe import Compute
 from r1core.selection import Selection
 from r1core.testing.tiny import VOCABULARY, tiny_model, tiny_tokenizer
 from r1core.workbench import Workbench, open_bench
+
+from .conftest import save_adapter
 
 NUMBER = SpanKind("t/number", encode=str, decode=str, width=1, feature=lambda v: (float(v),), causal=True)
 PATTERNS = {"at its end": r"\d+", "with right context": r"\d+(?= )"}
@@ -243,6 +244,11 @@ plugin = Made()
 LABELS = ("type 79", "type 7", "type 798", "none")
 
 
+@torch.no_grad()
+def open_the_gate(model: object, layers: ExtraLayers) -> None:
+    layers.layers[0].gate.fill_(1.0)  # type: ignore[union-attr, operator]
+
+
 @pytest.fixture
 def bench(tmp_path: Path, r1core_tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Workbench:
     """A run with the causal layer, its gate open, prepared on labelled rows."""
@@ -262,13 +268,7 @@ def bench(tmp_path: Path, r1core_tiny_model: Path, monkeypatch: pytest.MonkeyPat
     )
     opened = open_bench(Selection(recipe=tmp_path / "recipe.toml", run=tmp_path / "run", files=(tmp_path / "t.py",)))
     prepare(opened, lambda line: None)
-    base = load_model(opened.base, precision="fp32", attention="sdpa")
-    layers = ExtraLayers(base, opened.layer_specs(base.config), 0)
-    with torch.no_grad():
-        layers.layers[0].gate.fill_(1.0)  # type: ignore[union-attr, operator]
-    opened.run.adapter.mkdir(parents=True)
-    add_lora(base, opened.recipe.adapter, 0).save_pretrained(str(opened.run.adapter))
-    layers.save(opened.run.adapter)
+    save_adapter(opened, open_the_gate)
     return opened
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +11,19 @@ import torch
 from r1core.api import Example, Message, PluginError, UserError
 from r1core.decode.generate import Decoding
 from r1core.decode.session import Session
-from r1core.model.adapter import add_lora
-from r1core.model.layers import ExtraLayers
-from r1core.model.load import load_model
 from r1core.model.probe import Compute
-from r1core.selection import Selection
 from r1core.testing.tiny import VOCABULARY, tiny_model
-from r1core.workbench import Workbench, open_bench
+from r1core.workbench import Workbench
+
+from ..conftest import FEATURE, heart_plugin
+from .conftest import open_heart, save_adapter
 
 COMPUTE = Compute("cpu", "fp32", 1, 0.0)
 FIRST = 100  # the token that the constraint leaves where the layer says 0
-PLUGIN = """
+PLUGIN = heart_plugin(
+    FEATURE,
+    """
 import numpy as np
-
-from r1core import api
-
-WORD = api.SpanKind("heart/word", encode=str, decode=str, width=1, feature=lambda v: (1.0,))
-
-
-class Words:
-    name, after, before, span_kinds = "heart/words", (), (), (WORD,)
-
-    def __call__(self, example):
-        return example.with_spans(
-            api.Span(p, i, i + 5, WORD.name, "organ")
-            for p, m in enumerate(example.messages)
-            for i in range(len(m.content))
-            if m.content.startswith("heart", i)
-        )
-
-    def fingerprint(self):
-        return "1"
 
 
 def silent(width):
@@ -101,39 +82,23 @@ class Says:
         return "1"
 
 
-class Heart(api.Plugin):
-    @api.hookimpl
-    def preprocess(self, ctx):
-        return [Words()]
-
-    @api.hookimpl
-    def extra_layer(self, ctx, model):
-        return [api.LayerSpec("heart/silent", "block:0", silent, ("heart/word",), output=said)]
-
-    @api.hookimpl
-    def decode_constraint(self, ctx):
-        return [Says()]
+@api.hookimpl
+def extra_layer(model):
+    return [api.LayerSpec("heart/silent", "block:0", silent, ("heart/word",), output=said)]
 
 
-plugin = Heart()
-"""
+@api.hookimpl
+def decode_constraint():
+    return [Says()]
+""",
+)
 TEXTS = ("Which specialty treats the heart?", "Which specialty treats lungs, please?", "Which heart to heart?")
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory, r1core_tiny_model: Path) -> Workbench:
-    folder = tmp_path_factory.mktemp("outputs")
-    (folder / "heart.py").write_text(PLUGIN)
-    (folder / "d.jsonl").write_text(json.dumps({"text": "heart", "answer": "Cardiology"}))
-    (folder / "recipe.toml").write_text(
-        f'[run]\nname = "own"\n[model]\npath = "{r1core_tiny_model}"\n[data]\nkind = "text"\n'
-        '[data.files]\ntrain = "d.jsonl"\n'
-    )
-    opened = open_bench(Selection(recipe=folder / "recipe.toml", run=folder / "run", files=(folder / "heart.py",)))
-    base = load_model(opened.base, precision="fp32", attention="sdpa")
-    opened.run.adapter.mkdir(parents=True)
-    add_lora(base, opened.recipe.adapter, 0).save_pretrained(str(opened.run.adapter))
-    ExtraLayers(base, opened.layer_specs(base.config), 0).save(opened.run.adapter)
+    opened = open_heart(tmp_path_factory.mktemp("outputs"), r1core_tiny_model, PLUGIN, '[data]\nkind = "text"')
+    save_adapter(opened)
     return opened
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +12,19 @@ import torch
 from r1core.api import Example, Message, UserError
 from r1core.decode.generate import Decoding
 from r1core.decode.session import Session
-from r1core.model.adapter import add_lora
 from r1core.model.layers import ExtraLayers
-from r1core.model.load import load_model
 from r1core.model.probe import Compute
-from r1core.selection import Selection
 from r1core.testing.tiny import tiny_tokenizer
-from r1core.workbench import Workbench, open_bench
+from r1core.workbench import Workbench
+
+from ..conftest import FEATURE, heart_plugin
+from .conftest import open_heart, save_adapter
 
 COMPUTE = Compute("cpu", "fp32", 1, 0.0)
 LABELS = ("Cardiology", "Cardio", "Neurology")
-PLUGIN = """
-from r1core import api
-
-WORD = api.SpanKind("heart/word", encode=str, decode=str, width=1, feature=lambda v: (1.0,))
-
-
-class Words:
-    name, after, before, span_kinds = "heart/words", (), (), (WORD,)
-
-    def __call__(self, example):
-        at = [(p, m.content.find("heart")) for p, m in enumerate(example.messages)]
-        return example.with_spans(api.Span(p, i, i + 5, WORD.name, "organ") for p, i in at if i >= 0)
-
-    def fingerprint(self):
-        return "1"
-
+PLUGIN = heart_plugin(
+    FEATURE,
+    """
 
 def vector(width):
     import torch
@@ -57,42 +43,26 @@ def vector(width):
     return Vector()
 
 
-class Heart(api.Plugin):
-    @api.hookimpl
-    def preprocess(self, ctx):
-        return [Words()]
-
-    @api.hookimpl
-    def extra_layer(self, ctx, model):
-        return [api.LayerSpec("heart/vector", "block:0", vector, ("heart/word",))]
+@api.hookimpl
+def extra_layer(model):
+    return [api.LayerSpec("heart/vector", "block:0", vector, ("heart/word",))]
+""",
+)
 
 
-plugin = Heart()
-"""
+@torch.no_grad()
+def set_by_hand(model: Any, layers: ExtraLayers) -> None:
+    """Adapter and layer to what does something to a random model's answers."""
+    for parameter in [p for p in model.parameters() if p.requires_grad] + list(layers.parameters()):
+        parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5)) / 3)
+    for parameter in layers.parameters():
+        parameter.mul_(10)  # loud enough to be heard through a random model
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory, r1core_tiny_model: Path) -> Workbench:
-    """A run whose adapter and layer were set by hand, so that both do something."""
-    folder = tmp_path_factory.mktemp("session")
-    (folder / "heart.py").write_text(PLUGIN)
-    (folder / "d.jsonl").write_text(json.dumps({"text": "heart", "answer": "Cardiology"}))
-    (folder / "recipe.toml").write_text(
-        f'[run]\nname = "own"\n[model]\npath = "{r1core_tiny_model}"\n[adapter]\nrank = 4\n'
-        '[data.files]\ntrain = "d.jsonl"\n'
-    )
-    opened = open_bench(Selection(recipe=folder / "recipe.toml", run=folder / "run", files=(folder / "heart.py",)))
-    base = load_model(opened.base, precision="fp32", attention="sdpa")
-    model = add_lora(base, opened.recipe.adapter, 0)
-    layers = ExtraLayers(base, opened.layer_specs(base.config), 0)
-    with torch.no_grad():
-        for parameter in [p for p in model.parameters() if p.requires_grad] + list(layers.parameters()):
-            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5)) / 3)
-        for parameter in layers.parameters():
-            parameter.mul_(10)  # loud enough to be heard through a random model
-    opened.run.adapter.mkdir(parents=True)
-    model.save_pretrained(str(opened.run.adapter))
-    layers.save(opened.run.adapter)
+    opened = open_heart(tmp_path_factory.mktemp("session"), r1core_tiny_model, PLUGIN, "[adapter]\nrank = 4")
+    save_adapter(opened, set_by_hand)
     return opened
 
 
@@ -121,6 +91,38 @@ def test_as_base_is_the_bare_model(bench: Workbench, adapted: Session, examples:
     own, own_scores = adapted.answer_and_score(examples, Decoding(8), adapted.label_tree(LABELS))
     assert as_lists(own) != as_lists(expected)
     assert not np.allclose(own_scores, scores)
+
+
+OTHERS = {
+    "gelu_lora": '[adapter]\nkind = "gelu_lora"\nrank = 4',
+    "dora": '[adapter]\nkind = "dora"\nrank = 4',
+    "full": "[strategy]\nuntie = true\n" + "".join(
+        f'[strategy.{role}]\nmode = "full"\n' for role in ("embeddings", "norms", "output", "middle_attention")
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("site", ["block:0", "embedding"])
+@pytest.mark.parametrize("kind", OTHERS)
+def test_every_kind_of_adapter_answers_with_layers_and_without(
+    kind: str, site: str, tmp_path: Path, r1core_tiny_model: Path
+) -> None:
+    opened = open_heart(tmp_path, r1core_tiny_model, PLUGIN.replace("block:0", site), OTHERS[kind])
+    save_adapter(opened, set_by_hand)
+    example = opened.chain.annotate(Example("0", (Message("user", "Which specialty treats the heart?"),), "own"))
+    session, bare = Session(opened, COMPUTE, adapted=True), Session(opened, COMPUTE, adapted=False)
+
+    def scored(one: Session) -> np.ndarray:
+        scores: np.ndarray = one.answer_and_score([example], Decoding(1), one.label_tree(LABELS))[1]
+        return scores
+
+    whole = scored(session)
+    with session.as_base():
+        assert np.array_equal(scored(session), scored(bare))
+    session.layers.enabled = False
+    without = scored(session)
+    assert not np.allclose(whole, without)
+    assert not np.allclose(without, scored(bare))
 
 
 def test_as_base_ends_even_when_its_body_fails(adapted: Session, examples: list[Example]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -132,7 +132,10 @@ def test_data_that_cannot_train_a_baseline_is_the_users_to_mend(train, val, mess
 
 
 def test_a_missing_scikit_learn_is_a_line_to_type(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn", None)
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
     with pytest.raises(UserError, match="needs scikit-learn") as error:
         baselines.tfidf(*TRAIN, *VAL, TEST[0], labels=LABELS)
     assert error.value.fix == "pip install 'r1core[eval]'"

@@ -63,13 +63,12 @@ def test_an_answer_is_always_one_of_the_labels(choices, text):
             assert normalise_answer(label, choices) == label
 
 
-def test_a_model_given_as_callables_is_collected_row_by_row():
-    found = predictions.collect(
-        TASK,
-        EXAMPLES,
-        generate=lambda rows: [f"I think {e.id}" for e in rows],
-        score=lambda rows: np.array([[-0.1, -3, -4], [-5, -6, -0.2], [-1, -2, -0.5]], dtype=np.float32),
-    )
+SCORES = np.array([[-0.1, -3, -4], [-5, -6, -0.2], [-1, -2, -0.5]], dtype=np.float32)
+
+
+def test_a_systems_answers_are_kept_row_by_row():
+    found = predictions.from_scores(TASK, EXAMPLES, SCORES, texts=[f"I think {e.id}" for e in EXAMPLES])
+    assert [p.example_id for p in found] == ["1", "2", "3"]
     assert [p.gold for p in found] == ["Heart", "Eye", "Nerve"]
     assert [p.cluster for p in found] == ["I10", "H01", "row 3"]
     assert [p.text for p in found] == ["I think 1", "I think 2", "I think 3"]
@@ -77,19 +76,13 @@ def test_a_model_given_as_callables_is_collected_row_by_row():
     assert found[2].scores == (-1.0, -2.0, -0.5)
 
 
-def test_constrained_generation_overrules_the_best_score():
-    found = predictions.collect(
-        TASK,
-        EXAMPLES,
-        generate=lambda r: ["x"] * 3,
-        score=lambda r: np.zeros((3, 3)),
-        constrained=lambda r: ["Eye"] * 3,
-    )
-    assert {p.constrained for p in found} == {"Eye"}
+def test_a_system_that_generates_nothing_answers_by_its_best_label():
+    found = predictions.from_scores(TASK, EXAMPLES, SCORES)
+    assert [p.text for p in found] == [p.constrained for p in found] == ["Heart", "Nerve", "Nerve"]
 
 
 def test_a_free_text_task_needs_no_scores_and_keeps_the_gold_text():
-    (found,) = predictions.collect(Task("summary"), [example("9", "Two. Words.")], generate=lambda rows: ["Two"])
+    (found,) = predictions.from_texts(Task("summary"), [example("9", "Two. Words.")], ["Two"])
     assert found == Prediction("9", "Two. Words.", "row 9", "Two")
 
 
@@ -104,7 +97,9 @@ def test_scores_that_do_not_fit_are_refused(scores, message):
 
 def test_a_missing_answer_is_refused():
     with pytest.raises(ValueError, match="3 examples, but 2"):
-        predictions.collect(TASK, EXAMPLES, generate=lambda rows: ["a", "b"], score=lambda rows: np.zeros((3, 3)))
+        predictions.from_scores(TASK, EXAMPLES, np.zeros((3, 3)), texts=["a", "b"])
+    with pytest.raises(ValueError, match="3 examples, but 2"):
+        predictions.from_texts(Task("summary"), EXAMPLES, ["a", "b"])
 
 
 def test_a_gold_answer_outside_the_label_set_names_the_example():

@@ -28,25 +28,37 @@ def byte_characters() -> list[str]:
 
 
 class NaiveBPE:
-    """Merge the best-ranked neighbouring pair until none is left. A byte that has no token is left out."""
+    """Cut special tokens out whole; in what is left, merge the best-ranked neighbouring pair until none is left.
 
-    def __init__(self, tokens: list[str], merges: list[str]) -> None:
+    A byte that has no token is left out first, so that what stood on either side of it in one piece may merge.
+    """
+
+    def __init__(self, tokens: list[str], merges: list[str], special: list[str]) -> None:
         self.ids = {token: i for i, token in enumerate(tokens)}
         self.ranks = {tuple(merge.split(" ")): i for i, merge in enumerate(merges)}
 
+        self.special = regex.compile("(" + "|".join(map(regex.escape, special)) + ")")
+
     def encode(self, text: str) -> list[int]:
+        ids: list[int] = []
+        for number, part in enumerate(self.special.split(text)):
+            ids += [self.ids[part]] if number % 2 else self.encode_plain(part)  # every second part is a special token
+        return ids
+
+    def encode_plain(self, text: str) -> list[int]:
         pieces = [piece for part in DIGIT.findall(text) for piece in PIECE.findall(part)]
         return [i for piece in pieces for i in self.encode_piece(piece)]
 
     def encode_piece(self, piece: str) -> list[int]:
-        symbols = [byte_characters()[byte] for byte in piece.encode()]
+        written = [byte_characters()[byte] for byte in piece.encode()]
+        symbols = [symbol for symbol in written if symbol in self.ids]
         while len(symbols) > 1:
             ranked = [(self.ranks.get(pair, 1 << 30), i) for i, pair in enumerate(pairwise(symbols))]
             rank, i = min(ranked)
             if rank == 1 << 30:
                 break
             symbols[i : i + 2] = [symbols[i] + symbols[i + 1]]
-        return [self.ids[symbol] for symbol in symbols if symbol in self.ids]
+        return [self.ids[symbol] for symbol in symbols]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +73,9 @@ def metadata(real: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def naive(metadata: dict) -> NaiveBPE:
-    return NaiveBPE(metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.merges"])
+    tokens, kinds = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"]
+    special = [token for token, kind in zip(tokens, kinds, strict=True) if kind == 3]
+    return NaiveBPE(tokens, metadata["tokenizer.ggml.merges"], special)
 
 
 ANY, PLAIN = st.characters(exclude_categories=["Cs", "Cn"]), "aeht \n'.,0123456789"
@@ -71,6 +85,9 @@ TEXTS = st.text(ANY, max_size=60) | st.text(PLAIN, max_size=60)
 @settings(max_examples=150, deadline=None)
 @given(text=TEXTS)
 @example(text="Type 2 diabetes mellitus, HbA1c 7.85 % (2021-03-04)\n\n  it's  élevé — 糖尿病 🩺")
+@example(text=":\x1d/")  # no token for 0x1D: encoded as ":/" is
+@example(text="a\x1db \x04\x06 \U00040000")  # dropped between pieces, as a whole piece, and as a lead byte
+@example(text="a<|im_end|>\x1d<repo_name><reponame> 1")  # strings of the source under test are among what is tried
 def test_encoding_is_that_of_a_naive_bpe_and_decodes_back(text: str, tokenizer: Tokenizer, naive: NaiveBPE) -> None:
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     assert ids == naive.encode(text)
@@ -79,12 +96,25 @@ def test_encoding_is_that_of_a_naive_bpe_and_decodes_back(text: str, tokenizer: 
 
 
 def test_only_bytes_that_no_written_text_needs_have_no_token(naive: NaiveBPE) -> None:
-    """The published vocabulary lacks them; a character that needs one is lost in encoding (the README says so)."""
+    """The published vocabulary lacks them; such a byte is lost in encoding (the README says so)."""
     missing = {byte for byte in range(256) if byte_characters()[byte] not in naive.ids}
     controls = {0x04, 0x06, 0x13, 0x14, 0x16, 0x1D}
     planes_4_to_11 = {0xF1, 0xF2}
     never_in_utf8 = {0xC0, 0xC1, *range(0xF5, 0x100)}
     assert missing == controls | planes_4_to_11 | never_in_utf8
+
+
+def test_a_byte_without_a_token_is_dropped_as_if_it_had_not_been_there(tokenizer: Tokenizer) -> None:
+    """No unknown token stands in its place, for the published BPE model has none."""
+
+    def ids(text: str) -> list[int]:
+        found: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+        return found
+
+    assert len(ids(":/")) == 1
+    assert ids(":\x1d/") == ids(":/")
+    assert ids("\x1d") == []
+    assert tokenizer.decode(ids("tablet\x1ds")) == "tablets"
 
 
 def test_ids_are_those_of_the_gguf_vocabulary(tokenizer: Tokenizer, metadata: dict) -> None:

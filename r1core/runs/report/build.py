@@ -50,10 +50,14 @@ def build(data: ReportData, *, redact: bool = False) -> str:
         confusion=views.confusion(shown.confusion) if shown.confusion else None,
         examples=[(example, views.pieces(example.prompt, example.spans)) for example in shown.examples],
         facts=_pretty(demo.facts) if demo is not None and demo.facts else "",
-        sections=[(name, one, [Markup(_plot(one.title, plot)) for plot in one.plots]) for name, one in shown.sections],
+        sections=[
+            (name, one, [views.wide(table) for table in one.tables], [Markup(_plot(one.title, p)) for p in one.plots])
+            for name, one in shown.sections
+        ],
         left_out=len(data.sections) - len(shown.sections),
         manifest=_pretty(dict(shown.manifest)),
         short=views.manifest_lines(shown.manifest),
+        breaking=views.breaking,
     )
 
 

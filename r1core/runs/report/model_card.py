@@ -45,10 +45,18 @@ def model_card(data: ReportData) -> str:
 
 
 def _front_matter(data: ReportData) -> str:
-    lines = ["---", f"base_model: {json.dumps(data.model)}", "library_name: peft", "language: en"]
+    lines = [
+        "---",
+        f"base_model: {json.dumps(data.model)}",
+        f"library_name: {'r1core' if _own(data) else 'peft'}",
+        "language: en",
+    ]
     if data.licence:
         lines.append(f"license: {json.dumps(data.licence)}")
-    lines += [f"tags: {json.dumps(['r1core', 'lora', *([data.domain] if data.domain else [])])}", "---"]
+    lines += [
+        f"tags: {json.dumps(['r1core', _kind(data).replace('_', '-'), *([data.domain] if data.domain else [])])}",
+        "---",
+    ]
     return "\n".join(lines)
 
 
@@ -58,8 +66,21 @@ def _use(data: ReportData) -> str:
         f"An adapter for {_plain(data.model)}, adapted{domain} with r1core on {_plain(data.created)}. Use it with the "
         "plugins of the run, so that prompts are preprocessed and rules applied as in training:\n\n"
         '```console\n$ r1core generate RUN "your prompt"\n```\n\n'
-        "`adapter/` is a PEFT directory; extra layers are in `r1core_layers.safetensors` and need r1core."
+        + ("`adapter/` is of r1core's own format and needs r1core" if _own(data) else "`adapter/` is a PEFT directory")
+        + "; extra layers are in `r1core_layers.safetensors` and need r1core."
     )
+
+
+def _kind(data: ReportData) -> str:
+    """The kind of adapter, as the recipe names it."""
+    recipe = data.manifest.get("recipe")
+    adapter = recipe.get("adapter") if isinstance(recipe, dict) else None
+    return str(adapter.get("kind", "lora")) if isinstance(adapter, dict) else "lora"
+
+
+def _own(data: ReportData) -> bool:
+    """Whether PEFT cannot read the adapter."""
+    return _kind(data) == "gelu_lora"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from r1core.api import JSON, Series
+from r1core.api import JSON, Series, Table
 from r1core.runs.report.data import Concept, Confusion, SystemRow
 from r1core.runs.report.svg import Bar
 
 _VALIDATION = "validation_"
 _WITHIN_95 = 1.96  # standard errors on either side that hold 95 % of a normal distribution
 _NONE = "\N{EN DASH}"
+_WHOLE_ALONE, _WHOLE_AMONG = 32, 20  # characters of a word that stays whole: a cell of its own (an id), among others
+_LONG = 120  # characters of a cell from which its column would squeeze the others
 _DARK_SHARE = 0.8  # share of a row from which light text has more contrast on a heat map cell than dark text
 
 
@@ -36,6 +38,14 @@ class TaskTable:
     bars: tuple[Bar, ...]
     high: float | None
     gain: str
+
+
+@dataclass(frozen=True, slots=True)
+class WideTable:
+    """A plugin's table; each row is `(cells, below)`, where `below` holds `(column, text)` of the columns left out."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[tuple[str, ...], tuple[tuple[str, str], ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,32 @@ def readable(name: str) -> str:
     if name.lower() in words:
         return words[name.lower()]
     return " ".join(words.get(word, word) for word in name.replace("_", " ").split())
+
+
+def breaking(cell: str) -> str:
+    """Where a table's cell may break, as a class: a single word nowhere, text with a long word (a path) anywhere.
+
+    Left alone, a browser breaks identifiers at their hyphens, and lets a long word take the room of other columns.
+    """
+    words = cell.split()
+    longest = max(map(len, words), default=0)
+    if len(words) <= 1:
+        return "nowhere" if longest <= _WHOLE_ALONE else "anywhere"
+    return "between-words" if longest <= _WHOLE_AMONG else "anywhere"
+
+
+def wide(table: Table) -> WideTable:
+    """A plugin's table, in which a column of long texts, such as citations, stands below its row over the whole width.
+
+    The first column stays, since the others belong to it.
+    """
+    ends, given = len(table.columns), [tuple(map(str, row)) for row in table.rows]  # some plugin gives numbers
+    long = {i for row in given for i, cell in enumerate(row[:ends]) if i > 0 and len(cell) > _LONG}
+    rows = []
+    for row in given:
+        cells = tuple(cell for i, cell in enumerate(row) if i not in long)
+        rows.append((cells, tuple((table.columns[i], row[i]) for i in sorted(long) if row[i:] and row[i])))
+    return WideTable(tuple(name for i, name in enumerate(table.columns) if i not in long), tuple(rows))
 
 
 def tables(rows: Sequence[SystemRow]) -> list[TaskTable]:

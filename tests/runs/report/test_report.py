@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("jinja2")
 
-from r1core.api import Plot, ReportSection, Series, Table
+from r1core.api import JSON, Plot, ReportSection, Series, Table
 from r1core.runs.report import (
     Concept,
     Confusion,
@@ -211,6 +211,42 @@ def test_redaction_leaves_no_absolute_path() -> None:
     assert "/home/jane roe/notes.csv" in Page(build(replace(DATA, manifest=manifest))).text
 
 
+def cells(html: str) -> list[tuple[str, ...]]:
+    """The text of each cell, row by row, of the first plugin's tables."""
+    body = html[html.index('<article class="plugin">') :].partition("</article>")[0]
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", body, re.DOTALL)
+    return [tuple(re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r"<t[dh].*?</t[dh]>", row)) for row in rows]
+
+
+def test_a_column_of_long_texts_stands_below_its_row_and_leaves_the_others_their_room() -> None:
+    citation = "thesaurus of interactions, data/thesauri/2020_01/" + "referentiel-national-" * 5 + ".json#207: nsaid"
+    table = Table(
+        ("Rule", "Severity", "Citation", "Forbids"),
+        (("warfarin-nsaid@1", "major", citation, "every nsaid"), ("empty@1", "minor", "", "x"), ("short@1", 3)),  # type: ignore[arg-type]
+    )
+    html = build(replace(DATA, rule_demo=None, sections=(("rules", ReportSection("Rules", "", (table,))),)))
+    assert cells(html) == [
+        ("Rule", "Severity", "Forbids"),
+        ("warfarin-nsaid@1", "major", "every nsaid"),
+        (f"Citation {citation}",),
+        ("empty@1", "minor", "x"),
+        ("short@1", "3"),
+    ]
+    page = Page(html)
+    assert page.values("td", "colspan") == ["3"]
+    unbroken = re.findall(r'<td class="nowhere">([^<]*)</td>', html)
+    assert {"warfarin-nsaid@1", "major"} <= set(unbroken)
+    assert f'class="anywhere"><span class="column">Citation</span> {citation}</td>' in html
+
+
+def test_where_a_cell_may_break_follows_from_its_words() -> None:
+    rows = ("antipurine-xanthine-oxidase@1", "No NSAID with warfarin", "see /a/path/that/has/no/end/to/it", "n" * 80)
+    section = ReportSection("Rules", "", (Table(("cell",), tuple((row,) for row in rows)),))
+    html = build(replace(DATA, sections=(("rules", section),)))
+    found = dict(zip(rows, re.findall(r'<td class="([a-z-]+)">[^<]*</td>', html.partition("From the")[2]), strict=True))
+    assert list(found.values()) == ["nowhere", "between-words", "anywhere", "anywhere"]
+
+
 def test_a_run_with_nothing_to_show_still_has_a_page() -> None:
     page = Page(build(ReportData(title="Empty", domain="", model="m", created="now")))
     assert page.tags["section"] == 1
@@ -227,6 +263,15 @@ def test_overlapping_concepts_keep_the_text_whole() -> None:
         ExampleView("short", "x", "x", "x", (Concept(0, 9, "A", "a"),))
     with pytest.raises(ValueError, match="confusion matrix of 2 labels"):
         Confusion(("a", "b"), ((1, 2),))
+
+
+def test_the_model_card_says_who_can_read_the_adapter() -> None:
+    assert "`adapter/` is a PEFT directory" in model_card(DATA)
+    recipe: JSON = {"adapter": {"kind": "gelu_lora"}}
+    card = model_card(replace(DATA, manifest={**DATA.manifest, "recipe": recipe}))
+    assert "library_name: r1core" in card
+    assert '"gelu-lora"' in card
+    assert "PEFT" not in card
 
 
 def test_the_model_card_is_a_hub_card_with_the_results() -> None:
