@@ -42,6 +42,11 @@ def privacy(ctx: api.Context) -> api.PrivacyPolicy | None:
 
 
 @hookspec
+def difficulty(ctx: api.Context) -> Sequence[api.Difficulty]:
+    """How difficult a training record is; `curriculum.difficulty` names the one that counts."""
+
+
+@hookspec
 def model_source(ctx: api.Context) -> Sequence[api.ModelSource]:
     """Named base models."""
 

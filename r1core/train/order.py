@@ -1,6 +1,7 @@
 """Which rows each optimiser step sees: a pure function of (seed, step), so that a resumed run goes on exactly.
 
 `total` counts optimiser steps; indices are those of the training rows as they were prepared.
+Under a curriculum the rows come as `r1core.train.curriculum` says.
 """
 
 from __future__ import annotations
@@ -13,7 +14,12 @@ from typing import Protocol
 
 import numpy as np
 
+from r1core.recipe.curriculum import Curriculum
 from r1core.recipe.training import Train
+from r1core.train.curriculum import staged
+
+OFF = Curriculum()
+"""No curriculum: every epoch holds each row once."""
 
 
 class Order(Protocol):
@@ -55,7 +61,20 @@ def _permutation(seed: int, epoch: int, number: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(number)
 
 
-def order_of(config: Train, number: int, seed: int) -> Order:
-    """The order that the recipe asks for, over `number` rows."""
+def order_of(
+    config: Train, number: int, seed: int, curriculum: Curriculum = OFF, difficulty: Sequence[float] = ()
+) -> Order:
+    """The order that the recipe asks for, over `number` rows.
+
+    Parameters
+    ----------
+    difficulty : of each row, where there is a curriculum; larger is harder.
+
+    Raises
+    ------
+    UserError : under a curriculum, when every row is equally difficult.
+    """
     total = config.steps or config.epochs * math.ceil(number / config.batch_size)
+    if curriculum.difficulty:
+        return staged(curriculum, difficulty, batch_size=config.batch_size, total=total, seed=seed)
     return Shuffled(number, config.batch_size, total, seed)
