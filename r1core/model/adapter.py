@@ -1,117 +1,77 @@
-"""LoRA through PEFT, saved in PEFT's own layout so that any tool that reads PEFT reads ours."""
+"""Adapters of every kind: put into a model as the recipe says, or taken up from a directory by the file in it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import PreTrainedModel
 
 from r1core.api import UserError
-from r1core.model.fused_lora import FusedLinear
-from r1core.model.layers import site_module
+from r1core.model import gelu_lora, peft_adapter
+from r1core.model.adapted import Adapted, adapted_of
+from r1core.model.placement import tied, untie
+from r1core.model.strategy import beside_gelu, needs_untie, tied_refusal
+from r1core.recipe.strategy import Strategy
 from r1core.recipe.training import Adapter
 
 
-def add_lora(model: PreTrainedModel, adapter: Adapter, seed: int, *, fused: bool = True) -> PeftModel:
-    """Add LoRA of the recipe's rank to the blocks from `first_layer` on; trainables are fp32 (DESIGN §9).
+def add_adapter(
+    model: PreTrainedModel, adapter: Adapter, seed: int, *, strategy: Strategy | None = None, fused: bool = True
+) -> Adapted:
+    """Put an untrained adapter into the model, in place; trained weights are fp32 (DESIGN §9), all others frozen.
 
-    `fused` : take the faster forward of `fused_lora`; False where per-sample gradients hook PEFT's own layers.
+    Parameters
+    ----------
+    seed : of the initial weights; the global generator stays as it is.
+    strategy : the layer-wise table; none = LoRA on `adapter.targets` from `adapter.first_layer` on.
+    fused : take the faster forward of `fused_lora`; False where per-sample gradients hook PEFT's own layers.
 
     Raises
     ------
-    UserError : for targets that the model does not have, or a `first_layer` beyond its depth.
+    UserError : for targets or roles that the model does not have, a `first_layer` beyond its depth, a tied output head
+        that would have to be untied, full training beside GELU-LoRA, a strategy that trains nothing.
     """
-    depth = model.config.get_text_config().num_hidden_layers
-    if adapter.first_layer >= depth:
-        raise UserError(
-            f"adapter.first_layer = {adapter.first_layer}: the model has {depth} blocks", fix=f"use 0 to {depth - 1}"
-        )
-    targets = adapter.targets if adapter.targets != "all-linear" else linear_names(model)
-    _refuse_unknown(model, targets)
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=adapter.rank,
-        lora_alpha=adapter.alpha,
-        lora_dropout=adapter.dropout,
-        target_modules=list(targets),
-        layers_to_transform=list(range(adapter.first_layer, depth)) if adapter.first_layer else None,
-    )
-    if fused:
-        config._register_custom_module({torch.nn.Linear: FusedLinear})  # PEFT's documented way to a layer of one's own
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        adapted = get_peft_model(model, config)
-    for parameter in adapted.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    return adapted
+    strategy = strategy or Strategy()
+    if tied(model):
+        if needs_untie(strategy) and not strategy.untie:
+            raise tied_refusal(strategy)
+        if strategy.untie:
+            untie(model)
+    if all(treatment.mode == "frozen" for treatment in strategy.treatments().values()):
+        raise UserError("strategy: every role is frozen, nothing would be trained", fix="give a role another mode")
+    if adapter.kind == "gelu_lora":
+        if (refusal := beside_gelu(strategy)) is not None:
+            raise refusal
+        return gelu_lora.add_gelu(model, adapter, strategy, seed)
+    return peft_adapter.add_peft(model, adapter, strategy, seed, fused=fused)
 
 
-def linear_names(model: PreTrainedModel) -> list[str]:
-    """Last name parts of the linear layers inside the decoder blocks (the output head is never among them)."""
-    return sorted({name.rpartition(".")[2] for name in _linear_paths(model)})
+def load_adapter(model: PreTrainedModel, directory: Path) -> Adapted:
+    """Attach a saved adapter for inference.
+
+    Raises
+    ------
+    UserError : when the directory holds no adapter, or one that does not fit.
+    """
+    if (directory / gelu_lora.CONFIG).is_file():
+        return gelu_lora.load_gelu(model, directory)
+    if (directory / peft_adapter.CONFIG).is_file():
+        return peft_adapter.load_peft(model, directory)
+    raise UserError(f"{directory}: no adapter here", fix="train first: r1core train <the same arguments>")
 
 
-def _linear_paths(model: PreTrainedModel) -> list[str]:
-    """Names of the linear layers inside a decoder block."""
-    kinds = (torch.nn.Linear, *_conv1d())
-    return [name for name, m in site_module(model, "block:0").named_modules() if isinstance(m, kinds)]
+def adapter_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of the weights that the model's adapter trains, by stable names."""
+    return adapted_of(model).tensors()
 
 
-def _refuse_unknown(model: PreTrainedModel, targets: Sequence[str]) -> None:
-    """PEFT passes over a name that fits nothing as long as another one fits."""
-    paths = _linear_paths(model)
-    unknown = [t for t in targets if not any(f".{path}".endswith(f".{t}") for path in paths)]
-    if unknown or not targets:
-        found = ", ".join(map(repr, unknown)) or "nothing"
-        raise UserError(
-            f"adapter.targets: found {found}, expected linear layers of the model's blocks",
-            fix=f"use some of: {', '.join(linear_names(model))}",
-        )
-
-
-def adapter_tensors(model: PeftModel) -> dict[str, torch.Tensor]:
-    """The adapter's weights under PEFT's names."""
-    return {k: v.detach().contiguous().clone() for k, v in get_peft_model_state_dict(model).items()}
-
-
-def set_adapter_tensors(model: PeftModel, tensors: Mapping[str, torch.Tensor]) -> None:
+def set_adapter_tensors(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
     """Set the adapter's weights; every one must be there.
 
     Raises
     ------
     UserError : when names or shapes do not fit this model.
     """
-    own = get_peft_model_state_dict(model)
-    if own.keys() != tensors.keys():
-        missing, extra = sorted(own.keys() - tensors.keys())[:3], sorted(tensors.keys() - own.keys())[:3]
-        raise UserError(f"adapter weights: missing {missing}, left over {extra}", fix="use the recipe of that run")
-    for name, target in own.items():
-        if target.shape != tensors[name].shape:
-            found, expected = tuple(tensors[name].shape), tuple(target.shape)
-            raise UserError(
-                f"adapter weights: {name} is {found}, expected {expected}", fix="use the recipe of that run"
-            )
-    set_peft_model_state_dict(model, dict(tensors))
-
-
-def load_lora(model: PreTrainedModel, directory: Path) -> PeftModel:
-    """Attach a saved adapter for inference.
-
-    Raises
-    ------
-    UserError : when the directory holds no adapter.
-    """
-    if not (directory / "adapter_config.json").is_file():
-        raise UserError(f"{directory}: no adapter here", fix="train first: r1core train <the same arguments>")
-    return PeftModel.from_pretrained(model, str(directory))
-
-
-def _conv1d() -> tuple[type, ...]:
-    from transformers.pytorch_utils import Conv1D
-
-    return (Conv1D,)
+    adapted_of(model).load(tensors)

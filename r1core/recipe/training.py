@@ -4,20 +4,46 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from r1core.recipe.table import Fraction, Positive, Table
 
+RANK_PRESETS = {"text-64": 64, "text-128": 128, "multimodal-32": 32, "multimodal-64": 64}
+"""Rank by the name of `adapter.preset`; its alpha is twice that."""
+RATE_PRESETS = {"tenth": 10.0, "fifth": 5.0}
+"""What `train.base_learning_rate` is divided by, by the name of `train.learning_rate_preset`."""
+
 
 class Adapter(Table):
-    """[adapter]: LoRA (PEFT), arXiv:2106.09685. `targets` are module names, or all linear layers of the blocks."""
+    """[adapter]: low-rank adapters. `targets` are module names, or all linear layers of the blocks.
 
-    kind: Literal["lora"] = "lora"
+    LoRA (arXiv:2106.09685), rsLoRA (arXiv:2312.03732) and DoRA (arXiv:2402.09353) through PEFT; GELU-LoRA is ours.
+    """
+
+    kind: Literal["lora", "rslora", "dora", "gelu_lora"] = "lora"
+    preset: Literal["", "text-64", "text-128", "multimodal-32", "multimodal-64"] = Field(
+        default="", description="a rank by name, with alpha = 2 x rank; excludes `rank`"
+    )
     rank: Positive = 16
     alpha: int = Field(default=32, gt=0, strict=False)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0, strict=False)
     targets: list[str] | Literal["all-linear"] = "all-linear"
     first_layer: int = Field(default=0, ge=0, description="blocks below this one stay untouched (and need no backward)")
+    gelu_scale: float = Field(
+        default=0.7, gt=0.0, strict=False, description="`gelu_lora` only: what its update is multiplied by"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rank_of_the_preset(cls, data: object) -> object:
+        rank = RANK_PRESETS.get(str(data.get("preset"))) if isinstance(data, dict) else None
+        if not isinstance(data, dict) or rank is None:
+            return data
+        if data.get("rank", rank) != rank:  # a run's own recipe.toml states both, and they agree
+            raise ValueError(
+                f'preset = "{data["preset"]}" is rank {rank}, and rank = {data["rank"]}; state one of them'
+            )
+        return {"alpha": 2 * rank, **data, "rank": rank}
 
 
 class Train(Table):
@@ -28,6 +54,12 @@ class Train(Table):
     steps: int = Field(default=0, ge=0, description="stop after this many optimiser steps; 0 = by epochs")
     batch_size: Positive = Field(default=16, description="rows per optimiser step")
     learning_rate: float = Field(default=1e-3, gt=0.0, strict=False)
+    base_learning_rate: float | None = Field(
+        default=None, gt=0.0, strict=False, description="the rate of pre-training, for `learning_rate_preset`"
+    )
+    learning_rate_preset: Literal["", "tenth", "fifth"] = Field(
+        default="", description="`learning_rate` as a part of `base_learning_rate`; excludes `learning_rate`"
+    )
     layer_learning_rate: float = Field(default=1e-3, gt=0.0, strict=False, description="for extra layers and gates")
     lora_plus_ratio: float = Field(
         default=1.0, gt=0.0, strict=False, description="learning rate of LoRA's B over that of A (LoRA+); 1 = equal"
@@ -39,6 +71,34 @@ class Train(Table):
     warmup_fraction: Annotated[Fraction, Field(strict=False)] = 0.05
     weight_decay: float = Field(default=0.0, ge=0.0, strict=False)
     max_grad_norm: float = Field(default=1.0, gt=0.0, strict=False)
-    packing: Literal["shared_prefix", "none"] = "shared_prefix"
+    packing: Literal["shared_prefix", "best_fit", "none"] = "shared_prefix"
+    micro_batch_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="tokens of one forward pass; a larger batch is accumulated. 0 = whole batch at once",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="keep each block's input only and compute the rest again: less memory, more time"
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        default="auto", description="`torch.compile` of the blocks and the loss; `auto` = on a GPU"
+    )
     checkpoint_every: Positive = Field(default=100, description="optimiser steps")
     keep_checkpoints: Positive = 2
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rate_of_the_preset(cls, data: object) -> object:
+        if not isinstance(data, dict):
+            return data
+        part, base = RATE_PRESETS.get(str(data.get("learning_rate_preset"))), data.get("base_learning_rate")
+        if (part is None) != (base is None):
+            raise ValueError("learning_rate_preset and base_learning_rate are set together, or neither is")
+        if part is None or not isinstance(base, int | float):
+            return data
+        if data.get("learning_rate", base / part) != base / part:  # a run's own recipe.toml states all, and they agree
+            raise ValueError(
+                f'learning_rate_preset = "{data["learning_rate_preset"]}" of {base} is {base / part:g}, '
+                f"and learning_rate = {data['learning_rate']}; state one of them"
+            )
+        return {**data, "learning_rate": base / part}

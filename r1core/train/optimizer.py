@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import PeftModel
 
+from r1core.model.adapted import adapted_of
 from r1core.model.layers import ExtraLayers
+from r1core.recipe.strategy import ROLES, Treatment
 from r1core.recipe.training import Train
 
 
@@ -31,20 +32,38 @@ class Schedule:
         return 0.5 * (1 + math.cos(math.pi * progress)) if self.shape == "cosine" else 1.0 - progress
 
 
-def adamw(model: PeftModel, layers: ExtraLayers, config: Train) -> torch.optim.AdamW:
+def adamw(model: torch.nn.Module, layers: ExtraLayers, config: Train) -> torch.optim.AdamW:
     """AdamW over the adapter and the extra layers; `base_lr` of each group is what the schedule scales.
 
-    LoRA's B matrices get `lora_plus_ratio` times the rate of the A matrices (LoRA+, arXiv:2402.12354, section 4).
+    Where the adapter was made by a strategy, each role has groups with the rate and decay that it states; else all of
+    the adapter is one. LoRA's B matrices get `lora_plus_ratio` times the rate of what else is trained in their role
+    (LoRA+, arXiv:2402.12354, section 4). Biases and DoRA's magnitudes do not decay; norms do where their role says so.
     """
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    rate = config.learning_rate
-    groups: list[dict[str, Any]] = [
-        {"params": [p for name, p in trained if ".lora_B." not in name], "base_lr": rate},
-        {"params": [p for name, p in trained if ".lora_B." in name], "base_lr": rate * config.lora_plus_ratio},
-        {"params": list(layers.parameters()), "base_lr": config.layer_learning_rate, "weight_decay": 0.0},
-    ]
-    groups = [{**group, "lr": group["base_lr"]} for group in groups if group["params"]]
+    adapted = adapted_of(model)
+    found: dict[tuple[int, bool, bool], dict[str, Any]] = {}
+    for one in adapted.trained():
+        ruled = adapted.strategy.given
+        treatment = adapted.treatment(one.role) if ruled else Treatment("lora")
+        decays = one.parameter.ndim > 1 or one.role == "norms"
+        key = (ROLES.index(one.role) if ruled else -1, one.up, not decays)
+        rate, decay = treatment.learning_rate or config.learning_rate, treatment.weight_decay
+        group: dict[str, Any] = {
+            "params": [],
+            "role": one.role if ruled else "adapter",
+            "base_lr": rate * (config.lora_plus_ratio if one.up else 1.0),
+            "weight_decay": _decay(one.role, decay, config.weight_decay) if decays else 0.0,
+        }
+        found.setdefault(key, group)["params"].append(one.parameter)
+    groups = [found[key] for key in sorted(found)]
+    if extra := list(layers.parameters()):
+        groups.append({"params": extra, "role": "layers", "base_lr": config.layer_learning_rate, "weight_decay": 0.0})
+    groups = [{**group, "lr": group["base_lr"]} for group in groups]
     return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
+
+
+def _decay(role: str, stated: float | None, default: float) -> float:
+    """A role's weight decay: what the strategy states, or `train.weight_decay`, of which norms are exempt."""
+    return stated if stated is not None else 0.0 if role == "norms" else default
 
 
 def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:

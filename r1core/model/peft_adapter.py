@@ -1,0 +1,155 @@
+"""LoRA, rsLoRA and DoRA through PEFT, with modules trained in full beside them, saved in PEFT's own layout.
+
+Any tool that reads PEFT reads ours. Where an output head was untied, such a tool has to untie its base too.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.utils import (
+    ModulesToSaveWrapper,
+    get_peft_model_state_dict,
+    load_peft_weights,
+    set_peft_model_state_dict,
+)
+from peft.utils.constants import DUMMY_TARGET_MODULES
+from transformers import PreTrainedModel
+
+from r1core.model.adapted import Adapted, require_same
+from r1core.model.fused_lora import FusedLinear
+from r1core.model.headers import tensor_shapes
+from r1core.model.placement import depth_of, full, linear_names, low_rank, tied, untie
+from r1core.model.roles import plain_name
+from r1core.recipe.strategy import Strategy
+from r1core.recipe.training import Adapter
+
+CONFIG = "adapter_config.json"
+
+
+class PeftAdapted(Adapted):
+    """A `PeftModel` with one adapter."""
+
+    model: PeftModel
+
+    def off(self) -> AbstractContextManager[None]:
+        """PEFT's own switch; modules trained in full have kept what they were."""
+        return self.model.disable_adapter()
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The adapter's weights under PEFT's names."""
+        return {name: value.detach().contiguous().clone() for name, value in self._state().items()}
+
+    def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Set the adapter's weights; every one must be there."""
+        require_same(self._state(), tensors)
+        set_peft_model_state_dict(self.model, dict(tensors))
+
+    def save(self, directory: Path) -> None:
+        """PEFT's layout, without its empty model card; the run has its own."""
+        self.model.save_pretrained(str(directory), save_embedding_layers=False)
+        (directory / "README.md").unlink(missing_ok=True)
+
+    @property
+    def unmergeable(self) -> str | None:
+        """Everything that PEFT makes for us merges."""
+        return None
+
+    def merged(self) -> PreTrainedModel:
+        """PEFT's own merge, which refuses weights that are not finite."""
+        merged: PreTrainedModel = self.model.merge_and_unload(safe_merge=True)
+        return merged
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        # Unasked, PEFT adds the whole embedding where the output head has a LoRA.
+        return get_peft_model_state_dict(self.model, save_embedding_layers=False)
+
+
+def add_peft(model: PreTrainedModel, adapter: Adapter, strategy: Strategy, seed: int, *, fused: bool) -> PeftAdapted:
+    """Put the recipe's adapter into the model; trained weights are fp32 (DESIGN §9)."""
+    places, whole = low_rank(model, adapter, strategy), full(model, adapter, strategy)
+    blocks, first = depth_of(model), adapter.first_layer
+    everywhere = not strategy.given  # named by what layers are called, as PEFT's users do
+    targets = adapter.targets if adapter.targets != "all-linear" else linear_names(model)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        use_rslora=adapter.kind == "rslora",
+        use_dora=adapter.kind == "dora",
+        target_modules=list(targets) if everywhere else places or DUMMY_TARGET_MODULES,
+        layers_to_transform=list(range(first, blocks)) if everywhere and first else None,
+        modules_to_save=whole or None,
+    )
+    if fused and not config.use_dora:
+        config._register_custom_module({torch.nn.Linear: FusedLinear})  # PEFT's documented way to a layer of one's own
+    dtype = model.dtype
+    with torch.random.fork_rng(devices=[]), _both_layouts():
+        torch.manual_seed(seed)
+        made = get_peft_model(model, config)
+    for module in made.modules():
+        if isinstance(module, FusedLinear):  # stands on torch's layer; the configuration is that of a transposed one
+            module.fan_in_fan_out = False
+    for parameter in made.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    _cast_at_the_boundary(made, dtype)
+    return PeftAdapted(made, strategy)
+
+
+def load_peft(model: PreTrainedModel, directory: Path) -> PeftAdapted:
+    """Attach a saved adapter for inference."""
+    whole = PeftConfig.from_pretrained(str(directory)).modules_to_save or ()
+    dtype = model.dtype
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    trained = {plain_name(name) for name, _ in tensor_shapes(directory)}
+    if tied(model) and any(name in trained for name, module in model.named_modules() if module in ends):
+        untie(model)
+    with _both_layouts():
+        made = PeftModel.from_pretrained(model, str(directory))
+    if whole:  # PEFT reads them in the base's dtype, which may round them
+        for wrapper in _whole(made):
+            wrapper.modules_to_save.float()
+        set_peft_model_state_dict(made, load_peft_weights(str(directory), device=str(model.device)))
+        _cast_at_the_boundary(made, dtype)
+    return PeftAdapted(made, Strategy())
+
+
+@contextmanager
+def _both_layouts() -> Iterator[None]:
+    """Let PEFT find out by itself, layer by layer, which way round a weight lies (GPT-2's are transposed)."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to", category=UserWarning)
+        yield
+
+
+def _whole(model: PeftModel) -> list[ModulesToSaveWrapper]:
+    """The modules trained in full."""
+    return [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
+
+
+def _cast_at_the_boundary(model: PeftModel, dtype: torch.dtype) -> None:
+    """Let modules whose own weights are trained, in fp32, stand in a model of another dtype."""
+    if dtype == torch.float32:
+        return
+    for wrapper in _whole(model):
+        for module in wrapper.modules_to_save.values():
+            module.register_forward_pre_hook(_to_fp32)
+            module.register_forward_hook(lambda _module, _inputs, output: _cast(output, dtype))
+
+
+def _to_fp32(_module: torch.nn.Module, inputs: tuple[object, ...]) -> tuple[object, ...]:
+    return tuple(_cast(value, torch.float32) for value in inputs)
+
+
+def _cast(value: object, dtype: torch.dtype) -> object:
+    """A tensor of floats, or each one of a tuple, in this dtype."""
+    if isinstance(value, tuple):
+        return tuple(_cast(one, dtype) for one in value)
+    return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
