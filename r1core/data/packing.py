@@ -5,8 +5,10 @@ With one root (the prompt prefix that all rows share) and one child a row, the s
 whole batch, and the result equals row-by-row computation: every row sees exactly its own prefix, at its own positions.
 Deeper trees score many answers to one prompt in one pass.
 
-T = packed tokens, P = supervised positions. Not for models whose state is not attention (recurrences, convolutions):
-`r1core.model.load.check_packing` compares packed with plain logits before training and refuses.
+Rows that stand one behind another without a shared start need no mask where a flash kernel is told their boundaries.
+
+T = packed tokens, P = supervised positions, R = rows. Not for models whose state is not attention (recurrences,
+convolutions): `r1core.model.load.check_packing` compares packed with plain logits before training and refuses.
 """
 
 from __future__ import annotations
@@ -34,7 +36,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A packed tree: `ids`, `positions` (T,); `allowed` (T, T) bool, query by key; `starts`, each segment's offset."""
+    """A packed tree: `ids`, `positions` (T,); `allowed` (T, T) bool, query by key; `starts`, each segment's offset.
+
+    `allowed` is empty, (0, 0), where no mask was asked for.
+    """
 
     ids: np.ndarray
     positions: np.ndarray
@@ -42,8 +47,8 @@ class Packed:
     starts: tuple[int, ...]
 
 
-def pack(segments: Sequence[Segment]) -> Packed:
-    """Lay segments one behind another, parents before children.
+def pack(segments: Sequence[Segment], *, masked: bool = True) -> Packed:
+    """Lay segments one behind another, parents before children; without a mask where none is wanted.
 
     Raises
     ------
@@ -71,8 +76,8 @@ def pack(segments: Sequence[Segment]) -> Packed:
         starts.append(cursor)
         depth.append(before + len(segment.tokens))
         cursor = end
-    allowed = ancestor[owner[:, None], owner[None, :]] & np.tri(total, dtype=bool)
-    return Packed(ids, positions, allowed, tuple(starts))
+    tree = ancestor[owner[:, None], owner[None, :]] & np.tri(total, dtype=bool) if masked else np.zeros((0, 0), bool)
+    return Packed(ids, positions, tree, tuple(starts))
 
 
 def shared_prefix(rows: Sequence[Sequence[int]], slots: Sequence[Sequence[Slot]]) -> int:
@@ -92,7 +97,9 @@ class Batch:
     """What one forward pass reads. Rows that share a prefix stand in one sequence.
 
     `input_ids`, `position_ids` (1, T) int64; `mask` (1, 1, T, T) additive, in the compute dtype, or None for one plain
-    causal row; `where` (P,) packed positions whose logits are wanted; `targets`, `row` (P,) int64.
+    causal row; `where` (P,) packed positions whose logits are wanted; `targets`, `row` (P,) int64; `row` is R for a
+    position that only pads. For a flash kernel, `boundaries` (R + 2,) int32 tell where each row, and the padding behind
+    them, start and end, and `longest` bounds their lengths.
     """
 
     input_ids: torch.Tensor
@@ -103,50 +110,97 @@ class Batch:
     row: torch.Tensor
     rows: int
     features: Mapping[str, SlotFeatures]
+    boundaries: torch.Tensor | None = None
+    longest: int = 0
+
+    def by_row(self, each: torch.Tensor) -> torch.Tensor:
+        """Sums of `each` (P,) over the positions of each row, (R,)."""
+        return each.new_zeros(self.rows + 1).index_add(0, self.row, each)[: self.rows]
+
+    def copied(self) -> Batch:
+        """The same batch in tensors of its own."""
+        own = {name: value.clone() for name in TENSORS if (value := getattr(self, name)) is not None}
+        return replace(self, **own)
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on a device."""
+        """The same batch on a device; the copies run beside what the device is doing."""
         if self.input_ids.device == device:
             return self
+        copied = {name: value for name in TENSORS if (value := getattr(self, name)) is not None}
+        if device.type == "cuda":
+            copied = {name: value.pin_memory() for name, value in copied.items()}
         return replace(
             self,
-            input_ids=self.input_ids.to(device),
-            position_ids=self.position_ids.to(device),
-            mask=None if self.mask is None else self.mask.to(device),
-            where=self.where.to(device),
-            targets=self.targets.to(device),
-            row=self.row.to(device),
             features={k: f.to(device) for k, f in self.features.items()},
+            **{name: value.to(device, non_blocking=True) for name, value in copied.items()},
         )
 
 
-def pack_rows(rows: Sequence[Encoded], kinds: Mapping[str, SpanKind], dtype: torch.dtype) -> Batch:
-    """Pack training rows behind their shared prefix; the last response token is predicted, never read."""
+TENSORS = ("input_ids", "position_ids", "mask", "where", "targets", "row", "boundaries")
+"""A batch's tensors, features aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How rows are laid into one sequence.
+
+    Parameters
+    ----------
+    share : the start that all rows have in common stands once, in front of them.
+    flash : no mask; the boundaries of rows are told to a kernel that keeps them apart. Not together with `share`.
+    longest : with `flash`, a bound on the tokens of a row, the same for every batch.
+    multiple : with `flash`, padding fills the tokens, and the wanted positions, up to a multiple of this.
+    rows : with `flash`, a batch stands for at least this many rows, empty ones included.
+    """
+
+    share: bool = True
+    flash: bool = False
+    longest: int = 0
+    multiple: int = 1
+    rows: int = 0
+
+
+SHARED = Layout()
+
+
+def pack_rows(
+    rows: Sequence[Encoded], kinds: Mapping[str, SpanKind], dtype: torch.dtype, layout: Layout = SHARED
+) -> Batch:
+    """Pack training rows; the last response token is predicted, never read."""
     import torch
 
     whole = [row.prompt + row.response[:-1] for row in rows]
-    shared = shared_prefix([row.prompt for row in rows], [row.slots for row in rows]) if len(rows) > 1 else 0
+    common = layout.share and len(rows) > 1
+    shared = shared_prefix([row.prompt for row in rows], [row.slots for row in rows]) if common else 0
     children = [Segment(0 if shared else -1, ids[shared:]) for ids in whole]
-    packed = pack(([Segment(-1, whole[0][:shared])] if shared else []) + children)
+    padding = -sum(map(len, whole)) % layout.multiple if layout.flash else 0
+    filler = [Segment(-1, (0,) * padding)] if padding else []
+    segments = ([Segment(-1, whole[0][:shared])] if shared else []) + children + filler
+    packed = pack(segments, masked=not layout.flash and len(rows) > 1)
     starts = packed.starts[1:] if shared else packed.starts
     where: list[int] = []
     targets: list[int] = []
     owner: list[int] = []
-    for index, (row, start) in enumerate(zip(rows, starts, strict=True)):
+    for index, (row, start) in enumerate(zip(rows, starts, strict=False)):  # padding stands behind the rows
         first = start + len(row.prompt) - shared - 1
         where += range(first, first + len(row.response))
         targets += row.response
         owner += [index] * len(row.response)
-    shifts = [start - shared for start in starts]
+    shifts = [start - shared for start in starts[: len(rows)]]
+    number = max(len(rows), layout.rows)
+    spare = -len(where) % layout.multiple if layout.flash else 0
+    ends = [*packed.starts, *[len(packed.ids)] * (number + 2 - len(packed.starts))]
     return Batch(
         input_ids=torch.from_numpy(packed.ids)[None],
         position_ids=torch.from_numpy(packed.positions)[None],
-        mask=additive(packed.allowed, dtype) if len(rows) > 1 else None,
-        where=torch.tensor(where),
-        targets=torch.tensor(targets),
-        row=torch.tensor(owner),
-        rows=len(rows),
+        mask=additive(packed.allowed, dtype) if packed.allowed.size else None,
+        where=torch.tensor(where + [0] * spare),
+        targets=torch.tensor(targets + [0] * spare),
+        row=torch.tensor(owner + [number] * spare),
+        rows=number,
         features=slot_features([row.slots for row in rows], shifts, kinds),
+        boundaries=torch.tensor(ends, dtype=torch.int32) if layout.flash else None,
+        longest=max(layout.longest, layout.multiple),
     )
 
 

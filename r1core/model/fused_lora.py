@@ -10,11 +10,87 @@ T = tokens, I and O = input and output width, r = rank. Not covered, and left to
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from peft.tuners.lora import Linear
 from torch.nn import functional
+
+
+def _scaled(left: torch.Tensor, right: torch.Tensor, factor: float) -> torch.Tensor:
+    """`factor * (left @ right)`; the factor costs nothing inside the product."""
+    out = left.new_empty(left.shape[0], right.shape[1])
+    return torch.addmm(out, left, right, beta=0, alpha=factor, out=out)
+
+
+def _wide(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """`left @ right` in fp32, whatever the factors' dtype."""
+    if left.is_cuda and left.dtype != torch.float32:
+        return torch.mm(left, right, out_dtype=torch.float32)
+    return (left @ right).float()
+
+
+def _forward(
+    rows: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    down: torch.Tensor,
+    up: torch.Tensor,
+    scaling: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The layer's output (T, O), and the scaled low-rank activations (T, r)."""
+    low = _scaled(rows, down.t(), scaling)
+    return functional.linear(rows, weight, bias).addmm_(low, up.t()), low
+
+
+def _backward(
+    grad: torch.Tensor,
+    rows: torch.Tensor,
+    low: torch.Tensor,
+    weight: torch.Tensor,
+    down: torch.Tensor,
+    up: torch.Tensor,
+    scaling: float,
+    inward: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of `rows` (T, I), empty unless `inward`, of `down` (r, I) and of `up` (O, r), both fp32."""
+    low_grad = _scaled(grad, up, scaling)  # (T, r)
+    rows_grad = (grad @ weight).addmm_(low_grad, down) if inward else grad.new_empty(0)
+    return rows_grad, _wide(low_grad.t(), rows), _wide(grad.t(), low)
+
+
+# Opaque to torch.compile, which would undo the additions in place by copying each result first.
+_forward_op = torch.library.custom_op("r1core::low_rank_forward", _forward, mutates_args=())
+_backward_op = torch.library.custom_op("r1core::low_rank_backward", _backward, mutates_args=())
+
+
+@_forward_op.register_fake
+def _(
+    rows: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    down: torch.Tensor,
+    up: torch.Tensor,
+    scaling: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return rows.new_empty(rows.shape[0], weight.shape[0]), rows.new_empty(rows.shape[0], down.shape[0])
+
+
+@_backward_op.register_fake
+def _(
+    grad: torch.Tensor,
+    rows: torch.Tensor,
+    low: torch.Tensor,
+    weight: torch.Tensor,
+    down: torch.Tensor,
+    up: torch.Tensor,
+    scaling: float,
+    inward: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    rows_grad = torch.empty_like(rows) if inward else grad.new_empty(0)
+    wide = [torch.empty(p.shape, device=grad.device, dtype=torch.float32) for p in (down, up)]
+    return rows_grad, wide[0], wide[1]
 
 
 class _LowRankSum(torch.autograd.Function):
@@ -28,15 +104,15 @@ class _LowRankSum(torch.autograd.Function):
         bias: torch.Tensor | None,
         down: torch.Tensor,
         up: torch.Tensor,
+        down_cast: torch.Tensor,
+        up_cast: torch.Tensor,
         scaling: float,
     ) -> torch.Tensor:
-        """`x` (..., I), `weight` (O, I), `down` (r, I) fp32, `up` (O, r) fp32 -> (..., O)."""
+        """`x` (..., I), `weight` (O, I), `down` (r, I) and `up` (O, r) fp32, and both in x's dtype -> (..., O)."""
         rows = x.reshape(-1, x.shape[-1])
-        down, up = down.to(x.dtype), up.to(x.dtype)
-        low = rows @ down.t()  # (T, r)
-        out = functional.linear(rows, weight, bias)
-        out.addmm_(low, up.t(), alpha=scaling)
-        ctx.save_for_backward(rows, low, weight, down, up)
+        call: Callable[..., Any] = _forward_op if x.is_cuda else _forward
+        out, low = call(rows, weight, bias, down_cast, up_cast, scaling)
+        ctx.save_for_backward(rows, low, weight, down_cast, up_cast)
         ctx.scaling, ctx.shape = scaling, x.shape
         return out.view(*x.shape[:-1], -1)
 
@@ -44,17 +120,17 @@ class _LowRankSum(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of `x`, `down` and `up`."""
         rows, low, weight, down, up = ctx.saved_tensors
-        grad = grads[0].reshape(-1, weight.shape[0])
-        back = (grad @ up).mul_(ctx.scaling)  # (T, r)
-        x_grad = None
-        if ctx.needs_input_grad[0]:
-            x_grad = (grad @ weight).addmm_(back, down).view(ctx.shape)
-        up_grad = (grad.t() @ low).mul_(ctx.scaling)
-        return x_grad, None, None, (back.t() @ rows).float(), up_grad.float(), None
+        grad, inward = grads[0].reshape(-1, weight.shape[0]), ctx.needs_input_grad[0]
+        call: Callable[..., Any] = _backward_op if grad.is_cuda else _backward
+        by_rows, by_down, by_up = call(grad, rows, low, weight, down, up, ctx.scaling, inward)
+        return by_rows.view(ctx.shape) if inward else None, None, None, by_down, by_up, None, None, None
 
 
 class FusedLinear(Linear):
     """`peft.tuners.lora.Linear` that takes the fused path where it means the same."""
+
+    casts: tuple[torch.Tensor, torch.Tensor] | None = None
+    """A and B in the base's dtype, kept up to date by `Casts`; None: cast anew in every pass."""
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """PEFT's `forward`, (..., I) -> (..., O)."""
@@ -69,5 +145,40 @@ class FusedLinear(Linear):
         )
         if not plain:
             return super().forward(x, *args, **kwargs)
-        down, up = self.lora_A[names[0]].weight, self.lora_B[names[0]].weight
-        return _LowRankSum.apply(x, base.weight, base.bias, down, up, self.scaling[names[0]])
+        down: torch.Tensor = self.lora_A[names[0]].weight  # type: ignore[assignment]  # torch's stub: or a module
+        up: torch.Tensor = self.lora_B[names[0]].weight  # type: ignore[assignment]
+        casts = (down.detach().to(x.dtype), up.detach().to(x.dtype)) if self.casts is None else self.casts
+        return _LowRankSum.apply(x, base.weight, base.bias, down, up, *casts, self.scaling[names[0]])
+
+
+class Casts:
+    """Copies of all fused layers' A and B in the base's dtype, made once a step instead of once a layer and pass."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._layers: list[FusedLinear] = []
+        self._from: list[torch.Tensor] = []
+        self._to: list[torch.Tensor] = []
+        for layer in model.modules():
+            if not isinstance(layer, FusedLinear) or len(layer.active_adapters) != 1:
+                continue
+            name, base = layer.active_adapters[0], layer.get_base_layer()
+            weights = [part[name].get_parameter("weight") for part in (layer.lora_A, layer.lora_B)]
+            dtype = base.get_parameter("weight").dtype
+            if dtype == weights[0].dtype:
+                continue
+            down, up = (w.detach().to(dtype) for w in weights)
+            layer.casts = (down, up)
+            self._layers.append(layer)
+            self._from += weights
+            self._to += [down, up]
+
+    def refresh(self) -> None:
+        """Copy the weights as they are now."""
+        if self._to:
+            with torch.no_grad():
+                torch._foreach_copy_(self._to, self._from)
+
+    def end(self) -> None:
+        """Let the layers cast their weights themselves again."""
+        for layer in self._layers:
+            layer.casts = None

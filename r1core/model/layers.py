@@ -201,13 +201,12 @@ def site_module(model: PreTrainedModel, site: str) -> nn.Module:
     """
     if site == "embedding":
         return model.get_input_embeddings()
-    decoder = model.base_model
-    blocks = next((m for m in decoder.children() if isinstance(m, nn.ModuleList)), None)
+    blocks = blocks_of(model)
     if site == "head":
-        norms = [m for name, m in decoder.named_children() if "norm" in name or name == "ln_f"]
+        norms = [m for name, m in model.base_model.named_children() if "norm" in name or name == "ln_f"]
         if norms:
             return norms[-1]
-    elif (named := re.fullmatch(r"block:(-?[0-9]{1,6})", site)) and blocks is not None:
+    elif (named := re.fullmatch(r"block:(-?[0-9]{1,6})", site)) and blocks:
         index = int(named[1])
         if -len(blocks) <= index < len(blocks):
             return blocks[index]
@@ -215,3 +214,9 @@ def site_module(model: PreTrainedModel, site: str) -> nn.Module:
             f"site {site!r}: the model has {len(blocks)} blocks", fix=f"use block:0 to block:{len(blocks) - 1}"
         )
     raise UserError(f"site {site!r} is not in {type(model).__name__}", fix="use embedding, block:i or head")
+
+
+def blocks_of(model: PreTrainedModel) -> Sequence[nn.Module]:
+    """The decoder blocks, lowest first; none where the model keeps them otherwise than in a list of its decoder."""
+    found = next((m for m in model.base_model.children() if isinstance(m, nn.ModuleList)), None)
+    return () if found is None else list(found)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from peft import PeftModel
@@ -12,9 +12,11 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from r1core.api import SpanKind, UserError
-from r1core.data.packing import Batch, pack_rows
+from r1core.data.hub import offline
+from r1core.data.packing import SHARED, Batch, Layout, pack_rows
 from r1core.data.tokens import Encoded
 from r1core.model.resolve import BaseModel
+from r1core.model.scores import inputs_of
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -39,7 +41,7 @@ def load_model(base: BaseModel, *, precision: str, attention: str) -> PreTrained
             revision=base.revision,
             dtype=DTYPES[precision],
             attn_implementation=attention,
-            local_files_only=_offline(directory),
+            local_files_only=offline(directory, base.revision),
         )
     except SafetensorError as error:
         raise UserError(f"{directory}: broken weights: {error}", fix="copy or download the model again") from error
@@ -52,20 +54,16 @@ def load_model(base: BaseModel, *, precision: str, attention: str) -> PreTrained
 
 def logits_at(model: torch.nn.Module, batch: Batch, past: object = None) -> torch.Tensor:
     """Logits at the batch's wanted positions, `(P, V)` in fp32; nothing else goes through the output head."""
-    output = model(
-        input_ids=batch.input_ids,
-        position_ids=batch.position_ids,
-        attention_mask=batch.mask,
-        past_key_values=past,
-        use_cache=past is not None,
-        logits_to_keep=batch.where,
-    )
-    return output.logits[0].float()
+    return model(**inputs_of(batch, past), logits_to_keep=batch.where).logits[0].float()
 
 
 @torch.no_grad()
 def check_packing(
-    model: PreTrainedModel | PeftModel, rows: Sequence[Encoded], kinds: Mapping[str, SpanKind], tolerance: float
+    model: PreTrainedModel | PeftModel,
+    rows: Sequence[Encoded],
+    kinds: Mapping[str, SpanKind],
+    tolerance: float,
+    layout: Layout = SHARED,
 ) -> None:
     """Refuse packing where a packed row's logits differ from the same row's alone.
 
@@ -73,9 +71,18 @@ def check_packing(
     ------
     UserError : when they differ by more than `tolerance` (absolute, on logits).
     """
-    packed = pack_rows(rows, kinds, model.dtype)
-    together = logits_at(model, packed)
-    alone = torch.cat([logits_at(model, pack_rows([row], kinds, model.dtype)) for row in rows])
+    window = _window(model)
+    longest = max(row.length for row in rows)
+    if window is not None and longest > window and not layout.flash:
+        raise UserError(
+            f"{type(model).__name__}: a packed row's mask takes the place of its sliding window of {window} tokens,"
+            f" and a row has {longest}",
+            fix='set train.packing = "none"',
+        )
+    device = next(model.parameters()).device
+    together = logits_at(model, pack_rows(rows, kinds, model.dtype, replace(layout, multiple=1)).to(device))
+    single = [pack_rows([row], kinds, model.dtype, replace(layout, multiple=1)).to(device) for row in rows]
+    alone = torch.cat([logits_at(model, one) for one in single])
     worst = float((together - alone).abs().max())
     if not worst <= tolerance:
         raise UserError(
@@ -84,8 +91,16 @@ def check_packing(
         )
 
 
-def _offline(directory: str) -> bool:
-    return os.path.isdir(directory)  # noqa: PTH112  # a hub id is no path
+def _window(model: PreTrainedModel | PeftModel) -> int | None:
+    """Tokens that a layer with sliding-window attention sees; None where every layer sees all."""
+    if not isinstance(model, PreTrainedModel | PeftModel):
+        return None
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    if not window or not getattr(config, "use_sliding_window", True):
+        return None
+    kinds = getattr(config, "layer_types", None)
+    return int(window) if kinds is None or "sliding_attention" in kinds else None
 
 
 def _first_line(error: Exception) -> str:

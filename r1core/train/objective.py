@@ -1,6 +1,6 @@
 """Objectives: what a batch costs, per sample. The loop turns that into a step; nothing else touches the optimiser.
 
-R = rows, P = supervised positions, V = vocabulary.
+R = rows, P = supervised positions.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
-from torch.nn import functional
 
 from r1core.data.packing import Batch
 from r1core.data.tokens import Encoded
+from r1core.model.scores import Scores
 from r1core.recipe.training import Train
 
 
@@ -24,8 +24,8 @@ class Objective(Protocol):
         """What this row counts in the batch's mean (supervised tokens, for a token mean)."""
         ...
 
-    def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Summed loss of each row, `(R,)`, from logits `(P, V)`."""
+    def loss(self, scores: Scores, batch: Batch) -> torch.Tensor:
+        """Summed loss of each row, `(R,)`, from the scores of the batch's P positions."""
         ...
 
 
@@ -44,11 +44,10 @@ class SupervisedFineTuning:
         """Response tokens of the row."""
         return float(len(row.response))
 
-    def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def loss(self, scores: Scores, batch: Batch) -> torch.Tensor:
         """Summed (smoothed) cross-entropy in nats of each row's response, `(R,)`."""
-        smoothing = self.label_smoothing
-        each = functional.cross_entropy(logits, batch.targets, reduction="none", label_smoothing=smoothing)
-        return torch.zeros(batch.rows, device=each.device).index_add(0, batch.row, each)
+        each = scores.cross_entropy(batch.targets, label_smoothing=self.label_smoothing)
+        return batch.by_row(each)
 
 
 def objective_of(config: Train) -> Objective:

@@ -7,21 +7,28 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from peft import PeftModel
+from transformers import PreTrainedModel
 
 from r1core.api import JSON, UserError
 from r1core.data import codec
 from r1core.data.tokens import Encoded
-from r1core.model.adapter import add_lora
+from r1core.model import flash_rows
+from r1core.model.adapted import Adapted, LanguageModel
+from r1core.model.adapter import add_adapter
 from r1core.model.layers import ExtraLayers
 from r1core.model.load import check_packing, load_model
 from r1core.model.probe import Compute
 from r1core.model.processes import how_many, ranks
+from r1core.model.scores import causal_of
 from r1core.runs import checkpoints
 from r1core.runs.files import directory_replaced, write_json
+from r1core.train import difficulty
+from r1core.train.base_loss import base_losses
+from r1core.train.curriculum import Staged, classes_of, described
+from r1core.train.feed import layout_of
 from r1core.train.loop import Groups, Trainer
 from r1core.train.objective import objective_of
-from r1core.train.order import order_of
+from r1core.train.order import Order, order_of
 from r1core.workbench import Workbench
 
 PACKING_TOLERANCE = {"fp32": 2e-3, "bf16": 0.5}
@@ -45,10 +52,13 @@ def train(
     _refuse_combinations(bench)
     run, recipe = bench.run, bench.recipe
     rows = encoded_rows(bench, "train")
-    adapted, layers = _model(bench, compute)
-    world = _processes(bench, compute, adapted, rows)
+    known = _known_difficulty(bench)
+    model = _base(bench, compute)
+    world = _processes(bench, compute, model, rows)
     torch.set_num_threads(compute.threads if world == 1 else 1)
-    _check_packing(bench, adapted, rows, compute)
+    order = _order(bench, model, rows, known, fingerprint, world, tell)
+    adapted, layers = _adapted(bench, model)
+    _check_packing(bench, adapted.model, rows, compute)
     found = checkpoints.latest_valid(run, fingerprint=fingerprint)
 
     def save(step: int, groups: Groups, state: dict[str, Any]) -> None:
@@ -56,13 +66,15 @@ def train(
         checkpoints.prune(run, keep=recipe.train.keep_checkpoints)
 
     def on_step(step: int, metrics: Mapping[str, float]) -> None:
+        if isinstance(order, Staged):
+            metrics = {**metrics, "curriculum_stage": order.stage(step - 1)}
         run.metrics.append({"step": step, **metrics})
         for callback in bench.callbacks:
             callback.on_step(step, dict(metrics))
         progress(step, trainer.total, metrics)
 
     def rank() -> Trainer:
-        made = _trainer(bench, adapted, layers, rows, save, on_step)
+        made = _trainer(bench, adapted, layers, rows, order, save, on_step)
         if found is not None:
             made.resume({group: found.tensors(group) for group in found.groups}, found.state())
         return made
@@ -79,35 +91,81 @@ def train(
     return _figures(bench, trainer) | {"train_processes": world}
 
 
-def _model(bench: Workbench, compute: Compute) -> tuple[PeftModel, ExtraLayers]:
-    """The base model with its untrained adapter and layers, on the device; a privacy policy is attached."""
-    recipe = bench.recipe
-    model = load_model(bench.base, precision=compute.precision, attention=recipe.model.attention)
+def _known_difficulty(bench: Workbench) -> list[float] | None:
+    """How difficult each training row is; [] without a curriculum, None where the model has to be asked."""
+    if not bench.recipe.curriculum.difficulty:
+        return []
+    known = difficulty.of_records(bench, codec.read(bench.run.split("train"), bench.chain.kinds))
+    if known is not None:
+        classes_of(known, bench.recipe.curriculum.threshold)  # refuses what cannot be cut in two
+    return known
+
+
+def _base(bench: Workbench, compute: Compute) -> PreTrainedModel:
+    """The base model on the device."""
+    model = load_model(bench.base, precision=compute.precision, attention=bench.recipe.model.attention)
     model.to(torch.device(compute.device))  # type: ignore[arg-type]  # transformers' stub takes a model here
-    adapted = add_lora(model, recipe.adapter, recipe.run.seed, fused=bench.privacy is None)
+    return model
+
+
+def _order(
+    bench: Workbench,
+    model: PreTrainedModel,
+    rows: Sequence[Encoded],
+    known: Sequence[float] | None,
+    digest: str,
+    processes: int,
+    tell: Callable[[str], None],
+) -> Order:
+    """Which rows each step sees; what a curriculum goes by is written down."""
+    recipe, ids = bench.recipe, [row.id for row in rows]
+
+    def measured() -> list[float]:
+        tell(f"  curriculum: measuring the base model's loss on {len(rows)} rows")
+        whole = recipe.train.packing == "shared_prefix" and not recipe.train.micro_batch_tokens
+        together = recipe.train.batch_size if whole else 1
+        return base_losses(model, rows, bench.chain.kinds, together=together, processes=processes)
+
+    values = difficulty.kept_or(bench, ids, digest, measured) if known is None else known
+    order = order_of(recipe.train, len(rows), recipe.run.seed, recipe.curriculum, values)
+    if isinstance(order, Staged):
+        difficulty.write(bench, ids, values, order.classes, digest)
+        for line in described(order):
+            tell(f"  {line}")
+    else:
+        bench.run.difficulty.unlink(missing_ok=True)  # of an earlier recipe
+    return order
+
+
+def _adapted(bench: Workbench, model: PreTrainedModel) -> tuple[Adapted, ExtraLayers]:
+    """The base model with its untrained adapter and layers; a privacy policy is attached."""
+    recipe = bench.recipe
+    fused = bench.privacy is None
+    adapted = add_adapter(model, recipe.adapter, recipe.run.seed, strategy=recipe.strategy, fused=fused)
     layers = ExtraLayers(model, bench.layer_specs(model.config), recipe.run.seed)
     if bench.privacy is not None:
-        bench.privacy.attach(adapted, _groups(bench))
+        bench.privacy.attach(adapted.model, _groups(bench))
     return adapted, layers
 
 
 def _trainer(
     bench: Workbench,
-    adapted: PeftModel,
+    adapted: Adapted,
     layers: ExtraLayers,
     rows: Sequence[Encoded],
+    order: Order,
     save: Callable[[int, Groups, dict[str, Any]], None],
     on_step: Callable[[int, Mapping[str, float]], None],
 ) -> Trainer:
     recipe = bench.recipe
     return Trainer(
-        adapted,
+        adapted.model,
         layers,
         rows,
         bench.chain.kinds,
         objective_of(recipe.train),
         recipe.train,
-        order=order_of(recipe.train, len(rows), recipe.run.seed),
+        order=order,
         seed=recipe.run.seed,
         save=save,
         on_step=on_step,
@@ -116,7 +174,7 @@ def _trainer(
     )
 
 
-def _processes(bench: Workbench, compute: Compute, model: PeftModel, rows: Sequence[Encoded]) -> int:
+def _processes(bench: Workbench, compute: Compute, model: PreTrainedModel, rows: Sequence[Encoded]) -> int:
     """How many processes share each batch; private training runs in one."""
     if bench.privacy is not None:
         return 1
@@ -129,12 +187,11 @@ def _processes(bench: Workbench, compute: Compute, model: PeftModel, rows: Seque
     )
 
 
-def _write(bench: Workbench, adapted: PeftModel, layers: ExtraLayers) -> None:
+def _write(bench: Workbench, adapted: Adapted, layers: ExtraLayers) -> None:
     """What training leaves: the adapter, the layers, and the privacy policy's card."""
     run = bench.run
     with directory_replaced(run.adapter) as aside:
-        adapted.save_pretrained(str(aside))
-        (aside / "README.md").unlink(missing_ok=True)  # PEFT's empty model card; the run has its own
+        adapted.save(aside)
         layers.save(aside)
     if bench.privacy is not None:
         run.privacy_card.parent.mkdir(mode=0o700, exist_ok=True)
@@ -159,11 +216,17 @@ def _groups(bench: Workbench) -> list[str]:
     return groups
 
 
-def _check_packing(bench: Workbench, model: PeftModel, rows: Sequence[Encoded], compute: Compute) -> None:
-    """Try the shortest and the longest of the first rows together and alone, where the recipe packs."""
-    if bench.recipe.train.packing == "shared_prefix":
-        sample = sorted(rows[: bench.recipe.train.batch_size], key=lambda r: r.length)
-        check_packing(model, [sample[0], sample[-1]], bench.chain.kinds, PACKING_TOLERANCE[compute.precision])
+def _check_packing(bench: Workbench, model: LanguageModel, rows: Sequence[Encoded], compute: Compute) -> None:
+    """Where the recipe packs: set up the attention that keeps rows apart, and try two rows together and alone."""
+    config = bench.recipe.train
+    if config.packing == "none":
+        return
+    layout = layout_of(config, rows, model.device, model.dtype)
+    if layout.flash:
+        flash_rows.use(causal_of(model))
+    shortest = min(rows[: config.batch_size], key=lambda row: row.length)
+    longest = max(rows, key=lambda row: row.length)
+    check_packing(model, [shortest, longest], bench.chain.kinds, PACKING_TOLERANCE[compute.precision], layout)
 
 
 def encoded_rows(bench: Workbench, split: str) -> list[Encoded]:
@@ -189,3 +252,8 @@ def _refuse_combinations(bench: Workbench) -> None:
         )
     if bench.privacy is not None and bench.recipe.model.processes > 1:
         raise UserError(f"{bench.privacy.name}: private training runs in one process", fix="set model.processes = 1")
+    if bench.privacy is not None and bench.recipe.curriculum.difficulty:
+        raise UserError(
+            f"{bench.privacy.name}: private training draws its rows at random, a curriculum by what they hold",
+            fix='set curriculum.difficulty = ""',
+        )

@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import Linear
 
-from r1core.model.adapter import add_lora
+from r1core.model.adapter import add_adapter
 from r1core.model.fused_lora import FusedLinear
 from r1core.recipe.training import Adapter
 from r1core.testing.tiny import tiny_model
@@ -108,7 +108,7 @@ def test_dropout_is_left_to_peft() -> None:
 
 
 def test_private_training_gets_pefts_own_layers() -> None:
-    model = add_lora(tiny_model().requires_grad_(False), Adapter(rank=4), seed=0, fused=False)
+    model = add_adapter(tiny_model().requires_grad_(False), Adapter(rank=4), seed=0, fused=False).model
     assert {type(m) for m in model.modules() if isinstance(m, Linear)} == {Linear}
-    model = add_lora(tiny_model().requires_grad_(False), Adapter(rank=4), seed=0)
+    model = add_adapter(tiny_model().requires_grad_(False), Adapter(rank=4), seed=0).model
     assert {type(m) for m in model.modules() if isinstance(m, Linear)} == {FusedLinear}

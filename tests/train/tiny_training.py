@@ -12,7 +12,7 @@ from torch import nn
 
 from r1core.api import LayerSpec, SlotFeatures, SpanKind
 from r1core.data.tokens import Encoded, Slot
-from r1core.model.adapter import add_lora
+from r1core.model.adapter import add_adapter
 from r1core.model.layers import ExtraLayers
 from r1core.recipe.training import Adapter, Train
 from r1core.testing.tiny import tiny_model
@@ -66,7 +66,7 @@ def trainer(
     **train: Any,
 ) -> Trainer:
     """A trainer over `rows()`; further keywords are keys of `[train]`."""
-    model = add_lora(tiny_model().requires_grad_(False), Adapter(rank=4, dropout=dropout), seed=0)
+    model = add_adapter(tiny_model().requires_grad_(False), Adapter(rank=4, dropout=dropout), seed=0).model
     spec = LayerSpec("t/marks", "block:0", Marks, (KIND.name,), loss=span_loss if loss else None)
     layers = ExtraLayers(model.base_model.model, [spec] if layer else [], seed=0)
     config = Train(**{"batch_size": 4, "learning_rate": 1e-2, "layer_learning_rate": 1e-2, "epochs": 2, **train})
@@ -75,6 +75,15 @@ def trainer(
         model, layers, used, KINDS, SupervisedFineTuning(), config, order=order_of(config, len(used), 7),
         seed=7, save=save, on_step=on_step, layer_loss_weights={"t/marks": 0.3} if loss else {},
     )  # fmt: skip
+
+
+def one_step(run: Trainer, step: int = 0) -> dict[str, float]:
+    """Take one step and return its figures."""
+    told: list[Mapping[str, float]] = []
+    run.on_step = lambda number, metrics: told.append(metrics)
+    run.step(step)
+    run.settle()
+    return dict(told[-1])
 
 
 def flat(groups: Groups) -> dict[str, torch.Tensor]:

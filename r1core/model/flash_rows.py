@@ -1,0 +1,76 @@
+"""Rows of different lengths in one sequence, kept apart by a flash attention kernel that is told their boundaries.
+
+No mask is made or read, so the cost is that of each row alone. torch's own kernel (`torch.nn.attention.varlen`), as an
+attention function of transformers' registry. H = heads, T = tokens, E = width of a head.
+
+Not covered: CPUs, fp32, attention dropout, models that do not hand the boundaries down to their attention; they are
+refused, the last by `check_packing`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch.nn.attention.varlen import varlen_attn
+from transformers import PreTrainedModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from r1core.api import R1Error
+
+NAME = "r1core_flash_rows"
+GROUPED: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
+"""Fewer heads of keys than of queries; torch before 2.12 takes them unasked."""
+
+
+def use(model: PreTrainedModel) -> None:
+    """Let a model attend through the kernel from now on."""
+    ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
+    model.config._attn_implementation = NAME  # transformers' setter refuses names that hold no flash or sdpa
+    for module in model.modules():
+        config = getattr(module, "config", None)
+        if config is not None and hasattr(config, "_attn_implementation"):
+            config._attn_implementation = NAME
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    max_length_q: int = 0,
+    **unused: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention inside each row: `query` (1, H, T, E), `key` and `value` (1, fewer H, T, E) -> (1, T, H, E).
+
+    Raises
+    ------
+    R1Error : where the model keeps the boundaries back, or asks for what the kernel has not.
+    """
+    if cu_seq_lens_q is None:
+        raise R1Error(f'{type(module).__name__} does not hand down where rows end; set train.packing = "none"')
+    if dropout or softcap:
+        raise R1Error('attention dropout and soft caps are not in the flash kernel; set train.packing = "none"')
+    window = (sliding_window - 1, 0) if sliding_window else (-1, 0)
+    out = varlen_attn(
+        query[0].transpose(0, 1).contiguous(),
+        key[0].transpose(0, 1).contiguous(),
+        value[0].transpose(0, 1).contiguous(),
+        cu_seq_lens_q,
+        cu_seq_lens_q,
+        max_length_q,
+        max_length_q,
+        scale=scaling,
+        window_size=window,
+        **GROUPED,
+    )
+    assert isinstance(out, torch.Tensor)  # without auxiliary results
+    return out.unsqueeze(0), None
