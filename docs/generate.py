@@ -1,4 +1,4 @@
-"""Writes the parts of the docs that follow from the code: the recipe's keys, and each verb's options.
+"""Writes the parts of the docs that follow from the code: the recipe's keys, each verb's options, and the API.
 
 python docs/generate.py          rewrites what stands between the marks
 python docs/generate.py --check  exits 1 and names the pages that are not up to date
@@ -6,7 +6,9 @@ python docs/generate.py --check  exits 1 and names the pages that are not up to 
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
 import re
 import sys
 import types
@@ -17,6 +19,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import click
 from pydantic.fields import FieldInfo
 
+from r1core import api
 from r1core.recipe.schema import Recipe
 from r1core.recipe.table import Table
 
@@ -44,19 +47,20 @@ MEANINGS = {
     "data.files.val": "records to choose settings on",
     "data.files.test": "records to measure on",
     "data.kind": "`choice` = closed label set, `text` = free text",
-    "adapter.kind": "LoRA through PEFT",
+    "adapter.kind": "which [adapter](training/adapters.md): LoRA, rsLoRA or DoRA through PEFT, or r1core's GELU-LoRA",
     "adapter.rank": "rank of the update",
-    "adapter.alpha": "the update is scaled by alpha / rank",
+    "adapter.alpha": "the update is scaled by alpha / rank (`rslora`: alpha / sqrt(rank)); not read by `gelu_lora`",
     "adapter.dropout": "on the adapter's input",
     "adapter.targets": "names of linear layers in the blocks, or all of them",
+    "strategy.preset": "a whole table to start from: [strategy](training/strategy.md)",
     "train.objective": "supervised fine-tuning: cross-entropy of the answer's tokens",
     "train.epochs": "passes over the training rows",
-    "train.learning_rate": "of the adapter, at its highest",
+    "train.learning_rate": "of the adapter, at its highest, where [strategy](training/strategy.md) states none",
     "train.schedule": "after the warm-up",
     "train.warmup_fraction": "share of all steps",
-    "train.weight_decay": "of the adapter; extra layers have none",
+    "train.weight_decay": "of the adapter's matrices where `[strategy]` states none; biases and extra layers have none",
     "train.max_grad_norm": "the gradient's norm is clipped to this",
-    "train.packing": "`shared_prefix` = rows in one sequence, the common start computed once; `none` = row by row",
+    "train.packing": "`shared_prefix` = in one sequence, the common start once; `best_fit` = whole rows; `none` = alone",
     "train.keep_checkpoints": "older ones are removed",
     "evaluate.baselines": "majority class and TF-IDF (label sets only)",
     "evaluate.base_model": "the model before adaptation",
@@ -77,11 +81,13 @@ MEANINGS = {
 def keys(table: type[Table] = Recipe, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Every key of the recipe, dotted, with its field."""
     for name, field in table.model_fields.items():
-        inner = [kind for kind in _alternatives(field.annotation) if isinstance(kind, type) and issubclass(kind, Table)]
+        kinds = _alternatives(field.annotation)
+        listed = [one for kind in kinds if get_origin(kind) is list for one in get_args(kind)]
+        inner = [kind for kind in [*kinds, *listed] if isinstance(kind, type) and issubclass(kind, Table)]
+        if not inner or inner[0] in listed:
+            yield f"{prefix}{name}", field
         if inner:
             yield from keys(inner[0], f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", field
 
 
 def recipe() -> str:
@@ -95,7 +101,10 @@ def recipe() -> str:
         row = "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
         tables.setdefault(table or key, []).append(row)
     head = "| key | type | default | meaning |\n|---|---|---|---|"
-    parts = [f"\n### `[{table}]`\n\n{head}\n" + "\n".join(rows) for table, rows in tables.items()]
+    alike: dict[tuple[str, ...], list[str]] = {}  # tables of the same keys are shown once
+    for table, rows in tables.items():
+        alike.setdefault(tuple(rows), []).append(f"`[{table}]`")
+    parts = [f"\n### {', '.join(names)}\n\n{head}\n" + "\n".join(rows) for rows, names in alike.items()]
     return "\n".join(parts).strip() + "\n"
 
 
@@ -112,12 +121,39 @@ def options(verb: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+class Bare(ast.NodeTransformer):
+    """Leaves of a class or function what its user has to know: fields, signatures, docstrings."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef | None:
+        """Without its body; what is private goes, but for `__call__`."""
+        if node.name.startswith("_") and node.name != "__call__":
+            return None
+        said = ast.get_docstring(node, clean=False)
+        node.body = [ast.Expr(ast.Constant(... if said is None else said))]
+        return node
+
+
+def reference() -> str:
+    """Every class and function of `r1core.api`, by the module that holds it."""
+    rooms: dict[str, list[str]] = {}
+    for name in api.__all__:
+        found = getattr(api, name)
+        if inspect.isclass(found) or inspect.isfunction(found):
+            bare = ast.unparse(Bare().visit(ast.parse(inspect.getsource(found))))
+            rooms.setdefault(found.__module__, []).append(f"### {name}\n\n```python\n{bare}\n```\n")
+    parts = []
+    for module in sorted(rooms):
+        said = (inspect.getdoc(importlib.import_module(module)) or "").partition("\n")[0]
+        parts.append("\n".join([f"## {module}\n\n{said}\n", *rooms[module]]))
+    return "\n".join(parts)
+
+
 def page(text: str) -> str:
     """A page with its generated parts renewed."""
 
     def renewed(match: re.Match[str]) -> str:
         what, _, argument = match["what"].partition(" ")
-        made = recipe() if what == "recipe" else options(argument)
+        made = options(argument) if what == "options" else {"recipe": recipe, "api": reference}[what]()
         return f"{match[1]}\n{made}\n{match[3]}"
 
     return MARK.sub(renewed, text)
@@ -146,7 +182,7 @@ def _type(annotation: Any) -> str:
             shown += [f'`"{value}"`' for value in get_args(kind)]
         elif origin is list:
             shown.append(f"list of {_type(get_args(kind)[0])}")
-        elif origin is dict:
+        elif origin is dict or issubclass(kind, Table):
             shown.append("table")
         elif kind is not types.NoneType:
             named = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "Path": "path"}
@@ -160,6 +196,9 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if value is None:
         return "none"
+    if isinstance(value, list) and value and isinstance(value[0], Table):
+        value = [one.model_dump(exclude_none=True) for one in value]
+        return "`[" + ", ".join("{ " + ", ".join(f"{k} = {v}" for k, v in one.items()) + " }" for one in value) + "]`"
     shown = {True: "true", False: "false"}.get(value) if isinstance(value, bool) else None
     return f"`{shown or (repr(value) if not isinstance(value, str) else chr(34) + value + chr(34))}`"
 

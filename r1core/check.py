@@ -8,28 +8,30 @@ Nothing here imports torch or transformers unless the model's tokenizer or a plu
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import re
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-from r1core.api import JSON, Example, Problem, R1Error, UserError
+from r1core import check_data
+from r1core.api import JSON, PluginError, Problem, R1Error, UserError
 from r1core.compose import RewardSum
-from r1core.data.files import FileSource
-from r1core.data.prepare import answer_reading
-from r1core.data.tokens import Encoded, prompt_of
+from r1core.decode.prompt import read_facts
 from r1core.forecast import matmul_speed, matrices, training
-from r1core.model.resolve import context_length
+from r1core.model.resolve import StoredConfig, context_length
+from r1core.model.strategy import refusals
+from r1core.train.curriculum import unreached
+from r1core.train.difficulty import of_records
 from r1core.workbench import Workbench, column_problems
 
-SAMPLE_ROWS = 20
-"""Records of each split that go through the chain."""
-COUNT_SECONDS = 2.0
-"""Training records are counted for at most this long; what is left then is not forecast."""
+log = logging.getLogger("r1core.check")
+
+SITE = re.compile(r"embedding|head|block:(-?[0-9]{1,6})")
+"""Where an extra layer may stand (see `r1core.model.layers.site_module`)."""
 BYTES_PER_PARAMETER = 4
 """fp32, the larger of the two precisions."""
 COPIES = 3
@@ -38,16 +40,6 @@ LIBRARY_BYTES = 800_000_000
 """Memory of torch, transformers and the plugins: the medical run peaks at 2.4 GB, 1.6 GB of them three copies."""
 RUN_BYTES = 500_000_000
 """Disk that a run of a small model takes: two checkpoints, the adapter, predictions (rounded up)."""
-
-
-@dataclass
-class Sample:
-    """What stands for all training records: `read` of them, which gave the `encoded` rows; `rows` were counted."""
-
-    read: int = 0
-    encoded: list[Encoded] = field(default_factory=list)
-    rows: int = 0
-    all_counted: bool = False
 
 
 def check(bench: Workbench, *, deep: bool = False) -> tuple[list[Problem], dict[str, JSON]]:
@@ -61,11 +53,17 @@ def check(bench: Workbench, *, deep: bool = False) -> tuple[list[Problem], dict[
     found = before(bench, forecast)
     steps: list[Callable[[], Iterator[Problem]]] = [
         lambda: _rewards(bench),
+        lambda: _placed(bench),
         lambda: _room(bench, forecast),
     ]
-    if not found:  # the records need the model's tokenizer and the columns
-        sample = Sample()
-        steps = [lambda: _data(bench, sample), lambda: _time(bench, sample, forecast), *steps]
+    if all(problem.severity == "warning" for problem in found):  # the records need the tokenizer and the columns
+        sample = check_data.Sample()
+        steps = [
+            lambda: check_data.problems(bench, sample),
+            lambda: _difficulty(bench, sample),
+            lambda: _time(bench, sample, forecast),
+            *steps,
+        ]
     if deep:
         steps.append(lambda: _layers(bench))
     return _collected(bench, steps, found), forecast
@@ -78,7 +76,10 @@ def before(bench: Workbench, forecast: dict[str, JSON] | None = None) -> list[Pr
         lambda: iter(bench.components("validate", plan=bench.plan())),
         lambda: _model(bench, known),
         lambda: _chain(bench),
+        lambda: _adapter(bench),
+        lambda: _curriculum(bench),
         lambda: iter(column_problems(bench.recipe.data, bench.resolved)),
+        lambda: check_data.doubts(bench.recipe.data, bench.resolved),
         lambda: _files(bench),
     ]
     return _collected(bench, steps, [], fatal=forecast is None)
@@ -90,10 +91,12 @@ def _collected(
     """Add each step's problems; what is no mistake of the user's (a plugin that raises) passes where `fatal`."""
     for step in steps:
         try:
-            found += list(step())
+            for problem in step():
+                found.append(problem)  # one by one: what was told before an error stays
         except R1Error as error:
             if fatal and not isinstance(error, UserError):
                 raise
+            log.debug("the failure in full", exc_info=error)
             problem = _problem(bench, error)
             if problem not in found:
                 found.append(problem)
@@ -102,10 +105,20 @@ def _collected(
 
 def _problem(bench: Workbench, error: R1Error) -> Problem:
     """An error as a problem, at the line of the key that its message begins with."""
-    key = re.match(r"(\w+\.\w+): ", str(error))
+    key = re.match(r"(\w+\.[\w./-]+): ", str(error))
     where = bench.resolved.where(key[1] if key else "")
+    if isinstance(error, PluginError):
+        where = _named(bench, error.plugin)
     fix = error.fix if isinstance(error, UserError) else ""
     return Problem(where, str(error), "", fix)
+
+
+def _named(bench: Workbench, plugin: str) -> str:
+    """Where the user asked for a plugin."""
+    names = bench.recipe.run.plugins
+    if plugin in names:
+        return bench.resolved.where(f"run.plugins.{names.index(plugin)}")
+    return next((f"--plugin {file}" for file in bench.selection.files if file.stem == plugin), "recipe")
 
 
 def _model(bench: Workbench, forecast: dict[str, JSON]) -> Iterator[Problem]:
@@ -119,7 +132,7 @@ def _model(bench: Workbench, forecast: dict[str, JSON]) -> Iterator[Problem]:
 
 
 def _chain(bench: Workbench) -> Iterator[Problem]:
-    _ = bench.chain, bench.constraints, bench.gates, bench.augments, bench.metrics, bench.callbacks
+    _ = bench.chain, bench.constraints, bench.gates, bench.augments, bench.metrics, bench.callbacks, bench.difficulty
     if bench.metrics and bench.task.choices:
         where = bench.resolved.where("evaluate.metrics")
         found = "further metrics on a task with a label set, which is measured by accuracy, macro-F1 and top-3"
@@ -141,57 +154,41 @@ def _chain(bench: Workbench) -> Iterator[Problem]:
             yield Problem(where, f"several processes under {private.name}", "one", "set model.processes = 1")
 
 
-def _data(bench: Workbench, sample: Sample) -> Iterator[Problem]:
-    """The first records of each split through the whole chain; those of train fill the sample."""
-    source = bench.source
-    where = bench.resolved.where("data.files" if isinstance(source, FileSource) else "data.source")
-    for split in ("train", "val", "test"):
-        records = source.read(split)
-        first = [record for _, record in zip(range(SAMPLE_ROWS), records, strict=False)]
-        if not first and split != "val":
-            yield Problem(where, f"no usable row in {split}", "at least one", "check [data] and data.columns")
-        rows = list(map(answer_reading(bench), bench.chain.stream(first)))
-        encoded = [bench.renderer.encode(row) for row in rows]
-        yield from _too_long(bench, split, rows, encoded)
-        if split == "train":
-            sample.read, sample.encoded = len(first), encoded
-            sample.rows, sample.all_counted = _counted(records, len(first))
-        if first and split == "test":
-            yield from _constraints(bench, first[0])
+def _adapter(bench: Workbench) -> Iterator[Problem]:
+    """What the kind of adapter and the strategy do not go together with."""
+    private = bench.privacy.name if bench.privacy is not None else None
+    for key, found, expected, fix in refusals(bench.recipe, Path(bench.base.directory()), private):
+        yield Problem(bench.resolved.where(key), found, expected, fix)
 
 
-def _too_long(bench: Workbench, split: str, rows: list[Example], encoded: list[Encoded]) -> Iterator[Problem]:
-    limit = bench.recipe.data.max_tokens
-    too_long = [
-        f"{row.source or bench.source.name}: row {row.id!r} has {one.length} tokens"
-        for row, one in zip(rows, encoded, strict=True)
-        if one.length > limit
-    ]
-    if too_long:
-        more = f" (and {len(too_long) - 1} more of the first {len(rows)} of {split})" if len(too_long) > 1 else ""
-        place = bench.resolved.where("data.max_tokens")
-        expected = f"at most data.max_tokens = {limit}"
-        yield Problem(place, too_long[0] + more, expected, "shorten the rows or raise data.max_tokens")
+def _curriculum(bench: Workbench, rows: int | None = None) -> Iterator[Problem]:
+    """What stands against the curriculum, as far as its recipe and the number of training rows tell."""
+    config = bench.recipe.curriculum
+    if config.difficulty and bench.privacy is not None:
+        where = bench.resolved.where("curriculum.difficulty")
+        found = f"a curriculum under {bench.privacy.name}, which draws its rows at random"
+        yield Problem(where, found, "none", 'set curriculum.difficulty = ""')
+    if config.difficulty and (late := unreached(config, bench.recipe.train, rows)):
+        where = bench.resolved.where("curriculum.stages")
+        fix = "train longer, or lower `until`"
+        yield Problem(where, late, "a training that gets to every stage", fix, severity="warning")
 
 
-def _counted(records: Iterator[Example], before: int) -> tuple[int, bool]:
-    """How many records there are with those `before` these, and whether that is all of them."""
-    count, deadline = before, time.monotonic() + COUNT_SECONDS
-    for _ in records:
-        count += 1
-        if time.monotonic() > deadline:
-            return count, False
-    return count, True
+def _difficulty(bench: Workbench, sample: check_data.Sample) -> Iterator[Problem]:
+    """Try the curriculum's measure on the sampled records, where it does not take the model."""
+    if bench.recipe.curriculum.difficulty:
+        of_records(bench, sample.records)
+        used, known = sample.used(bench.recipe.data.max_rows)
+        yield from _curriculum(bench, used if known else None)
 
 
-def _time(bench: Workbench, sample: Sample, forecast: dict[str, JSON]) -> Iterator[Problem]:
+def _time(bench: Workbench, sample: check_data.Sample, forecast: dict[str, JSON]) -> Iterator[Problem]:
     """Forecast the training of all records from the sample."""
     if not sample.encoded:
         return
-    most = bench.recipe.data.max_rows
-    used = min(sample.rows, most) if most else sample.rows
-    known = sample.all_counted or used == most
-    forecast["rows"] = f"{'' if known else 'more than '}{used:,} to train on, as far as none is set aside"
+    used, known = sample.used(bench.recipe.data.max_rows)
+    aside = f", {sample.aside:,} set aside" if sample.aside else ""
+    forecast["rows"] = f"{'' if known else 'more than '}{used:,} to train on{aside}"
     model = matrices(Path(bench.base.directory()))
     if model is None:
         forecast["time"] = "not told: the model's safetensors are not on this machine"
@@ -199,18 +196,6 @@ def _time(bench: Workbench, sample: Sample, forecast: dict[str, JSON]) -> Iterat
     made = used * len(sample.encoded) / sample.read  # a transform may make several rows of one
     told = training(sample.encoded, made, bench.recipe, model, matmul_speed())
     forecast["time"] = str(told) if known else f"{told}; not all rows were counted, so longer"
-    yield from ()
-
-
-def _constraints(bench: Workbench, row: Example) -> Iterator[Problem]:
-    """Start every constraint on one real request and ask for its first mask."""
-    from r1core.decode.constraints import Request
-    from r1core.decode.vocabulary import Vocabulary
-
-    if bench.constraints.constraints:
-        request = Request(prompt_of(row), Vocabulary.from_tokenizer(bench.encoder))
-        for _, state in bench.constraints.states(request):
-            state.mask()
     yield from ()
 
 
@@ -227,8 +212,11 @@ def _rewards(bench: Workbench) -> Iterator[Problem]:
 
 def _files(bench: Workbench) -> Iterator[Problem]:
     facts = bench.recipe.report.demo_facts
-    if facts is not None and not Path(facts).is_file():
-        yield Problem(bench.resolved.where("report.demo_facts"), f"{facts}: no such file", "JSON", "mend the path")
+    if facts is not None:
+        try:
+            read_facts(facts)
+        except UserError as error:
+            yield Problem(bench.resolved.where("report.demo_facts"), str(error), "", error.fix)
 
 
 def _room(bench: Workbench, forecast: dict[str, JSON]) -> Iterator[Problem]:
@@ -248,16 +236,40 @@ def _room(bench: Workbench, forecast: dict[str, JSON]) -> Iterator[Problem]:
             yield Problem("memory", f"{memory / 1e9:.1f} GB", f"about {needed / 1e9:.1f} GB", "use a smaller model")
 
 
+def _placed(bench: Workbench) -> Iterator[Problem]:
+    """Whether extra layers find their site, their spans and what the recipe weighs."""
+    directory = Path(bench.base.directory())
+    if not any("extra_layer" in bench.plugins.hooks(name) for name in bench.plugins.names):
+        bench.layer_specs(None)  # refuses weights of layers that nobody provides
+        return
+    if not directory.is_dir():
+        return  # the model is not on this machine yet
+    model = matrices(directory)
+    blocks = len(model.blocks) if model is not None else 0
+    for spec in bench.layer_specs(StoredConfig(directory)):
+        where = _named(bench, spec.name.partition("/")[0])
+        place = SITE.fullmatch(spec.site)
+        if place is None:
+            yield Problem(where, f"{spec.name}: site {spec.site!r}", "embedding, block:i or head", "mend the plugin")
+        elif place[1] and blocks and not -blocks <= int(place[1]) < blocks:
+            found = f"{spec.name}: site {spec.site!r}: the model has {blocks} blocks"
+            yield Problem(where, found, f"block:0 to block:{blocks - 1}", "mend the plugin, or take another model")
+        for kind in spec.kinds:
+            if kind not in bench.chain.kinds:
+                known = ", ".join(sorted(bench.chain.kinds)) or "none"
+                found = f"{spec.name}: it reads spans of kind {kind!r}, which no plugin of this run registers"
+                yield Problem(where, found, f"one of: {known}", "add the plugin that writes them to run.plugins")
+        if spec.loss is None and spec.name in bench.recipe.layers:
+            found = f"a weight for {spec.name}, which has no loss of its own"
+            place_of_weight = bench.resolved.where(f"layers.{spec.name}")
+            yield Problem(place_of_weight, found, "a layer with a loss", "remove the weight", severity="warning")
+
+
 def _layers(bench: Workbench) -> Iterator[Problem]:
     from r1core.testing import check_layers
 
-    model = matrices(Path(bench.base.directory()))
-    blocks = len(model.blocks) if model is not None else 0
     for spec in bench.layer_specs(check_layers.base_config()):
-        place, _, index = spec.site.partition(":")
-        if place == "block" and index.removeprefix("-").isdigit():
-            if blocks and not -blocks <= int(index) < blocks:
-                yield Problem(spec.name, f"site {spec.site!r}: the model has {blocks} blocks", "one of them", "mend it")
+        if spec.site.startswith("block:"):
             spec = replace(spec, site="block:0")  # the tiny model that it is tried on has fewer blocks
         for failure in check_layers.layers(spec.name.partition("/")[0], [spec], bench.chain.kinds):
             yield Problem(spec.name, failure, "", "mend the plugin")

@@ -202,10 +202,6 @@ class Chain:
                 yield Change(step.name, example, after)
                 example = after
 
-    def fingerprints(self) -> dict[str, str]:
-        """Each step's own fingerprint, by name."""
-        return {step.name: step.fingerprint() for step in self.steps}
-
     def _checked(self, step: Annotator | DatasetTransform, example: Example) -> Example:
         for span in example.spans:
             inside = 0 <= span.part < len(example.messages)
@@ -253,10 +249,6 @@ class ConstraintSet:
         """`(name, state)` of every constraint that applies to this request."""
         started = [(c.name, c.start(request)) for c in self.constraints]
         return [(name, state) for name, state in started if state is not None]
-
-    def fingerprints(self) -> dict[str, str]:
-        """Each constraint's own fingerprint, by name."""
-        return {c.name: c.fingerprint() for c in self.constraints}
 
 
 def one_privacy(policies: Sequence[PrivacyPolicy]) -> PrivacyPolicy | None:

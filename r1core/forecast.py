@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,10 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from r1core.api import UserError
 from r1core.data.packing import shared_prefix
 from r1core.data.tokens import Encoded
+from r1core.model.headers import tensor_shapes
+from r1core.model.strategy import first_trained_block
 from r1core.recipe.schema import Recipe
+from r1core.words import counted
 
 REACHED = 0.7
 """Share of a bare product's speed that a training step reaches. The medical recipe's batches of 74 GFLOP took 1.1 to
@@ -33,8 +34,6 @@ rest goes into norms, softmax, the adapter and the optimiser."""
 PROBE_SHAPE = (256, 576, 1536)
 """(tokens, width, feed-forward width) of the product that is timed, as in `r1core.model.probe`."""
 _BLOCK = re.compile(r"(?:^|\.)(\d+)\.")
-_HEADER_LIMIT = 100_000_000
-"""Bytes; safetensors itself refuses longer headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +68,9 @@ class Training:
 
     def __str__(self) -> str:
         return (
-            f"training about {_duration(self.seconds)} on one core of this CPU (estimate: {self.steps:,} steps, "
-            f"{_thousands(self.tokens)} tokens x {self.flop / max(1.0, self.tokens) / 1e9:.2g} GFLOP at "
+            f"training about {_duration(self.seconds)} on one core of this CPU "
+            f"(estimate: {counted(self.steps, 'step')}, {_thousands(self.tokens)} tokens x "
+            f"{self.flop / max(1.0, self.tokens) / 1e9:.2g} GFLOP at "
             f"{REACHED:.0%} of {self.speed / 1e9:.0f} GFLOP/s in fp32)"
         )
 
@@ -94,7 +94,8 @@ def training(sample: Sequence[Encoded], rows: float, recipe: Recipe, model: Matr
     own = sum(row.length - 1 - shared for row in sample) / len(sample)
     answered = sum(len(row.response) for row in sample) / len(sample)
     tokens = steps * (shared + per_step * own)
-    trained = sum(n for index, n in model.blocks.items() if index >= recipe.adapter.first_layer)
+    lowest = first_trained_block(recipe.adapter, recipe.strategy, len(model.blocks))
+    trained = sum(n for index, n in model.blocks.items() if index >= lowest)
     through_blocks = 2 * (sum(model.blocks.values()) + trained)
     through_head = 4 * model.head * steps * per_step * answered
     return Training(steps, tokens, tokens * through_blocks + through_head, speed)
@@ -107,14 +108,14 @@ def matrices(directory: Path) -> Matrices | None:
     ------
     UserError : for a file that is cut short or is no safetensors.
     """
-    files = sorted(directory.glob("*.safetensors"))
-    if not files:
+    shapes = tensor_shapes(directory)
+    if not shapes:
         return None
     met = _experts_met(directory)
     blocks: dict[int, float] = {}
     others: list[int] = []
     total = 0
-    for name, shape in (entry for file in files for entry in _tensors(file)):
+    for name, shape in shapes:
         count = math.prod(shape)
         total += count
         block = _BLOCK.search(name)
@@ -139,25 +140,6 @@ def matmul_speed(repeats: int = 15) -> float:
         left @ right
         best = min(best, time.process_time() - started)
     return 2 * tokens * width * inner / best
-
-
-def _tensors(file: Path) -> list[tuple[str, list[int]]]:
-    """Name and shape of each tensor (format: 8 bytes little-endian, the length of a JSON header, the header, data)."""
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        start = stream.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        head = stream.read(length) if length <= min(size, _HEADER_LIMIT) else b""
-    try:
-        entries = json.loads(head)
-        entries.pop("__metadata__", None)
-        found = [(str(name), list(map(int, entry["shape"]))) for name, entry in entries.items()]
-        end = 8 + length + max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise UserError(f"{file}: not a safetensors file", fix="copy or download the model again") from error
-    if end != size:
-        raise UserError(f"{file}: {size:,} bytes, its header says {end:,}", fix="copy or download the model again")
-    return found
 
 
 def _experts_met(directory: Path) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from r1core.api import JSON, UserError
 from r1core.data.prepare import SPLITS, prepare
+from r1core.evaluate.baselines import refuse_untunable
 from r1core.recipe.problems import refuse, render
 from r1core.recipe.write import to_toml
 from r1core.runs.files import sha256_file, write_atomic
+from r1core.runs.fingerprint import own_fingerprints
 from r1core.runs.manifest import Manifest
 from r1core.runs.stages import StageResult, output_hashes, run_stage
 from r1core.workbench import Workbench
@@ -70,7 +73,16 @@ def run_to(bench: Workbench, last: str, console: Console, *, force: bool = False
                 raise
             bench.tell(name, "skip" if result.status == "skip" else "done")
             results.append(result)
+            if name == "prepare" and last in ("evaluate", "report"):
+                _refuse_unmeasurable(bench)
     return results
+
+
+def _refuse_unmeasurable(bench: Workbench) -> None:
+    """Stop before the training whose evaluation could not be made."""
+    if bench.task.choices and bench.recipe.evaluate.baselines:
+        splits = json.loads(bench.run.data_card.read_bytes())["splits"]
+        refuse_untunable(splits["train"]["labels"], splits["val"]["rows"])
 
 
 def _refuse_launcher() -> None:
@@ -80,13 +92,8 @@ def _refuse_launcher() -> None:
 
 
 def _prepare(bench: Workbench, console: Console, force: bool) -> StageResult:
-    gates = {name: gate.fingerprint() for name, gate in bench.gates.items()}
-    augments = {one.name: one.fingerprint() for one in bench.augments}
-    fingerprint = bench.fingerprint(
-        "prepare",
-        {"data": bench.source.fingerprint()},
-        bench.chain.fingerprints() | gates | augments,
-    )
+    components = own_fingerprints([*bench.chain.steps, *bench.gates.values(), *bench.augments])
+    fingerprint = bench.fingerprint("prepare", {"data": bench.source.fingerprint()}, components)
     outputs = [bench.run.split(s) for s in SPLITS] + [bench.run.quarantine, bench.run.data_card]
     return run_stage(
         bench.run,
@@ -101,9 +108,7 @@ def _prepare(bench: Workbench, console: Console, force: bool) -> StageResult:
 
 
 def _train(bench: Workbench, console: Console, force: bool) -> StageResult:
-    components = bench.chain.fingerprints()
-    if bench.privacy is not None:
-        components[bench.privacy.name] = bench.privacy.fingerprint()
+    components = own_fingerprints([*bench.chain.steps, bench.privacy, bench.difficulty])
     fingerprint = bench.fingerprint("train", output_hashes(bench.run, bench.run.split("train")), components)
 
     def body() -> dict[str, JSON]:
@@ -117,6 +122,8 @@ def _train(bench: Workbench, console: Console, force: bool) -> StageResult:
     outputs = [bench.run.adapter, bench.run.metrics.path]
     if bench.privacy is not None:
         outputs.append(bench.run.privacy_card.parent)
+    if bench.recipe.curriculum.difficulty:
+        outputs.append(bench.run.difficulty)
     return run_stage(bench.run, "train", fingerprint, outputs, body, tell=console.line, force=force)
 
 
@@ -126,7 +133,7 @@ def _evaluate(bench: Workbench, console: Console, force: bool) -> StageResult:
     demo = bench.recipe.report.demo_facts
     if demo is not None and Path(demo).is_file():
         inputs["demo_facts"] = sha256_file(Path(demo))
-    components = bench.chain.fingerprints() | bench.constraints.fingerprints()
+    components = own_fingerprints([*bench.chain.steps, *bench.constraints.constraints, *bench.metrics])
     fingerprint = bench.fingerprint("evaluate", inputs, components)
 
     def body() -> dict[str, JSON]:

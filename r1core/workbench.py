@@ -19,6 +19,7 @@ from r1core.api import (
     Augment,
     Callback,
     DatasetSource,
+    Difficulty,
     Domain,
     LayerSpec,
     Metric,
@@ -127,6 +128,13 @@ class Workbench:
         return one_privacy(self.components("privacy"))
 
     @cached_property
+    def difficulty(self) -> Difficulty | None:
+        """The plugin's measure that the curriculum names, if it names one."""
+        name = self.recipe.curriculum.difficulty
+        found: dict[str, Difficulty] = unique(self.components("difficulty"), "difficulty")
+        return pick(found, name, "difficulty", "curriculum.difficulty") if "/" in name else None
+
+    @cached_property
     def callbacks(self) -> list[Callback]:
         """Observers in name order."""
         found: list[Callback] = self.components("callback")
@@ -194,7 +202,7 @@ class Workbench:
             origin = {f"{self.base.name}: {path.name}": path for path in files_of(self.base.source)}
             return parts | origin | model_files(Path(self.base.directory()))
         if stage == "train":
-            return named_files([self.privacy])
+            return named_files([self.privacy, self.difficulty])
         if stage == "evaluate":
             facts = self.recipe.report.demo_facts
             asked = {} if facts is None else {f"report.demo_facts: {facts.name}": facts}

@@ -17,6 +17,7 @@ CORE = ROOT / "r1core"
 LEVELS = {
     "r1core": 0,
     "r1core.errors": 0,
+    "r1core.words": 0,
     "r1core.api": 1,
     "r1core.hookspecs": 2,
     "r1core.selection": 2,
@@ -27,7 +28,7 @@ LEVELS = {
     "r1core.plugins": 3,
     "r1core.runs": 3,
     "r1core.model": 4,
-    "r1core.forecast": 4,
+    "r1core.forecast": 5,
     "r1core.workbench": 5,
     "r1core.data.prepare": 6,
     "r1core.train": 6,
@@ -35,9 +36,10 @@ LEVELS = {
     "r1core.evaluate": 7,
     "r1core.testing": 7,
     "r1core.runs.report.gather": 8,
-    "r1core.check": 8,
-    "r1core.pipeline": 9,
-    "r1core.cli": 10,
+    "r1core.check_data": 8,
+    "r1core.check": 9,
+    "r1core.pipeline": 10,
+    "r1core.cli": 11,
 }
 """A module imports what stands strictly lower, or its own room. The longest matching prefix counts."""
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from r1core.api import Example, Message, PluginError, Span, SpanKind, UserError
 from r1core.compose import Chain, ConstraintSet, RewardSum, one_privacy, ordered, pick, unique
+from r1core.runs.fingerprint import own_fingerprints
 
 NOTE = SpanKind("a/note", encode=str, decode=str)
 CAUSAL = SpanKind("a/causal", encode=str, decode=str, causal=True)
@@ -187,7 +188,7 @@ def test_transforms_stand_in_line_with_annotators() -> None:
     chain = Chain([last, Doubling("p/b"), first])
     assert [e.id for e in chain.stream([record(), record(id="s")])] == ["r", "r'", "s", "s'"]
     assert [len(first.seen), len(last.seen)] == [2, 4]
-    assert chain.fingerprints() == {"p/a": "p/a", "p/b": "p/b", "p/c": "p/c"}
+    assert own_fingerprints(chain.steps) == {"p/a": "p/a", "p/b": "p/b", "p/c": "p/c"}
     chain.annotate(record(messages=record().messages[:1]))  # generation runs no transform
     assert [len(first.seen), len(last.seen)] == [3, 5]
 

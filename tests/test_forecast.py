@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import struct
 from collections.abc import Sequence
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from r1core import check
 from r1core.api import UserError
 from r1core.data.tokens import Encoded
 from r1core.forecast import REACHED, Matrices, matmul_speed, matrices, training
@@ -61,6 +59,19 @@ def test_blocks_below_the_adapter_need_no_backward_pass() -> None:
     asked = recipe(train=ALONE, adapter={"first_layer": 1})
     told = training(SAMPLE, 40, asked, MODEL, SPEED)
     assert told.flop == pytest.approx(40 * 7 * (2 * 2_000_000 + 2 * 1_000_000) + 40 * 2 * 4 * 500_000)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "reached"),
+    [
+        ({"shallow_attention": {"mode": "frozen"}, "shallow_feed_forward": {"mode": "frozen"}}, 1_000_000),
+        ({"embeddings": {"mode": "full"}, "shallow_attention": {"mode": "frozen"}}, 2_000_000),
+        ({"shallow_attention": {"mode": "frozen"}}, 2_000_000),
+    ],
+)
+def test_blocks_below_the_lowest_role_that_is_trained_need_none_either(strategy: object, reached: int) -> None:
+    told = training(SAMPLE, 40, recipe(train=ALONE, strategy=strategy), MODEL, SPEED)  # type: ignore[arg-type]
+    assert told.flop == pytest.approx(40 * 7 * (2 * 2_000_000 + 2 * reached) + 40 * 2 * 4 * 500_000)
 
 
 def test_steps_and_epochs_are_the_recipes() -> None:
@@ -122,13 +133,6 @@ def test_no_weights_no_forecast_and_broken_ones_are_said(tmp_path: Path) -> None
     weights(file, {"a.0.w": [100, 100]}, cut=1)
     with pytest.raises(UserError, match=r"model\.safetensors: [\d,]+ bytes, its header says [\d,]+"):
         matrices(tmp_path)
-
-
-def test_rows_are_counted_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert check._counted(iter([]), 20) == (20, True)
-    assert check._counted(iter(range(30)), 20) == (50, True)  # type: ignore[arg-type]
-    monkeypatch.setattr(check, "COUNT_SECONDS", -1.0)
-    assert check._counted(itertools.count(), 20) == (21, False)  # type: ignore[arg-type]
 
 
 def test_the_speed_is_one_that_a_processor_has() -> None:

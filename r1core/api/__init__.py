@@ -19,7 +19,7 @@ from r1core.api.decoding import (
 from r1core.api.model import LayerSpec, ModelSource, SlotFeatures
 from r1core.api.plugin import Context, Domain, Plan, Plugin, Problem, hookimpl
 from r1core.api.reporting import Plot, ReportSection, RunView, Series, Table
-from r1core.api.training import Callback, Metric, PrivacyPolicy, Reward
+from r1core.api.training import Callback, Difficulty, Metric, PrivacyPolicy, Reward
 from r1core.api.values import JSON, Example, Message, Span, SpanKind, edit
 from r1core.errors import PluginError, R1Error, UserError
 
@@ -35,6 +35,7 @@ __all__ = [
     "DatasetTransform",
     "DecodeConstraint",
     "DecodeRequest",
+    "Difficulty",
     "Domain",
     "Example",
     "LayerSpec",

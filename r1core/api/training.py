@@ -1,4 +1,4 @@
-"""What `reward`, `privacy`, `metric` and `callback` return: components that score, protect or watch a run."""
+"""What `reward`, `privacy`, `difficulty`, `metric` and `callback` return: what scores, protects or watches a run."""
 
 from __future__ import annotations
 
@@ -39,10 +39,25 @@ class PrivacyPolicy(Protocol):
 
 
 @runtime_checkable
+class Difficulty(Protocol):
+    """How difficult a training record is, as a finite number, larger being harder: what a curriculum sorts by.
+
+    Called once for each prepared record, its answer and spans included. Pure; only the order of the numbers counts.
+    `fingerprint()` changes whenever the number for some record may change.
+    """
+
+    name: str
+
+    def __call__(self, example: Example) -> float: ...
+    def fingerprint(self) -> str: ...
+
+
+@runtime_checkable
 class Metric(Protocol):
     """A number over predictions, larger or smaller being better as `higher_is_better` says.
 
-    `predictions` and `references` are texts of equal length.
+    `predictions` and `references` are texts of equal length. A metric that reads more than its plugin's source, such as
+    a word list, has besides a `fingerprint() -> str` that changes whenever the number for some input may change.
     """
 
     name: str

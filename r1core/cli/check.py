@@ -20,6 +20,7 @@ def command(selection: Selection, deep: bool, as_json: bool) -> None:
     """Report every problem of a recipe, its plugins and data; exit 2 when there is an error."""
     from r1core.check import check
     from r1core.recipe.problems import InvalidInput, render
+    from r1core.words import counted
 
     try:
         found, forecast = check(open_bench(selection), deep=deep)
@@ -34,7 +35,8 @@ def command(selection: Selection, deep: bool, as_json: bool) -> None:
         for key, value in forecast.items():
             click.echo(f"{key}: {value}")
         if failed:
-            click.echo(f"{sum(p.severity == 'error' for p in found)} problem(s); nothing was run")
+            errors = sum(problem.severity == "error" for problem in found)
+            click.echo(f"{counted(errors, 'problem')}; nothing was run")
         else:
             click.echo("nothing stands in the way")
     raise SystemExit(2 if failed else 0)

@@ -23,6 +23,7 @@ VERBS = {
     "train": "Train the adapter and the extra layers.",
     "evaluate": "Measure all systems on the test split.",
     "generate": "Answer a prompt with an adapted model, under the rules.",
+    "merge": "Write base and adapter as one plain Hugging Face model.",
     "report": "Write the report and the model card.",
     "verify": "Recheck every hash that a run's manifest states.",
     "plugins": "List installed plugins, or show one.",
@@ -50,9 +51,11 @@ class LazyGroup(click.Group):
             from r1core.plugins.find import find
             from r1core.plugins.registry import COMMANDS
 
-            target = find(COMMANDS, name).target
-            assert isinstance(target, click.Command)
-            return target
+            found = find(COMMANDS, name)
+            if not isinstance(found.target, click.Command):
+                said = f"verb {name!r} of {found.origin} is of type {type(found.target).__name__}"
+                raise UserError(f"{said}, expected a click.Command", fix=f"mend the entry point in {found.module}")
+            return found.target
         return None
 
     def resolve_command(
@@ -106,13 +109,16 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(tell(error))
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
     except click.ClickException as error:
         click.echo(f"error: {error.format_message()}", err=True)
         if isinstance(error, click.UsageError) and error.ctx is not None:
             click.echo(f"  fix: see `{error.ctx.command_path} --help`", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted: the same command continues from the last checkpoint", err=True)
+        click.echo("interrupted: the same command continues from the last stage or checkpoint", err=True)
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -27,6 +27,10 @@ COLUMN_ROWS = 100
 """Readable rows that tell which columns a file has (JSON rows may leave some out)."""
 
 
+OTHER_SEPARATORS = (";", "\t", "|")
+"""What separates the columns of files that are called CSV all the same."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """A row that cannot be used: where it stood, why, and its raw text (which stays in the run directory)."""
@@ -45,7 +49,8 @@ def read_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:
     UserError : for a missing file, an unknown ending, an empty file.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file", fix="set data.files to CSV, JSONL or Parquet files")
+        said = "a folder, expected a file" if path.is_dir() else "no such file"
+        raise UserError(f"{path}: {said}", fix="set data.files to CSV, JSONL or Parquet files")
     readers = {".csv": _csv_rows, ".jsonl": _json_rows, ".ndjson": _json_rows, ".parquet": _parquet_rows}
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -67,10 +72,23 @@ def _text_lines(path: Path) -> Iterator[tuple[int, str | Rejected]]:
 
 def _json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:
     for number, line in _text_lines(path):
+        if number == 1 and isinstance(line, str) and line.lstrip().startswith("["):
+            _refuse_array(path)
         if isinstance(line, Rejected):
             yield number, line
         elif line.strip():
             yield number, _json_row(path, number, line)
+
+
+def _refuse_array(path: Path) -> None:
+    """Refuse a file that is one JSON array of objects; one line that is an array is a bad row like any other."""
+    try:
+        whole = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return
+    if isinstance(whole, list) and all(isinstance(row, dict) for row in whole):
+        fix = f"jq -c '.[]' {path.name} > {path.stem}-lines.jsonl"
+        raise UserError(f"{path}: one JSON array, expected an object a line", fix=fix)
 
 
 def _json_row(path: Path, number: int, line: str) -> Mapping[str, Any] | Rejected:
@@ -109,6 +127,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:
     yield from bad
     reader = csv.DictReader(io.StringIO("".join(good), newline=""))
     try:
+        _refuse_separator(path, list(reader.fieldnames or ()))
         for row in reader:
             if None in row or None in row.values():
                 found = len([v for v in row.values() if v is not None]) + len(row.get(None, [])) - (None in row)
@@ -118,6 +137,14 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:
                 yield reader.line_num, row
     except csv.Error as error:
         raise UserError(f"{path}:{reader.line_num}: not CSV: {error}", fix="mend the line, or use JSONL") from error
+
+
+def _refuse_separator(path: Path, header: list[str]) -> None:
+    other = next((mark for mark in OTHER_SEPARATORS if len(header) == 1 and mark in header[0]), "")
+    if other:
+        called = "a tab" if other == "\t" else f"`{other}`"
+        said = f"{path}: the file is separated by {called}, expected commas"
+        raise UserError(said, fix="save it with commas, or as JSONL")
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | Rejected]]:

@@ -21,6 +21,7 @@ from r1core.data.codec import to_json
 from r1core.data.files import FileSource
 from r1core.model.resolve import context_length
 from r1core.runs.files import write_atomic, write_json, write_jsonl
+from r1core.words import counted
 from r1core.workbench import Workbench
 
 Split = Literal["train", "val", "test"]
@@ -42,14 +43,16 @@ def prepare(bench: Workbench, tell: Callable[[str], None]) -> dict[str, JSON]:
     read_answer = answer_reading(bench)
     card: dict[str, JSON] = {"source": bench.source.name, "task": bench.task.name, "splits": {}}
     for split in SPLITS:
-        bad: list[dict[str, JSON]] = []
         lines, tokens, labels, spans = [], [], Counter[str](), 0
-        read = _read(bench, split, bad, seen)
-        _refuse_bad(bench, split, len(read), bad)
+        intake = Intake(bench, split, seen)
+        read, bad = list(intake), intake.bad
+        if said := intake.too_many():
+            write_jsonl(run.quarantine, bad)
+            raise UserError(said, fix=f"see {run.quarantine}, mend the rows, or raise data.max_bad_fraction")
         most = bench.recipe.data.max_rows if split == "train" else bench.recipe.data.max_eval_rows
         chosen = _sample(read, most)
         if split == "train":
-            chosen = _augmented(bench, chosen)
+            chosen = augmented(bench, chosen)
         for example in map(read_answer, bench.chain.stream(chosen)):
             encoded = bench.renderer.encode(example)
             if encoded.length > limit:
@@ -63,7 +66,7 @@ def prepare(bench: Workbench, tell: Callable[[str], None]) -> dict[str, JSON]:
             spans += len(example.spans)
             lines.append(to_json(example, bench.chain.kinds) + "\n")
         if not lines and split != "val":
-            raise UserError(f"{bench.source.name}: no usable row in {split}", fix="check [data] and data.columns")
+            raise UserError(f"{bench.source.name}: no usable row in {split}", fix=more_rows(bench, split))
         write_atomic(run.split(split), "".join(lines).encode())
         quarantined += bad
         card["splits"][split] = {
@@ -74,7 +77,7 @@ def prepare(bench: Workbench, tell: Callable[[str], None]) -> dict[str, JSON]:
             "spans": spans,
             "labels": dict(sorted(labels.items())) if bench.task.choices else len(labels),
         }
-        tell(f"  {split}: {len(lines)} rows, {len(bad)} set aside, {spans} spans")
+        tell(f"  {split}: {counted(len(lines), 'row')}, {len(bad):,} set aside, {counted(spans, 'span')}")
     write_jsonl(run.quarantine, quarantined)
     write_json(run.data_card, card)
     counts = {f"rows_{s}": card["splits"][s]["rows"] for s in SPLITS}
@@ -92,24 +95,65 @@ def _limit(bench: Workbench) -> int:
     return wanted
 
 
-def _read(bench: Workbench, split: Split, bad: list[dict[str, JSON]], seen: set[str]) -> list[Example]:
-    """Records that pass reading, the gates and the id check; the others go to `bad`."""
-    kept: list[Example] = []
-    for example in bench.source.read(split):
-        reason = next((f"{n}: {r}" for n, gate in bench.gates.items() if (r := gate(example)) is not None), None)
-        if example.id in seen:
-            reason = f"duplicate id {example.id!r}"
-        if reason is not None:
-            bad.append({"split": split, **_place(example), "id": example.id, "reason": reason})
-            continue
-        seen.add(example.id)
-        kept.append(example)
-    if isinstance(bench.source, FileSource):
-        bad += [
-            {"split": split, "file": r.file, "line": r.line, "reason": r.reason, "raw": r.raw}
-            for r in bench.source.rejected
+class Intake:
+    """The records of one split that pass reading, the gates and the id check, in the source's order.
+
+    Parameters
+    ----------
+    seen : ids that are taken already; those of the passing records are added.
+
+    Attributes
+    ----------
+    good : how many have passed so far.
+    """
+
+    def __init__(self, bench: Workbench, split: Split, seen: set[str]) -> None:
+        self._bench, self._split, self._seen = bench, split, seen
+        self._refused: list[dict[str, JSON]] = []
+        self.good = 0
+
+    def __iter__(self) -> Iterator[Example]:
+        for example in self._bench.source.read(self._split):
+            gates = self._bench.gates.items()
+            reason = next((f"{n}: {r}" for n, gate in gates if (r := gate(example)) is not None), None)
+            if example.id in self._seen:
+                reason = f"duplicate id {example.id!r}"
+            if reason is not None:
+                self._refused.append({"split": self._split, **_place(example), "id": example.id, "reason": reason})
+                continue
+            self._seen.add(example.id)
+            self.good += 1
+            yield example
+
+    @property
+    def bad(self) -> list[dict[str, JSON]]:
+        """What was set aside so far; ask before another split is read."""
+        source = self._bench.source
+        rejected = source.rejected if isinstance(source, FileSource) else []
+        return self._refused + [
+            {"split": self._split, "file": r.file, "line": r.line, "reason": r.reason, "raw": r.raw} for r in rejected
         ]
-    return kept
+
+    def too_many(self) -> str:
+        """What stands against the split when more than the recipe's share of its rows is bad, or ""."""
+        bad = self.bad
+        share = len(bad) / max(1, self.good + len(bad))
+        if share <= self._bench.recipe.data.max_bad_fraction:
+            return ""
+        first: Mapping[str, JSON] = bad[0]
+        place = f"{first['file']}:{first['line']}" if "line" in first else str(first.get("id"))
+        return (
+            f"{self._split}: {len(bad)} of {self.good + len(bad)} rows are bad ({share:.1%}); "
+            f"the first: {place}: {first['reason']}"
+        )
+
+
+def more_rows(bench: Workbench, split: Split) -> str:
+    """What to do about a split without a usable row."""
+    files = bench.recipe.data.files
+    if files is not None and split != "train" and getattr(files, split) is None:
+        return f"give more rows, or a file of its own: data.files.{split}"
+    return "check [data] and data.columns"
 
 
 def answer_reading(bench: Workbench) -> Callable[[Example], Example]:
@@ -134,7 +178,7 @@ def _sample(examples: list[Example], most: int) -> list[Example]:
     return [e for e in examples if e.id in chosen]
 
 
-def _augmented(bench: Workbench, examples: list[Example]) -> list[Example]:
+def augmented(bench: Workbench, examples: list[Example]) -> list[Example]:
     """Training records, each followed by what the augmentations derive from it.
 
     Raises
@@ -154,19 +198,6 @@ def _augmented(bench: Workbench, examples: list[Example]) -> list[Example]:
     return found
 
 
-def _refuse_bad(bench: Workbench, split: str, good: int, bad: list[dict[str, JSON]]) -> None:
-    share = len(bad) / max(1, good + len(bad))
-    if share > bench.recipe.data.max_bad_fraction:
-        write_jsonl(bench.run.quarantine, bad)
-        first: Mapping[str, JSON] = bad[0]
-        place = f"{first['file']}:{first['line']}" if "line" in first else str(first.get("id"))
-        raise UserError(
-            f"{split}: {len(bad)} of {good + len(bad)} rows are bad ({share:.1%}); "
-            f"the first: {place}: {first['reason']}",
-            fix=f"see {bench.run.quarantine}, mend the rows, or raise data.max_bad_fraction",
-        )
-
-
 def trace(bench: Workbench, example_id: str) -> Iterator[str]:
     """What each preprocessing step changes on one record, and what is found in reading its answer, in lines.
 
@@ -180,7 +211,7 @@ def trace(bench: Workbench, example_id: str) -> Iterator[str]:
                 prompt = example.without_answer()
                 for change in bench.chain.trace(prompt):
                     added = [s for s in change.after.spans if s not in change.before.spans]
-                    yield f"{change.step}: {len(added)} spans" + (
+                    yield f"{change.step}: {counted(len(added), 'span')}" + (
                         "" if change.before.messages == change.after.messages else ", text changed"
                     )
                     yield from _shown(bench, change.after, added)
@@ -189,7 +220,7 @@ def trace(bench: Workbench, example_id: str) -> Iterator[str]:
                     whole = replace(prompt, messages=(*prompt.messages, example.messages[-1]))
                     found = answer_reading(bench)(whole)
                     inside = [s for s in found.spans if s.part == len(prompt.messages)]
-                    yield f"the answer, token by token: {len(inside)} spans"
+                    yield f"the answer, token by token: {counted(len(inside), 'span')}"
                     yield from _shown(bench, found, inside)
                 return
     raise UserError(f"no record has the id {example_id!r}", fix="take an id from data/*.jsonl")

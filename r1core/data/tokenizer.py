@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from r1core.api import UserError
+from r1core.data.hub import offline
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -39,10 +40,9 @@ def tokenizer_at(directory: str, revision: str | None = None) -> Any:
     ------
     UserError : when it is not there, has no fast form (offsets are needed) or no end-of-sequence token.
     """
+    alone = offline(directory, revision)
     try:
-        tokenizer = _loader(Path(directory)).from_pretrained(
-            directory, revision=revision, local_files_only=Path(directory).is_dir()
-        )
+        tokenizer = _loader(Path(directory)).from_pretrained(directory, revision=revision, local_files_only=alone)
     except Exception as error:
         if not isinstance(error, (OSError, ValueError)) and type(error) is not Exception:  # a broken file is a bare one
             raise

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from pathlib import Path
 
-from r1core.api import JSON, Example, Message, UserError
+from r1core.api import JSON, Example, Message
 from r1core.decode.generate import Decoding
+from r1core.decode.prompt import read_facts
 from r1core.decode.session import Session
 
 
@@ -43,20 +42,3 @@ def rule_demonstration(session: Session) -> dict[str, JSON] | None:
             for i in ruled.completion.interventions
         ],
     }
-
-
-def read_facts(file: Path) -> dict[str, JSON]:
-    """A facts file: one JSON object.
-
-    Raises
-    ------
-    UserError : naming the file, when it is missing or no JSON object.
-    """
-    try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        example = '{"medications": ["warfarin"]}'
-        raise UserError(f"{file}: not readable as JSON: {error}", fix=f"for instance {example}") from error
-    if not isinstance(facts, dict):
-        raise UserError(f"{file}: expected a JSON object, found {type(facts).__name__}")
-    return facts

@@ -16,13 +16,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from peft import PeftModel
-from transformers import PreTrainedModel
 
 from r1core.api import ConstraintState, Reason, SlotFeatures, TokenMask
 from r1core.data.packing import additive, slot_features
 from r1core.decode.constraints import DeadEnd, allowed_bool
 from r1core.decode.prefill import Prefilled
+from r1core.model.adapted import LanguageModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class Decoding:
 
 @torch.no_grad()
 def decode(
-    model: PreTrainedModel | PeftModel,
+    model: LanguageModel,
     start: Prefilled,
     decoding: Decoding,
     eos_ids: Set[int],
@@ -92,7 +91,7 @@ def decode(
 
 
 def _advance(
-    model: PreTrainedModel | PeftModel,
+    model: LanguageModel,
     start: Prefilled,
     taken: Sequence[tuple[int, int]],
     active: Sequence[int],

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from peft import PeftModel
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache
 
 from r1core.api import SlotFeatures, SpanKind
 from r1core.data.answers import Growing
 from r1core.data.packing import Packed, Segment, additive, pack, shared_prefix, slot_features
 from r1core.data.tokens import Slot
+from r1core.model.adapted import LanguageModel
 from r1core.model.layers import ExtraLayers, Row
 
 Prompt = tuple[tuple[int, ...], tuple[Slot, ...]]
@@ -51,7 +51,7 @@ class Prefilled:
 
 @torch.no_grad()
 def prefill(
-    model: PreTrainedModel | PeftModel,
+    model: LanguageModel,
     layers: ExtraLayers,
     kinds: Mapping[str, SpanKind],
     prompts: Sequence[Prompt],

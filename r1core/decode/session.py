@@ -9,9 +9,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import PreTrainedModel
 
 from r1core.api import ConstraintState, Example, SpanKind, UserError
 from r1core.data.answers import AnswerReader, Growing
@@ -21,7 +19,8 @@ from r1core.decode.constraints import Request, allowed_bool, intersect
 from r1core.decode.generate import Completion, Decoding, LabelTree, decode
 from r1core.decode.prefill import Prompt, prefill
 from r1core.decode.vocabulary import Vocabulary
-from r1core.model.adapter import load_lora
+from r1core.model.adapted import LanguageModel
+from r1core.model.adapter import load_adapter
 from r1core.model.layers import WEIGHTS, ExtraLayers
 from r1core.model.load import load_model
 from r1core.model.probe import Compute
@@ -53,10 +52,10 @@ class Session:
         recipe = bench.recipe
         base = load_model(bench.base, precision=compute.precision, attention=recipe.model.attention)
         base.to(torch.device(compute.device))  # type: ignore[arg-type]  # transformers' stub takes a model here
+        self.adapted = load_adapter(base, bench.run.adapter) if adapted else None  # first: it may replace modules
         self.layers = ExtraLayers(base, bench.layer_specs(base.config) if adapted else [], recipe.run.seed)
-        self.model: PreTrainedModel | PeftModel = base
+        self.model: LanguageModel = base if self.adapted is None else self.adapted.model
         if adapted:
-            self.model = load_lora(base, bench.run.adapter)
             weights = bench.run.adapter / WEIGHTS
             with torch.no_grad():
                 self.layers.load(load_file(weights) if weights.exists() else {})
@@ -73,7 +72,7 @@ class Session:
     @contextmanager
     def as_base(self) -> Iterator[None]:
         """Inside, the adapter and the extra layers are off: the base model answers."""
-        off = self.model.disable_adapter() if isinstance(self.model, PeftModel) else nullcontext()
+        off = nullcontext() if self.adapted is None else self.adapted.off()
         self.layers.enabled = False
         try:
             with off:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 
 from r1core.api import ModelSource, UserError
@@ -25,11 +26,6 @@ class BaseModel:
     source: ModelSource | None
     location: str
     revision: str | None = None
-
-    @property
-    def local(self) -> bool:
-        """Whether it needs no network."""
-        return self.source is not None or Path(self.location).is_dir()
 
     def directory(self) -> str:
         """The directory (materialised by its source where needed) or hub id to load from."""
@@ -104,3 +100,25 @@ def context_length(directory: str) -> int | None:
     config: Mapping[str, object] = json.loads(path.read_text(encoding="utf-8"))
     value = config.get("max_position_embeddings", config.get("n_positions"))
     return value if isinstance(value, int) else None
+
+
+class StoredConfig:
+    """A model directory's configuration as `extra_layer` hooks are given it, without importing transformers.
+
+    What `config.json` leaves to its class (defaults, other names of a key) is asked of transformers, once.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.__dict__ |= json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        self._directory = directory
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._whole, name)
+
+    @cached_property
+    def _whole(self) -> object:
+        from transformers import AutoConfig
+
+        return AutoConfig.from_pretrained(self._directory, local_files_only=True)

@@ -13,6 +13,7 @@ RETURNS: dict[str, tuple[type, ...]] = {
     "decode_constraint": (api.DecodeConstraint,),
     "extra_layer": (api.LayerSpec,),
     "privacy": (api.PrivacyPolicy,),
+    "difficulty": (api.Difficulty,),
     "model_source": (api.ModelSource,),
     "dataset_source": (api.DatasetSource,),
     "metric": (api.Metric,),

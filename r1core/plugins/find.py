@@ -5,8 +5,8 @@ Serves plugins, domains and the verbs that plugins add. Every refusal is a `Prob
 
 from __future__ import annotations
 
+import json
 import sys
-import traceback
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
@@ -17,6 +17,7 @@ import r1core
 from r1core import api
 from r1core.plugins import registry
 from r1core.plugins.registry import Group, Installed
+from r1core.plugins.told import place_of, told
 from r1core.recipe.problems import InvalidInput, did_you_mean
 
 _KIND = {registry.PLUGINS: "plugin", registry.DOMAINS: "domain", registry.COMMANDS: "command"}
@@ -94,15 +95,15 @@ def load_file(path: Path) -> Found:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[module_name]
-        said = f"plugin {name!r} ({path}) does not import: {_told(error)}"
-        raise InvalidInput([api.Problem(where, said, "a module that imports", "mend the file")]) from error
+        said = f"plugin {name!r} ({path}) does not import: {told(error)}"
+        raise InvalidInput([api.Problem(where, said, "a module that imports", _mend(error))]) from error
     return Found(name, _plugin_in(module), module_name)
 
 
 def broken(group: Group, name: str, installed: Installed | None, error: BaseException, where: str) -> InvalidInput:
     """The refusal of something installed that fails while it is imported or set up."""
     kind = _KIND[group]
-    said = f"{kind} {name!r} of {installed or 'a file'} does not load: {_told(error)}"
+    said = f"{kind} {name!r} of {installed or 'a file'} does not load: {told(error)}"
     way_out = f", or leave it out with --no-plugin {name}" if group == registry.PLUGINS else ""
     fix = (_pip_line(error, installed) if installed else "mend it") + way_out
     return InvalidInput([api.Problem(where or f"{kind} {name}", said, "", fix)])
@@ -115,7 +116,11 @@ def _plugin_in(module: ModuleType) -> object:
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, api.Plugin) and value.__module__ == module.__name__
     ]
-    return own[0] if len(own) == 1 else module
+    own = [one for one in own if not any(issubclass(other, one) for other in own if other is not one)]
+    if len(own) > 1:
+        names = " and ".join(one.__name__ for one in own)
+        _refuse(f"--plugin {module.__file__}", f"holds the plugins {names}", "one a file", "split the file")
+    return own[0] if own else module
 
 
 def _imported(group: Group, only: Installed, where: str) -> object:
@@ -171,14 +176,17 @@ def _pip_line(error: BaseException, installed: Installed) -> str:
             if name in owners:
                 wanted = f"{installed.distribution}[{extra}]" if extra else f"{name}{bounds}"
                 return f"pip install '{wanted}'"
-    return f"pip install --force-reinstall {installed.distribution}"
+    return _mend(error) if _editable(installed) else f"pip install --force-reinstall {installed.distribution}"
 
 
-def _told(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    last = next((f for f in reversed(frames) if "importlib" not in f.filename), None)
-    place = f" ({last.filename}:{last.lineno})" if last and last.filename != __file__ else ""
-    return f"{type(error).__name__}: {error}{place}"
+def _mend(error: BaseException) -> str:
+    return f"mend {place_of(error) or 'the file'}"
+
+
+def _editable(installed: Installed) -> bool:
+    """Whether the distribution is installed from its author's own folder (PEP 610)."""
+    origin = metadata.distribution(installed.distribution).read_text("direct_url.json")
+    return bool(json.loads(origin or "{}").get("dir_info", {}).get("editable"))
 
 
 def _refuse(where: str, found: str, expected: str, fix: str) -> NoReturn:

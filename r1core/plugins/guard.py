@@ -8,14 +8,17 @@ Not a sandbox: a plugin runs in the core's process with all of its rights.
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from r1core import api
+from r1core.plugins.told import told
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +41,7 @@ def attributed(plugin: str, hook: str) -> Iterator[None]:
 
 def failure(plugin: str, hook: str, error: BaseException) -> api.PluginError:
     """The `PluginError` that tells of this error; the caller chains it."""
-    return api.PluginError(plugin, hook, f"{type(error).__name__}: {error}")
+    return api.PluginError(plugin, hook, told(error))
 
 
 class Guarded:
@@ -187,6 +190,17 @@ class GuardedPrivacy(Guarded):
         return self._do(self.inner.card)
 
 
+class GuardedDifficulty(Guarded):
+    """A `Difficulty` that must answer with a finite number."""
+
+    def __call__(self, example: api.Example) -> float:
+        """The difficulty, larger being harder."""
+        value = self._do(self.inner, example)
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            raise self._broke(f"{self.inner.name} on {example.id!r}: returned {value!r}, expected a finite number")
+        return float(value)
+
+
 class GuardedModelSource(Guarded):
     """A `ModelSource`."""
 
@@ -225,13 +239,21 @@ class GuardedMetric(Guarded):
         """The metric's value."""
         return self._do(self.inner, predictions, references, examples)
 
+    def fingerprint(self) -> str:
+        """The metric's own fingerprint; "" where it has none, for its plugin's source may be all that it is."""
+        return super().fingerprint() if hasattr(self.inner, "fingerprint") else ""
+
 
 class GuardedGate(Guarded):
     """A `QualityGate`."""
 
     def __call__(self, example: api.Example) -> str | None:
         """The reason for which the record must not be used, or None."""
-        return self._do(self.inner, example)
+        reason = self._do(self.inner, example)
+        if not (reason is None or (isinstance(reason, str) and reason)):
+            found = f"returned {reason!r}, expected the reason for setting the record aside, or None"
+            raise self._broke(f"{self.inner.name} on {example.id!r}: {found}")
+        return reason
 
 
 class GuardedAugment(Guarded):
@@ -239,7 +261,13 @@ class GuardedAugment(Guarded):
 
     def __call__(self, example: api.Example, rng: np.random.Generator) -> Iterable[api.Example]:
         """Further examples."""
-        return self._do(lambda: list(self.inner(example, rng)))
+        made = self._do(self.inner, example, rng)
+        if not isinstance(made, Iterable):
+            raise self._broke(f"{self.inner.name} returned {type(made).__name__}, expected examples")
+        found = self._do(lambda: list(made))
+        if other := [type(one).__name__ for one in found if not isinstance(one, api.Example)]:
+            raise self._broke(f"{self.inner.name} yielded {other[0]}, expected Example")
+        return found
 
 
 class GuardedCallback(api.Callback):
@@ -293,6 +321,7 @@ _WRAPPERS: dict[str, Callable[[str, str, Any], Any]] = {
     "reward": GuardedReward,
     "decode_constraint": GuardedConstraint,
     "privacy": GuardedPrivacy,
+    "difficulty": GuardedDifficulty,
     "model_source": GuardedModelSource,
     "dataset_source": GuardedSource,
     "metric": GuardedMetric,

@@ -6,7 +6,6 @@ Only what was asked for is imported. Everything that is wrong with any of them i
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 import os
 from collections import Counter
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 import pluggy
 
 from r1core import api, hookspecs
-from r1core.plugins import contract, registry
+from r1core.plugins import contract, marks, registry
 from r1core.plugins.config import Section, bracketed
 from r1core.plugins.find import Found, broken, find, load_domain, load_file
 from r1core.plugins.guard import attributed, guard, tolerated
@@ -224,10 +223,10 @@ class Plugins:
         name, plugin = found.name, found.target
         try:
             plugin = plugin() if isinstance(plugin, type) else plugin
-            self.manager.register(plugin, name)
         except Exception as error:
             raise broken(registry.PLUGINS, name, found.installed, error, "") from error
-        refuse(_unknown_hooks(self.manager, found, plugin))
+        refuse(marks.problems(name, found.origin, plugin, marks.marked(self.manager, plugin)))
+        self.manager.register(plugin, name)
         try:
             self.contexts[name] = replace(context, config=section.validate(found, plugin))
         except InvalidInput:
@@ -235,20 +234,6 @@ class Plugins:
                 raise
             self.contexts[name] = context
         self._found[name] = found
-
-
-def _unknown_hooks(manager: pluggy.PluginManager, found: Found, plugin: object) -> list[api.Problem]:
-    """A problem for each marked function that is no hook, as `PluginManager.check_pending` would find it."""
-    known = [name for name, _ in inspect.getmembers(hookspecs, inspect.isfunction)]
-    problems = []
-    for caller in manager.get_hookcallers(plugin) or []:
-        optional = all(impl.optionalhook for impl in caller.get_hookimpls() if impl.plugin is plugin)
-        if not caller.has_spec() and not optional:
-            near = did_you_mean(caller.name, known)
-            told = f"plugin {found.name!r} of {found.origin} implements unknown hook {caller.name!r}"
-            fix = f"did you mean {near!r}?" if near else "remove its @hookimpl"
-            problems.append(api.Problem(f"plugin {found.name}", told, f"one of {', '.join(sorted(known))}", fix))
-    return problems
 
 
 def _unlisted(name: str, listed: Iterable[str], where: Where) -> api.Problem:

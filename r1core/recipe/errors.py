@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from r1core.api import Problem
 from r1core.recipe.problems import did_you_mean
+from r1core.recipe.table import Mistake
 
 Where = Callable[[str], str]
 """Dotted key of the recipe to `file:line`, falling back on the nearest table around it."""
@@ -72,7 +73,7 @@ def _problem(detail: ErrorDetails, path: tuple[str, ...], model: type[BaseModel]
     place, kind = where(key), detail["type"]
     if kind == "extra_forbidden":
         known = _fields(model, path[:-1])
-        near = did_you_mean(last, known)
+        near = did_you_mean(last, known) or (_home(model, last) if len(path) == 1 else "")
         fix = f"did you mean `{near}`?" if near else f"remove `{last}`"
         return Problem(place, f"unknown key `{key}`", f"one of {', '.join(sorted(known)) or 'no key at all'}", fix)
     if kind == "missing":
@@ -80,8 +81,18 @@ def _problem(detail: ErrorDetails, path: tuple[str, ...], model: type[BaseModel]
         return Problem(place, f"`{key}` is missing", _described(model, path), fix)
     if kind in ("value_error", "assertion_error"):
         said = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+        raised = detail.get("ctx", {}).get("error")
+        if isinstance(raised, Mistake):
+            key = f"{key}.{raised.key}" if raised.key else key
+            return Problem(where(key), f"`{key}`: {said}", "", raised.fix)
         return Problem(place, f"`{key or prefix}`: {said}", "", f"change `{key}`" if key else "")
-    return Problem(place, f"`{key}` is {_shown(detail['input'])}", _expected(detail), _fix(detail, last))
+    expected = _described(model, path) if kind == "string_pattern_mismatch" else _expected(detail)
+    return Problem(place, f"`{key}` is {_shown(detail['input'])}", expected, _fix(detail, last))
+
+
+def _home(model: type[BaseModel], name: str) -> str:
+    """`table.name` of the first table that has a key of this name, or ""."""
+    return next((f"{table}.{name}" for table in model.model_fields if name in _fields(model, [table])), "")
 
 
 def _expected(detail: ErrorDetails) -> str:

@@ -26,6 +26,8 @@ T = TypeVar("T")
 ALTERNATIVES: dict[str, tuple[frozenset[str], ...]] = {
     "model": (frozenset({"base"}), frozenset({"path"}), frozenset({"hub", "revision"})),
     "data": (frozenset({"source"}), frozenset({"files"})),
+    "adapter": (frozenset({"preset"}), frozenset({"rank", "alpha"})),
+    "train": (frozenset({"learning_rate"}), frozenset({"learning_rate_preset", "base_learning_rate"})),
 }
 """Keys that exclude each other: a layer that sets one of them drops the others set by earlier layers."""
 

@@ -6,20 +6,25 @@ Sections under `[plugins.<name>]` are validated by that plugin's own config mode
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from r1core.recipe.table import Fraction, Positive, Table
+from r1core.recipe.curriculum import Curriculum
+from r1core.recipe.strategy import Strategy
+from r1core.recipe.table import Fraction, Mistake, Positive, Table
 from r1core.recipe.training import Adapter, Train
 
 
 class Run(Table):
     """[run]: what this run is called and which plugins take part."""
 
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    name: str = Field(
+        min_length=1, pattern=r"^[A-Za-z0-9._-]+$", description="letters, digits, dots, hyphens and underscores"
+    )
     seed: int = Field(default=0, ge=0, lt=2**32)
     plugins: list[str] = Field(default_factory=list)
     domain: str = Field(default="", description="filled in by r1core, so that a run can be opened by its directory")
@@ -93,9 +98,32 @@ class Data(Table):
     def _one_origin(self) -> Data:
         if (self.source is None) == (self.files is None):
             raise ValueError("expected exactly one of data.source and data.files")
-        if "{text}" not in self.prompt:
-            raise ValueError("expected `{text}` in data.prompt")
+        if self.kind == "text" and self.choices is not None:
+            raise Mistake('a label set with kind = "text"', 'remove `choices`, or set kind = "choice"', key="choices")
         return self
+
+    @field_validator("prompt")
+    @classmethod
+    def _takes_the_text(cls, prompt: str) -> str:
+        if "{text}" not in prompt:
+            raise Mistake("no `{text}` in it, so no record would be seen", "write {text} where the record's text goes")
+        return prompt
+
+    @field_validator("choices")
+    @classmethod
+    def _are_labels(cls, choices: list[str] | None) -> list[str] | None:
+        if choices is None:
+            return None
+        if not choices:
+            raise Mistake("no label in it", "list the labels, or remove `choices`: then it is every answer of train")
+        for label, count in Counter(label.strip() for label in choices).items():
+            if not label:
+                raise Mistake("an empty label", "remove it")
+            if count > 1:
+                raise Mistake(f"the label {label!r} stands there {count} times", "keep one")
+        if outer := [label for label in choices if label != label.strip()]:
+            raise Mistake(f"the label {outer[0]!r} has spaces around it, answers have none", "remove them")
+        return choices
 
 
 class Evaluate(Table):
@@ -133,7 +161,9 @@ class Recipe(Table):
     model: Model
     data: Data
     adapter: Adapter = Adapter()
+    strategy: Strategy = Strategy()
     train: Train = Train()
+    curriculum: Curriculum = Curriculum()
     evaluate: Evaluate = Evaluate()
     generate: Generate = Generate()
     report: Report = Report()
@@ -166,7 +196,9 @@ STAGE_SECTIONS: dict[str, tuple[Reads, ...]] = {
         _RUN,
         Reads("model"),
         Reads("adapter"),
+        Reads("strategy"),
         Reads("train", but=("checkpoint_every", "keep_checkpoints")),
+        Reads("curriculum"),
         Reads("layers"),
         Reads("plugins"),
     ),

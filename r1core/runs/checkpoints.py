@@ -198,13 +198,13 @@ def clean(run: RunDirectory) -> None:
         shutil.rmtree(leftover)
 
 
-def damaged(run: RunDirectory) -> Iterator[str]:
-    """What is wrong with each damaged checkpoint, one line each."""
+def damaged(run: RunDirectory) -> Iterator[tuple[Path, str]]:
+    """Each damaged checkpoint, and what is wrong with it on one line."""
     for path in _newest_first(run):
         try:
             _open(path)
         except R1Error as error:
-            yield str(error)
+            yield path, str(error).removeprefix(f"checkpoint {path} is ")
 
 
 def _newest_first(run: RunDirectory) -> list[Path]:

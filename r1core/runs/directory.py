@@ -145,6 +145,11 @@ class RunDirectory:
         return self.data / "card.json"
 
     @property
+    def difficulty(self) -> Path:
+        """How difficult each training row is, and its class, where there is a curriculum."""
+        return self.data / "difficulty.json"
+
+    @property
     def checkpoints(self) -> Path:
         """Training states, see `r1core.runs.checkpoints`."""
         return self.path / "checkpoints"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,6 +83,19 @@ def stage_fingerprint(
     made = Fingerprint(stage, dict(recipe_sections), dict(inputs), source, locked, dict(components), dict(files or {}))
     canonical_json(made.to_json())
     return made
+
+
+def own_fingerprints(components: Iterable[object]) -> dict[str, str]:
+    """What components state by their own `fingerprint()`, by name; nothing of those that have none, or an empty one.
+
+    Names are unique within a hook only: where a metric and a constraint share one, both are stated under it.
+    """
+    found: dict[str, list[str]] = {}
+    for component in components:
+        stating = getattr(component, "fingerprint", None)
+        if stating is not None and (own := stating()):
+            found.setdefault(str(getattr(component, "name", type(component).__name__)), []).append(own)
+    return {name: own[0] if len(own) == 1 else canonical_json(own) for name, own in found.items()}
 
 
 @functools.cache

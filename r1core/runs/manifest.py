@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 import r1core
-from r1core.api import JSON, R1Error
+from r1core.api import JSON, R1Error, UserError
 from r1core.runs.directory import RunDirectory
 from r1core.runs.files import sha256_file, sha256_tree, tree_digest, write_json
 
@@ -45,20 +45,24 @@ class Manifest:
 
         Raises
         ------
-        R1Error : when the file is not a manifest.
+        UserError : when the file is not a manifest.
         """
         path = self.run.manifest
         if not path.exists():
             head = {"layout": LAYOUT, "r1core": r1core.__version__, "created": _now(), "updated": "", "seed": None}
             return head | {key: [] if key == "plugins" else {} for key in _PARTS}
+        fix = "bring the file back from a copy, or start a run of its own with --run"
         try:
             content = json.loads(path.read_bytes())
         except ValueError as error:
-            raise R1Error(f"{path}: not JSON ({error}); the run cannot be verified or continued") from error
-        if not isinstance(content, dict) or content.get("layout") != LAYOUT:
-            raise R1Error(f"{path}: found no manifest of layout {LAYOUT}; it was written by another version of r1core")
+            raise UserError(f"{path}: not JSON ({error}); the run cannot be verified or continued", fix) from error
+        if not isinstance(content, dict) or "layout" not in content:
+            raise UserError(f"{path}: no manifest of r1core; the run cannot be verified or continued", fix)
+        if content["layout"] != LAYOUT:
+            raise UserError(f"{path}: layout {content['layout']}, expected {LAYOUT}: another version wrote it", fix)
         if broken := _misshapen(content):
-            raise R1Error(f"{path}: `{broken}` is not as r1core writes it; the run cannot be verified or continued")
+            said = f"{path}: `{broken}` is not as r1core writes it; the run cannot be verified or continued"
+            raise UserError(said, fix)
         return content
 
     def digest(self) -> str:

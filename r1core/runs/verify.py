@@ -1,7 +1,8 @@
 """`verify`: does a run still hold exactly what its manifest says?
 
 Rechecks the hash of every artefact and of every input file that is here, looks for files that nobody recorded and for
-damaged checkpoints, and compares the plugin lock with what is installed. Not covered: a manifest that was rewritten
+damaged checkpoints, and compares the plugin lock with what is installed. `trained_adapter` asks the part of this that
+whoever is about to read an adapter needs. Not covered: a manifest that was rewritten
 together with the files.
 """
 
@@ -21,6 +22,15 @@ from r1core.runs.manifest import Manifest
 
 _UNRECORDED = {"manifest.json", "events.jsonl", "metrics.jsonl", ".lock"}
 """Files that change outside of stages. `metrics.jsonl` is rechecked where a stage names it among its outputs."""
+_WRITTEN_BY = {
+    "data": ("prepare", "preparation"),
+    "adapter": ("train", "training"),
+    "privacy": ("train", "training"),
+    "evaluation": ("evaluate", "evaluation"),
+    "report.html": ("report", "report"),
+    "README.md": ("report", "report"),
+}
+"""The first part of an output's path to the stage that writes it, and what one pass of that is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +71,43 @@ def verify(run: RunDirectory, *, installed: Sequence[Mapping[str, JSON]] | None 
     content = Manifest(run).read()
     return [
         *_artefacts(run, content["artefacts"]),
-        *_extras(run, content["artefacts"]),
+        *_extras(run, content),
         *_inputs(content["inputs"]),
-        *(Finding("checkpoint", "checkpoints", line) for line in checkpoints.damaged(run)),
+        *(Finding("checkpoint", run.relative(path), told) for path, told in checkpoints.damaged(run)),
         *_plugins(content["plugins"], installed),
         *_packages(content["packages"]),
     ]
+
+
+def trained_adapter(directory: Path, otherwise: str = "") -> Path:
+    """The folder of a run's adapter and layers, once every file in it is what the train stage recorded.
+
+    Parameters
+    ----------
+    otherwise : what else the user may do than train again, for the fix.
+
+    Raises
+    ------
+    UserError : when the run is not trained, its training did not finish, or a file was changed.
+    """
+    again = "r1core train <the same arguments>"
+    if not (directory / "adapter").is_dir():
+        raise UserError(f"{directory}: not trained yet", fix=again + otherwise)
+    run = RunDirectory(directory, create=False)
+    content = Manifest(run).read()
+    if "train" not in content["stages"]:
+        raise UserError(f"{directory}: {_unfinished('adapter')}", fix=again + otherwise)
+    own = {name: entry for name, entry in content["artefacts"].items() if name.startswith("adapter/")}
+    added = [finding for finding in _extras(run, content) if finding.path.startswith("adapter/")]
+    for finding in _artefacts(run, own) + added:
+        fix = f"bring the file back, or {again} (which trains again){otherwise}"
+        raise UserError(f"{run.path / finding.path}: {finding.message}", fix=fix)
+    return run.adapter
+
+
+def _unfinished(part: str) -> str:
+    stage, called = _WRITTEN_BY[part]
+    return f"{stage} did not finish; {part} is of an earlier {called}"
 
 
 def _artefacts(run: RunDirectory, recorded: Mapping[str, Mapping[str, JSON]]) -> list[Finding]:
@@ -81,16 +122,22 @@ def _artefacts(run: RunDirectory, recorded: Mapping[str, Mapping[str, JSON]]) ->
     return findings
 
 
-def _extras(run: RunDirectory, recorded: Mapping[str, JSON]) -> list[Finding]:
-    findings = []
+def _extras(run: RunDirectory, content: Mapping[str, JSON]) -> list[Finding]:
+    """Files that no stage recorded; those of a stage that did not finish are one finding."""
+    findings: dict[str, Finding] = {}
     for path in sorted(run.path.rglob("*")):
         name = path.relative_to(run.path)
-        own = name.as_posix() in _UNRECORDED or name.parts[0] == run.checkpoints.name
-        if path.is_file() and not own and name.as_posix() not in recorded:
-            left = path.name.startswith(ASIDE_PREFIX)
-            message = "left behind by a killed command" if left else "no stage recorded it"
-            findings.append(Finding("extra", name.as_posix(), message, "note" if left else "error"))
-    return findings
+        part, own = name.parts[0], name.as_posix() in _UNRECORDED or name.parts[0] == run.checkpoints.name
+        if not path.is_file() or own or name.as_posix() in content["artefacts"]:
+            continue
+        if path.name.startswith(ASIDE_PREFIX):
+            findings[str(name)] = Finding("extra", name.as_posix(), "left behind by a killed command", "note")
+        elif part in _WRITTEN_BY and _WRITTEN_BY[part][0] not in content["stages"]:
+            told = f"{_unfinished(part)} (fix: run the same command again)"
+            findings[part] = Finding("extra", part, told)
+        else:
+            findings[str(name)] = Finding("extra", name.as_posix(), "no stage recorded it")
+    return list(findings.values())
 
 
 def _inputs(recorded: Mapping[str, Mapping[str, JSON]]) -> list[Finding]:

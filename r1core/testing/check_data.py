@@ -1,4 +1,4 @@
-"""Checks of rewards, metrics, quality gates, augmentations, data sets and model sources."""
+"""Checks of rewards, difficulties, metrics, quality gates, augmentations, data sets and model sources."""
 
 from __future__ import annotations
 
@@ -11,30 +11,56 @@ from typing import Any
 import numpy as np
 
 from r1core import api
+from r1core.testing.samples import GIVE_EXAMPLES
 
 
 def reward(plugin: str, component: Any, examples: Sequence[api.Example]) -> Iterator[str]:
     """Failures of one reward: deterministic, finite or None, fine with columns that it does not know."""
     prompts = [example.messages[-1].content for example in examples]
-    fields: dict[str, list[Any]] = {"label": ["Cardiology"] * len(prompts), "unknown_column": [None] * len(prompts)}
+    fields: dict[str, list[Any]] = {
+        name: [example.fields.get(name) for example in examples]
+        for name in {"unknown_column", *(name for example in examples for name in example.fields)}
+    }
+    fields["label"] = [example.fields.get("label", "Cardiology") for example in examples]
     first, second = (list(component(prompts, prompts[::-1], **fields)) for _ in range(2))
     if first != second:
         yield f"{component.name}: two calls on equal input gave different scores"
     for score in first:
         if score is not None and not (isinstance(score, (int, float)) and math.isfinite(score)):
             yield f"{component.name}: score {score!r} is neither a finite number nor None"
+    if all(score is None for score in first):
+        yield f"{component.name}: it abstains on all records, so its scores were not checked; {GIVE_EXAMPLES}"
     if len(component([], [])) != 0:
         yield f"{component.name}: no completions must give no scores"
 
 
+def difficulty(plugin: str, component: Any, examples: Sequence[api.Example]) -> Iterator[str]:
+    """Failures of one difficulty: a finite number, the same each time, and the record left as it was."""
+    for example in examples:
+        before = copy.deepcopy(example)
+        try:
+            first, second = component(example), component(example)
+        except api.PluginError as error:  # its guard tells of what is no finite number
+            yield str(error)
+            continue
+        if first != second or example != before:
+            yield f"{component.name} on {example.id!r}: not pure"
+
+
 def metric(plugin: str, component: Any, examples: Sequence[api.Example]) -> Iterator[str]:
-    """Failures of one metric: a finite number, and perfect answers not worse than wrong ones."""
+    """Failures of one metric: a finite number, and perfect answers not worse than wrong ones.
+
+    Only a metric that compares has perfect answers: whoever gives the same answers the same number, whatever the
+    references are, measures the answers themselves (their length, say), and may prefer any of them.
+    """
     references = [f"answer {number}" for number in range(len(examples))]
     wrong = ["something else"] * len(examples)
     perfect, poor = component(references, references, examples), component(wrong, references, examples)
     if not (math.isfinite(perfect) and math.isfinite(poor)):
         yield f"{component.name}: {perfect!r} and {poor!r} are not both finite numbers"
-    elif (perfect < poor) if component.higher_is_better else (perfect > poor):
+        return
+    compares = component(references, wrong, examples) != perfect or component(wrong, wrong, examples) != poor
+    if compares and ((perfect < poor) if component.higher_is_better else (perfect > poor)):
         yield f"{component.name}: wrong answers ({poor}) are better than perfect ones ({perfect})"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from r1core import api
+from r1core.testing.samples import GIVE_EXAMPLES
 
 STEPS = 24
 """Tokens of each random walk: enough to enter and leave a guarded word."""
@@ -21,13 +22,17 @@ def constraint(plugin: str, component: Any, examples: Sequence[api.Example]) -> 
     from r1core.testing.tiny import tiny_tokenizer
 
     vocabulary = Vocabulary.from_tokenizer(tiny_tokenizer())
+    applied = False
     for number, example in enumerate(examples):
         first, second = (component.start(Request(example, vocabulary)) for _ in range(2))
         at = f"{component.name} on {example.id!r}"
         if (first is None) != (second is None) or (first is not None and first.key != second.key):
             yield f"{at}: equal requests start differently"
         elif first is not None:
+            applied = True
             yield from _walk(at, first, second, vocabulary.size, random.Random(number))
+    if not applied:
+        yield f"{component.name}: it applies to none of the records, so its states were not checked; {GIVE_EXAMPLES}"
 
 
 def _walk(at: str, state: Any, twin: Any, size: int, rng: random.Random) -> Iterator[str]:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from r1core import api
-from r1core.plugins import registry
+from r1core.plugins import marks, registry
 from r1core.plugins.find import load_domain
 from r1core.plugins.loading import Contribution, Plugins
 from r1core.recipe.load import resolve
@@ -25,6 +24,7 @@ Check = Callable[[str, Any, Sequence[api.Example]], Iterator[str]]
 CHECKS: dict[str, Check] = {
     "preprocess": check_preprocess.step,
     "reward": check_data.reward,
+    "difficulty": check_data.difficulty,
     "metric": check_data.metric,
     "quality_gate": check_data.quality_gate,
     "augment": check_data.augment,
@@ -55,7 +55,7 @@ def check_plugin(
     try:
         loaded = _load(plugin, name, config or {}, run_dir)
         name = loaded.names[0]
-        failures = [*_metadata(name, plugin), *_hooks(loaded, name)]
+        failures = [*_metadata(name, plugin), *_forgotten(loaded, name)]
         fingerprints: dict[str, str] = {}
         for hook in loaded.hooks(name):
             made = _build(loaded, hook)
@@ -64,10 +64,9 @@ def check_plugin(
             for one in made:
                 if hook in CHECKS:
                     failures += CHECKS[hook](name, one.component, tried)
-                if hook in probe.FINGERPRINTED:
+                if probe.is_fingerprinted(hook, one.component):
                     fingerprints[f"{hook}:{one.component.name}"] = one.component.fingerprint()
-        if examples:
-            failures += _idle(loaded, examples)
+        failures += _idle(loaded, examples or samples.examples(), "your examples" if examples else "the kit's records")
     except api.R1Error as error:
         return [f"it does not load or raises: {error}"]
     return failures + list(probe.across_processes(name, plugin, config or {}, fingerprints))
@@ -113,17 +112,10 @@ def _metadata(name: str, plugin: str | object) -> Iterator[str]:
             yield f"{one.distribution} has no summary: `r1core plugins` shows an empty line"
 
 
-def _hooks(loaded: Plugins, name: str) -> Iterator[str]:
-    if not loaded.hooks(name):
-        yield "it implements no hook: mark methods with @api.hookimpl"
+def _forgotten(loaded: Plugins, name: str) -> Iterator[str]:
     plugin = loaded.manager.get_plugin(name)
-    known = set(CHECKS) | {"extra_layer", "privacy", "callback", "validate", "report"}
-    members = vars(plugin) if isinstance(plugin, ModuleType) else vars(type(plugin))
-    for attribute in known & members.keys():
-        value = members[attribute]
-        local = not isinstance(plugin, ModuleType) or getattr(value, "__module__", "") == plugin.__name__
-        if callable(value) and local and attribute not in loaded.hooks(name):
-            yield f"`{attribute}` is named like a hook and lacks @api.hookimpl, so it is never called"
+    for attribute in marks.unmarked(plugin, marks.marked(loaded.manager, plugin)):
+        yield f"`{attribute}` is named like a hook and lacks @api.hookimpl, so it is never called"
 
 
 def _build(loaded: Plugins, hook: str) -> list[Contribution]:
@@ -134,11 +126,12 @@ def _build(loaded: Plugins, hook: str) -> list[Contribution]:
     return loaded.call(hook)
 
 
-def _idle(loaded: Plugins, examples: Sequence[api.Example]) -> Iterator[str]:
-    """Annotators of spans that found nothing in the author's own examples: the checks above saw nothing of them."""
+def _idle(loaded: Plugins, examples: Sequence[api.Example], called: str) -> Iterator[str]:
+    """Annotators of spans that found nothing in these examples: the checks of their spans saw nothing."""
     for _, step in loaded.call("preprocess"):
         if getattr(step, "span_kinds", ()) and not any(step(example).spans for example in examples):
-            yield f"{step.name}: it writes no span on any of your examples, so its spans were not checked"
+            told = f"it writes no span on any of {called}, so its spans were not checked"
+            yield f"{step.name}: {told}; {samples.GIVE_EXAMPLES}"
 
 
 def _kinds(loaded: Plugins) -> dict[str, api.SpanKind]:

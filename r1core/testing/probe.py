@@ -23,10 +23,18 @@ HEAVY = (
 )  # fmt: skip
 """Libraries whose import takes long enough to be felt at `r1core check`."""
 
-FINGERPRINTED = ("preprocess", "reward", "decode_constraint", "privacy", "dataset_source", "quality_gate", "augment")
-"""Hooks whose components have a `name` and a `fingerprint()`."""
+FINGERPRINTED = (
+    *("preprocess", "reward", "decode_constraint", "privacy", "difficulty"),
+    *("dataset_source", "quality_gate", "augment"),
+)
+"""Hooks whose components have a `name` and a `fingerprint()`; a metric may have one."""
 
 TIMEOUT = 120  # seconds
+
+
+def is_fingerprinted(hook: str, component: Any) -> bool:
+    """Whether this component, as its hook's guard wraps it, has a `fingerprint()` to look at."""
+    return hook in FINGERPRINTED or (hook == "metric" and hasattr(component.inner, "fingerprint"))
 
 
 def across_processes(
@@ -90,8 +98,9 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
     fingerprints = {
         f"{hook}:{made.component.name}": made.component.fingerprint()
         for hook in plugins.hooks(name)
-        if hook in FINGERPRINTED
+        if hook in (*FINGERPRINTED, "metric")
         for made in plugins.call(hook)
+        if is_fingerprinted(hook, made.component)
     }
     return {"heavy": heavy, "fingerprints": fingerprints}
 

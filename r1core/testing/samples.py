@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from r1core.api import Example, Message
 
+GIVE_EXAMPLES = "give `examples` that contain what it looks for"
+"""What to do about a component that had nothing to say about the records below."""
+
 PROMPTS = (
     "The patient takes warfarin 5 mg and aspirin; history of type 2 diabetes mellitus (T2DM).",
     "",

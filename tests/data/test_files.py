@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +225,37 @@ def test_the_fingerprint_follows_the_bytes(tmp_path: Path) -> None:
     assert only(path).fingerprint() == before
     write(path, "text,answer\na,y\n")
     assert only(path).fingerprint() != before
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message", "fix"),
+    [
+        ("d.csv", b"text;answer\na;x\n", "the file is separated by `;`, expected commas", "save it with commas"),
+        ("d.csv", b"text\tanswer\na\tx\n", "the file is separated by a tab, expected commas", "save it with commas"),
+        (
+            "d.jsonl",
+            b'[{"text": "a"},\n {"text": "b"}]\n',
+            "one JSON array, expected an object a line",
+            "jq -c '.[]' d.jsonl",
+        ),
+        ("d.jsonl", b'  [\n{"text": "a"}\n]\n', "one JSON array, expected an object a line", "jq -c"),
+    ],
+)
+def test_a_file_of_another_layout_gets_what_to_type(
+    tmp_path: Path, name: str, data: bytes, message: str, fix: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(message)) as refused:
+        only(write(tmp_path / name, data)).columns_missing()
+    assert refused.value.fix.startswith(fix)
+
+
+def test_a_line_that_is_an_array_is_one_bad_row(tmp_path: Path) -> None:
+    found = only(write(tmp_path / "d.jsonl", b'["a", "x"]\n{"text": "a", "answer": "x"}\n'))
+    assert [e.fields["text"] for e in found.read("train")] == ["a"]
+    assert [r.line for r in found.rejected] == [1]
+
+
+def test_a_folder_that_is_called_like_a_file(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").mkdir()
+    with pytest.raises(UserError, match=r"d\.csv: a folder, expected a file"):
+        only(tmp_path / "d.csv").columns_missing()

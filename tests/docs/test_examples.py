@@ -94,7 +94,8 @@ def test_all_examples_run_together(tmp_path: Path) -> None:
     checked = run(tmp_path, "check", "--recipe", "my.toml", *loaded)
     assert checked.returncode == 0, checked.stderr
     assert "warning: one training step" in checked.stdout  # validate
-    done = run(tmp_path, "adapt", "--recipe", "my.toml", *loaded)
+    mixed = ("--set", "curriculum.difficulty=difficulty/prompt-length")
+    done = run(tmp_path, "adapt", "--recipe", "my.toml", *loaded, *mixed)
     assert done.returncode == 0, done.stderr
     home = tmp_path / "runs" / "examples"
     assert "no letter in the prompt" in (home / "data" / "quarantine.jsonl").read_text()  # quality_gate
@@ -102,6 +103,7 @@ def test_all_examples_run_together(tmp_path: Path) -> None:
     assert (home / "adapter" / "r1core_layers.safetensors").exists()  # extra_layer
     assert "metric/full-stop" in (home / "evaluation" / "summary.json").read_text()  # metric
     assert "All figures" in (home / "report.html").read_text()  # report
+    assert "difficulty/prompt-length" in (home / "data" / "difficulty.json").read_text()  # difficulty
     assert "step 1 loss" in (tmp_path / "loss.txt").read_text()  # callback
     asked = run(tmp_path, "generate", "runs/examples", *loaded, "--prompt", "How many?", "--max-new-tokens", "20")
     assert asked.returncode == 0, asked.stderr
@@ -129,6 +131,10 @@ def test_a_privacy_policy_takes_over_the_gradient_and_refuses_packing(tmp_path: 
     )
     assert packed.returncode == 2
     assert 'train.packing = "none"' in packed.stderr
+    mixed = run(tmp_path, "train", "--recipe", "my.toml", *loaded, "--set", "curriculum.difficulty=loss", "--run", "c")
+    assert mixed.returncode == 2
+    assert "a curriculum under privacy/" in mixed.stderr
+    assert 'curriculum.difficulty = ""' in mixed.stderr
 
 
 def test_the_plugin_of_ten_lines_conforms(tmp_path: Path) -> None:
@@ -156,6 +162,7 @@ def test_own_data_own_model_and_a_plugin_file_as_the_readme_says(tmp_path: Path,
         ("models",),
         ("new", "plugin", "glossary"),
         ("new", "domain", "cardio"),
+        ("merge", "--help"),
         ("umls", "--help"),
         ("rules", "--help"),
     ],

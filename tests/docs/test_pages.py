@@ -40,8 +40,8 @@ def generator() -> ModuleType:
     return module
 
 
-def test_there_are_thirteen_hooks() -> None:
-    assert len(HOOKS) == 13
+def test_there_are_fourteen_hooks() -> None:
+    assert len(HOOKS) == 14
 
 
 @pytest.mark.parametrize("hook", sorted(HOOKS))

@@ -164,3 +164,25 @@ def test_a_layer_factory_that_makes_no_module_is_named() -> None:
     [(_, spec)] = Plugins.of("m", Maker).call("extra_layer", model=None)
     with pytest.raises(api.PluginError, match="m/l: the factory made object"):
         spec.factory(8)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), None, "3", True])
+def test_a_difficulty_is_a_finite_number(value: object) -> None:
+    class Hard:
+        name = "h/hard"
+
+        def __call__(self, example: api.Example) -> object:
+            return np.float32(2.5) if example is EXAMPLE else value
+
+        def fingerprint(self) -> str:
+            return "1"
+
+    class Maker(api.Plugin):
+        @api.hookimpl
+        def difficulty(self) -> list[object]:
+            return [Hard()]
+
+    [(_, measure)] = Plugins.of("h", Maker).call("difficulty")
+    assert measure(EXAMPLE) == 2.5
+    with pytest.raises(api.PluginError, match=f"h/hard on 'odd': returned {value!r}, expected a finite number"):
+        measure(api.Example("odd", (), "t"))

@@ -248,3 +248,77 @@ def test_a_missing_requirement_names_its_extra(
     about.write_text(about.read_text().replace("Requires-Dist: r1core", extra + "Requires-Dist: r1core", 1))
     monkeypatch.syspath_prepend(str(site))
     assert refusal("broken").fix.startswith("pip install 'broken-r1core[train]'")
+
+
+def function() -> None:
+    """An entry point that names a function."""
+
+
+class Table(BaseModel):
+    word: str = "none"
+
+
+class Forgot(api.Plugin):
+    def reward(self) -> list[object]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (function, "(it is the function `function`)"),
+        (Table, "(it is of type Table)"),
+        (api.Plugin, ""),
+        (Forgot, ""),
+    ],
+)
+def test_a_plugin_without_a_hook_is_refused(target: object, said: str) -> None:
+    with pytest.raises(InvalidInput, match=r"plugin 'p' of .* implements no hook") as caught:
+        Plugins.of("p", target)
+    assert said in str(caught.value)
+    forgotten = "`reward`" if target is Forgot else "its functions"
+    assert caught.value.fix == f"mark {forgotten} with @api.hookimpl"
+
+
+def test_a_file_without_a_hook_is_refused(third_party: Path, tmp_path: Path) -> None:
+    file = tmp_path / "empty.py"
+    file.write_text("")
+    assert "plugin 'empty' of " in str(error := refusal(files=[file]))
+    assert "implements no hook" in str(error)
+    file.write_text("def reward():\n    return []\n")
+    assert refusal(files=[file]).fix == "mark `reward` with @api.hookimpl"
+    file.write_text("from r1core import api\nclass A(api.Plugin): pass\nclass B(A): pass\nclass C(A): pass\n")
+    assert "holds the plugins B and C; expected one a file" in str(refusal(files=[file]))
+
+
+def test_an_argument_that_no_hook_has_is_refused_at_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("from r1core import api\n\n\n@api.hookimpl\ndef extra_layer(ctx, modle):\n    return []\n")
+    error = refusal(files=[file])
+    assert str(error).startswith(f"{file}:4: plugin 'mine' of ")
+    assert "hook 'extra_layer' has no argument 'modle'; expected any of ctx, model" in str(error)
+    assert error.fix == "did you mean 'model'?"
+
+
+def test_what_fails_in_ones_own_folder_is_named_by_file_and_line(
+    third_party: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("import json\nWORDS = json.loads('[')\n")
+    assert refusal(files=[file]).fix == f"mend {file}:2"
+    file.write_text("def broken(:\n")
+    assert refusal(files=[file]).fix == f"mend {file}:1"
+    file.write_text(
+        "import json\nfrom r1core import api\n\n\n@api.hookimpl\ndef reward():\n    return [json.loads('[')]\n"
+    )
+    with pytest.raises(api.PluginError, match="JSONDecodeError") as caught:
+        Plugins.load([], files=[file]).call("reward")
+    assert str(caught.value).endswith(f"({file}:7)"), "not the library's line"
+    site = tmp_path / "site"
+    shutil.copytree(third_party, site)
+    about = site / "broken_r1core-0.1.0.dist-info" / "direct_url.json"
+    about.write_text('{"url": "file:///mine", "dir_info": {"editable": true}}')
+    monkeypatch.syspath_prepend(str(site))
+    fix = refusal("broken").fix
+    assert fix.startswith(f"mend {site / 'broken_r1core.py'}:")
+    assert "force-reinstall" not in fix

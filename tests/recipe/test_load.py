@@ -170,3 +170,31 @@ def test_without_a_recipe_the_missing_tables_are_named() -> None:
     assert [problem.found for problem in resolved.problems] == [
         "`run` is missing", "`model` is missing", "`data` is missing"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "where", "said", "fix"),
+    [
+        ("choices = []", 7, "`data.choices`: no label in it", "list the labels"),
+        ('choices = ["a", "a"]', 7, "`data.choices`: the label 'a' stands there 2 times", "keep one"),
+        ('choices = ["a", ""]', 7, "`data.choices`: an empty label", "remove it"),
+        ('choices = ["a", " b"]', 7, "`data.choices`: the label ' b' has spaces around it", "remove them"),
+        ('kind = "text"\nchoices = ["a"]', 8, "`data.choices`: a label set with kind", "remove `choices`"),
+        ('prompt = "Which?"', 7, "`data.prompt`: no `{text}` in it", "write {text} where"),
+    ],
+)
+def test_a_label_set_and_a_prompt_that_cannot_work(line: str, where: int, said: str, fix: str, tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text(f'[run]\nname = "r"\n[model]\nbase = "b"\n[data]\nfiles = {{train = "t.csv"}}\n{line}\n')
+    [problem] = resolve(domain=None, file=file).problems
+    assert problem.where == f"{file}:{where}"
+    assert problem.found.startswith(said)
+    assert problem.fix.startswith(fix)
+
+
+def test_a_key_that_stands_in_another_table_is_named_there(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text('[run]\nname = "a b"\n[model]\nbase = "b"\n[data]\nsource = "s"\n')
+    name, steps = resolve(domain=None, file=file, sets=["steps=3"]).problems
+    assert steps.fix == "did you mean `train.steps`?"
+    assert name.expected == "letters, digits, dots, hyphens and underscores"

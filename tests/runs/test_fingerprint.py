@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 
-from r1core.runs.fingerprint import Fingerprint, diff, source_hash, stage_fingerprint
+from r1core.plugins.guard import guard
+from r1core.runs.fingerprint import Fingerprint, diff, own_fingerprints, source_hash, stage_fingerprint
 from r1core.workbench import STAGE_ROOMS
 
 PLUGIN = {"name": "umls", "version": "0.1.0", "source_sha256": "aa", "distribution": "r1core-umls", "hooks": ["report"]}
@@ -53,6 +55,30 @@ def test_the_order_of_keys_and_plugins_does_not_count() -> None:
     assert first.digest == second.digest
     assert diff(first, second) == []
     assert Fingerprint.from_json(first.to_json()).digest == first.digest
+
+
+class Part:
+    """A component that states what it is given; nothing, where that is None."""
+
+    def __init__(self, name: str, own: str | None) -> None:
+        self.name = name
+        if own is not None:
+            self.fingerprint = lambda: own
+
+
+def test_components_state_what_they_depend_on_and_a_metric_may_have_nothing_to_state() -> None:
+    silent, stated = (guard("p", "metric", Part(f"p/{own}", own), Counter()) for own in (None, "1"))
+    assert own_fingerprints([silent, stated, None, Part("p/link", "kb")]) == {"p/1": "1", "p/link": "kb"}
+
+
+@pytest.mark.parametrize("changed", [("2", "b"), ("a", "2"), ("b", "a")])
+def test_components_of_one_name_hide_none_of_each_others_changes(changed: tuple[str, str]) -> None:
+    def stated(*owns: str) -> dict[str, str]:
+        return own_fingerprints([Part("p/drugs", own) for own in owns])
+
+    assert diff(fingerprint(components=stated("a", "b")), fingerprint(components=stated(*changed))) == [
+        "component p/drugs changed"
+    ]
 
 
 def test_what_cannot_be_told_apart_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -173,9 +174,36 @@ def test_a_plugin_that_raises_is_named(unloadable: Desk, shelf: Path) -> None:
     unloadable.path = [shelf / "site"]
     unloadable.write("own.toml", RECIPE.replace("plugins = []", 'plugins = ["raising"]'))
     raised = "plugin 'raising' failed in hook 'metric': RuntimeError: no table"
-    assert unloadable("prepare", *OWN, code=1).err == f"error: {raised}\n"
+    place = f"({shelf / 'site' / 'raising_r1core.py'}:44)"
+    assert unloadable("prepare", *OWN, code=1).err == f"error: {raised} {place}\n"
     assert raised in unloadable("check", *OWN, code=2).out
     unloadable("prepare", *OWN, "--no-plugin", "raising", "--trace", "n1")
+
+
+def test_a_plugin_without_a_hook_takes_part_in_nothing(unloadable: Desk) -> None:
+    unloadable.write("empty.py", "def preprocess():\n    return []\n")
+    [line, fix] = refused(unloadable, *OWN, "--plugin", "empty.py")
+    assert "plugin 'empty' of " in line
+    assert "implements no hook" in line
+    assert fix == "  fix: mark `preprocess` with @api.hookimpl"
+
+
+def test_a_verb_that_is_no_command_names_its_plugin(desk: Desk) -> None:
+    about = desk.folder / "site/odd-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1.0\nRequires-Dist: r1core>=0.1,<0.2\n")
+    (about / "entry_points.txt").write_text("[r1core.commands]\nodd = odd_r1core:run\n")
+    (desk.folder / "site/odd_r1core.py").write_text("def run():\n    pass\n")
+    desk.path = [desk.folder / "site"]
+    [line, fix] = desk("odd", code=2).err.splitlines()
+    assert line == "error: verb 'odd' of odd 1.0 is of type function, expected a click.Command"
+    assert fix == "  fix: mend the entry point in odd_r1core"
+
+
+def test_nothing_typed_gets_the_help(desk: Desk) -> None:
+    done = desk(code=2)
+    assert done.err.startswith("Usage: r1core ")
+    assert "error" not in done.err
 
 
 SOUR = """
@@ -208,6 +236,37 @@ def test_a_component_that_raises_at_a_record_stops_the_run_naming_plugin_and_rec
     [line] = done.err.splitlines()
     assert "plugin 'sour' failed in hook 'preprocess'" in line
     assert "KeyError: 'dose'" in line
+
+
+def test_debugging_a_check_shows_where_a_component_failed(unloadable: Desk) -> None:
+    unloadable.write("sour.py", SOUR)
+    words = ("check", *OWN, "--plugin", "sour.py")
+    [line] = [line for line in unloadable(*words, code=2).out.splitlines() if "KeyError" in line]
+    assert line.startswith("--plugin sour.py: plugin 'sour' failed in hook 'preprocess': KeyError: 'dose' (sour.py:12)")
+    done = subprocess.run(
+        unloadable.command(*words), cwd=unloadable.folder, env={**unloadable.env(), "R1CORE_DEBUG": "1"},
+        capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+    assert 'raise KeyError("dose")' in done.stderr
+
+
+def test_a_table_that_is_no_csv_is_told_its_separator(unloadable: Desk) -> None:
+    unloadable.write("notes.csv", (unloadable.folder / "notes.csv").read_text().replace(",", ";"))
+    [line, _] = refused(unloadable, *OWN)
+    assert line.startswith("error: own.toml:13: ")
+    assert "notes.csv: the file is separated by `;`, expected commas" in line
+
+
+def test_rows_that_leave_no_validation_split_stop_before_training(desk: Desk) -> None:
+    desk.write("notes.csv", "".join((desk.folder / "notes.csv").read_text().splitlines(keepends=True)[:5]))
+    words = (*OWN, "--set", "evaluate.baselines=true")
+    told = "the validation split has no rows, so the TF-IDF baseline cannot be tuned"
+    assert told in desk("check", *words, code=2).out
+    stopped = desk("adapt", *words, "--set", 'data.choices=["heart", "lungs", "skin"]', code=2)
+    assert told in stopped.err
+    assert not (desk.folder / "runs/own/adapter").exists()
 
 
 def spoil(desk: Desk, bad: list[bytes]) -> None:

@@ -81,6 +81,54 @@ def test_a_stage_runs_again_only_for_keys_that_it_reads(desk: Desk) -> None:
     assert 'prepare: recipe: model.template was "chat" and is "plain"' in again.out
 
 
+TERMS = """
+import hashlib
+from pathlib import Path
+
+from r1core import api
+
+
+class Known:
+    name, higher_is_better = "terms/known", True
+    file = Path("terms.txt")
+
+    def __call__(self, predictions, references, examples):
+        known = set(self.file.read_text().split())
+        return sum(text in known for text in references) / len(references)
+
+    def input_files(self):
+        return [self.file]
+
+    def fingerprint(self):
+        return hashlib.sha256(self.file.read_bytes()).hexdigest()
+
+
+class Terms(api.Plugin):
+    @api.hookimpl
+    def metric(self):
+        return [Known()]
+"""
+
+
+def test_a_changed_file_of_a_metric_makes_evaluate_run_again(desk: Desk) -> None:
+    desk.write("terms.py", TERMS)
+    desk.write("own.toml", RECIPE.replace("baselines = false", 'metrics = ["terms/known"]\nbase_model = false'))
+    command = ("evaluate", *OWN, "--plugin", "./terms.py", "--set", "data.kind=text", "--set", "train.steps=1")
+
+    def measured(terms: str) -> tuple[str, float]:
+        desk.write("terms.txt", terms)
+        said = desk(*command).out
+        rows = json.loads((desk.folder / "runs/own/evaluation/summary.json").read_text())
+        return said, next(row["value"] for row in rows if row["metric"] == "terms/known")
+
+    assert measured("heart lungs skin")[1] == 1.0
+    assert "evaluate: skipped, nothing that it depends on changed" in measured("heart lungs skin")[0]
+    said, value = measured("nothing")
+    assert "train: skipped" in said
+    assert "evaluate: component terms/known changed" in said
+    assert value == 0.0
+
+
 def test_verify_rechecks_the_inputs_that_are_there(desk: Desk) -> None:
     desk("prepare", *OWN)
     inputs = json.loads((desk.folder / "runs/own/manifest.json").read_text())["inputs"]

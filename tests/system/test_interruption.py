@@ -40,7 +40,7 @@ def test_the_same_command_ends_with_the_same_bits(
     stopped = desk.stopped(sign, "runs/own", 13, "train", *WARD)
     if sign == signal.SIGINT:
         assert stopped.code == 130
-        assert stopped.err.strip() == "interrupted: the same command continues from the last checkpoint"
+        assert stopped.err.strip() == "interrupted: the same command continues from the last stage or checkpoint"
     else:
         assert stopped.code == -signal.SIGKILL
     assert not (desk.folder / "runs/own/adapter").exists(), "it was stopped in the middle"

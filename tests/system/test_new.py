@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ def test_what_new_makes_installs_is_listed_and_passes_its_tests(kind: str, listi
     made = desk("new", kind, "night_shift")
     folder = desk.folder / f"{kind}s/night_shift"
     assert (folder / "pyproject.toml").is_file()
-    assert f"pip install -e {kind}s/night_shift" in made.out
+    assert f"next: pip install -e '{kind}s/night_shift[test]' && python -m pytest {kind}s/night_shift" in made.out
+    about = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    assert any(one.startswith("pytest") for one in about["optional-dependencies"]["test"])
     site = desk.folder / "site"
     install(site, folder)
     desk.path = [site]
@@ -31,9 +34,12 @@ def test_what_new_makes_installs_is_listed_and_passes_its_tests(kind: str, listi
         desk.write("own.toml", RECIPE.replace("plugins = []", 'plugins = ["night_shift"]'))
         terms = ("--set", 'plugins.night_shift.terms=["Since"]')
         trace = desk("prepare", "--recipe", "own.toml", *terms, "--trace", "n1").out
-        assert trace == "night_shift/terms: 1 spans\n  night_shift/term 'since' -> \"Since\"\n"
+        assert trace == "night_shift/terms: 1 span\n  night_shift/term 'since' -> \"Since\"\n"
     else:
         assert "night_shift" in desk("domains", "show", "night_shift").out
+    again = desk("new", kind, "night_shift", code=2)
+    assert f"{kind} 'night_shift' is installed already" in again.err
+    desk.path = []
     again = desk("new", kind, "night_shift", code=2)
     assert "exists and is not empty" in again.err
 

@@ -12,7 +12,7 @@ import pytest
 from .conftest import COMPLAINTS, RECIPE, WARD, Desk, Done
 
 VERBS = (
-    *("adapt", "check", "prepare", "train", "evaluate", "generate", "report", "verify"),
+    *("adapt", "check", "prepare", "train", "evaluate", "generate", "merge", "report", "verify"),
     *("plugins", "domains", "models", "new"),
 )
 ROW = {"task", "system", "metric", "value", "se", "n"}
@@ -117,7 +117,7 @@ def test_trace_shows_what_each_step_changes(adapted: tuple[Desk, Done]) -> None:
     desk, _ = adapted
     row = next(line for line in (desk.folder / "notes.csv").read_text().splitlines() if line.startswith("cough"))
     done = desk("prepare", *WARD, "--trace", row.split(",")[2])
-    assert done.out == "ward/complaints: 1 spans\n  ward/complaint 'cough' -> \"cough\"\n"
+    assert done.out == "ward/complaints: 1 span\n  ward/complaint 'cough' -> \"cough\"\n"
     assert "no record has the id 'n999'" in desk("prepare", *WARD, "--trace", "n999", code=2).err
 
 
@@ -186,8 +186,8 @@ def test_one_file_in_development_and_how_plugins_are_narrowed(desk: Desk, shelf:
     trace = ("prepare", "--recipe", "own.toml", "--trace", row.split(",")[2])
     both = desk(*trace, "--plugin", "./mark.py").out
     assert both == (
-        "mark/since: 1 spans\n  mark/since 'since' -> \"since\"\n"
-        "ward/complaints: 1 spans\n  ward/complaint 'cough' -> \"cough\"\n"
+        "mark/since: 1 span\n  mark/since 'since' -> \"since\"\n"
+        "ward/complaints: 1 span\n  ward/complaint 'cough' -> \"cough\"\n"
     )
     assert desk(*trace, "--plugin", "./mark.py", "--no-plugin", "ward").out == both[: both.index("ward/")]
     desk.environment = {"R1CORE_PLUGINS": "ward"}

@@ -106,12 +106,136 @@ def test_an_annotator_that_finds_nothing_is_told() -> None:
             return example
 
     blank = api.Example("1", (api.Message("user", "fever"),), "t")
-    failures = check_plugin(plugin("preprocess", Blind()), name="p", examples=[blank])
-    assert failures == ["p/words: it writes no span on any of your examples, so its spans were not checked"]
+    told = (
+        "p/words: it writes no span on any of {}, so its spans were not checked; "
+        "give `examples` that contain what it looks for"
+    )
+    blind = plugin("preprocess", Blind())
+    assert check_plugin(blind, name="p", examples=[blank]) == [told.format("your examples")]
+    assert check_plugin(blind, name="p") == [told.format("the kit's records")], "it does not pass in silence"
+
+
+class Column:
+    """A reward that scores where the record has a column of its own."""
+
+    name = "p/column"
+
+    def __call__(self, prompts: list[str], completions: list[str], **fields: list[Any]) -> list[float | None]:
+        return [None if one is None else 1.0 for one in fields.get("grade", [None] * len(completions))]
+
+    def fingerprint(self) -> str:
+        return "1"
+
+
+class Idle:
+    """A constraint that applies to prompts about a dose."""
+
+    name = "p/idle"
+
+    def start(self, request: api.DecodeRequest) -> Ban | None:
+        return Ban() if "dose" in request.example.messages[-1].content else None
+
+    def fingerprint(self) -> str:
+        return "1"
+
+
+@pytest.mark.parametrize(
+    ("hook", "component", "said"),
+    [
+        ("reward", Column(), "p/column: it abstains on all records, so its scores were not checked"),
+        ("decode_constraint", Idle(), "p/idle: it applies to none of the records, so its states were not checked"),
+    ],
+)
+def test_a_component_of_which_nothing_was_seen_is_told_until_it_gets_examples(
+    hook: str, component: object, said: str
+) -> None:
+    seen = api.Example("1", (api.Message("user", "the dose"),), "t", fields={"grade": 3})
+    assert told(plugin(hook, component)) == f"{said}; give `examples` that contain what it looks for"
+    assert check_plugin(plugin(hook, component), name="p", examples=[seen]) == []
 
 
 def test_a_fingerprint_that_depends_on_the_process_is_told() -> None:
     assert "p/words: its fingerprint differs between processes" in told(PerProcess)
+
+
+class Exact:
+    name, higher_is_better = "p/exact", True
+
+    def __call__(self, predictions: list[str], references: list[str], examples: list[api.Example]) -> float:
+        return sum(map(str.__eq__, predictions, references)) / len(references)
+
+
+class ExactPerProcess(Exact):
+    def fingerprint(self) -> str:
+        return str(os.getpid())
+
+
+class Measuring(api.Plugin):
+    @api.hookimpl
+    def metric(self) -> list[api.Metric]:
+        return [Exact()]
+
+
+class MeasuringPerProcess(api.Plugin):
+    @api.hookimpl
+    def metric(self) -> list[api.Metric]:
+        return [ExactPerProcess()]
+
+
+def test_a_metric_may_go_without_a_fingerprint_but_one_that_it_has_must_hold() -> None:
+    assert check_plugin(Measuring, name="p") == []
+    assert check_plugin(MeasuringPerProcess, name="p") == ["metric:p/exact: its fingerprint differs between processes"]
+
+
+class Digits:
+    """Share of answers that contain a digit: nothing is compared, so no answer is the perfect one."""
+
+    name, higher_is_better = "p/digits", False
+
+    def __call__(self, predictions: list[str], references: list[str], examples: list[api.Example]) -> float:
+        return sum(any(map(str.isdigit, answer)) for answer in predictions) / len(predictions)
+
+
+class Wrong(Exact):
+    """Compares, and calls the worse answers better."""
+
+    higher_is_better = False
+
+
+def test_only_a_metric_that_compares_must_prefer_perfect_answers() -> None:
+    assert check_plugin(plugin("metric", Digits()), name="p") == []
+    assert told(plugin("metric", Wrong())) == "p/exact: wrong answers (0.0) are better than perfect ones (1.0)"
+
+
+class Length:
+    """Characters of the prompt; `flaw` spoils one thing."""
+
+    name = "p/length"
+
+    def __init__(self, flaw: str = "") -> None:
+        self.flaw = flaw
+
+    def __call__(self, example: api.Example) -> float:
+        if self.flaw == "mutates":
+            example.fields["seen"] = True  # type: ignore[index]
+        drift = next(COUNTER) if self.flaw == "random" else 0
+        return float("nan") if self.flaw == "nan" else float(len(example.messages[0].content) + drift)
+
+    def fingerprint(self) -> str:
+        return "1"
+
+
+@pytest.mark.parametrize(
+    ("flaw", "said"),
+    [
+        ("mutates", "not pure"),
+        ("random", "not pure"),
+        ("nan", "returned nan, expected a finite number"),
+    ],
+)
+def test_each_flaw_of_a_difficulty_is_told(flaw: str, said: str) -> None:
+    assert told(plugin("difficulty", Length())) == ""
+    assert said in told(plugin("difficulty", Length(flaw)))
 
 
 def test_a_forgotten_marker_is_told() -> None:
