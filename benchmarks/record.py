@@ -28,7 +28,7 @@ def write(name: str, rows: Sequence[Mapping[str, object]]) -> Path:
     """Write the rows of one benchmark, print them, and return the file.
 
     Each row gives `figure`, `value`, `unit`; `target`, `met` and `peer` are None where there is none. Machine and
-    date (ISO 8601, UTC) are added here.
+    date (ISO 8601, UTC) are added here where a row does not name its own.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def write(name: str, rows: Sequence[Mapping[str, object]]) -> Path:
         unknown = set(row) - set(FIELDS)
         if unknown:
             raise ValueError(f"{name}: unknown keys {sorted(unknown)}")
-        table.append({field: {**row, **stamp}.get(field) for field in FIELDS})
+        table.append({field: {**stamp, **row}.get(field) for field in FIELDS})
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -58,7 +58,7 @@ MEANINGS = {
     "train.learning_rate": "of the adapter, at its highest, where [strategy](training/strategy.md) states none",
     "train.schedule": "after the warm-up",
     "train.warmup_fraction": "share of all steps",
-    "train.weight_decay": "of the adapter's matrices where `[strategy]` states none; biases and extra layers have none",
+    "train.weight_decay": "of the adapter's matrices where `[strategy]` states none; biases and layers have none",
     "train.max_grad_norm": "the gradient's norm is clipped to this",
     "train.packing": "`shared_prefix` = in one sequence, the common start once; `best_fit` = whole rows; `none` = alone",
     "train.keep_checkpoints": "older ones are removed",
