@@ -90,7 +90,7 @@ def main() -> None:
     plain = losses(data, compile="off")
     recorded = losses(data, compile="on")
     accumulated = losses(data, compile="on", micro_batch_tokens=300)
-    differences = [max(abs(a - b) / a for a, b in zip(plain, other)) for other in (recorded, accumulated)]
+    differences = [max(abs(a - b) / a for a, b in zip(plain, other, strict=True)) for other in (recorded, accumulated)]
     machine = {"machine": f"{torch.cuda.get_device_name()}, torch {torch.__version__}"}
     found = [
         ("packed bf16 logits against fp32 row by row, relative error", error, "<= 0.02", error <= 0.02),

@@ -60,7 +60,7 @@ MEANINGS = {
     "train.warmup_fraction": "share of all steps",
     "train.weight_decay": "of the adapter's matrices where `[strategy]` states none; biases and layers have none",
     "train.max_grad_norm": "the gradient's norm is clipped to this",
-    "train.packing": "`shared_prefix` = in one sequence, the common start once; `best_fit` = whole rows; `none` = alone",
+    "train.packing": "`shared_prefix` = one sequence, the common start once; `best_fit` = whole rows; `none` = alone",
     "train.keep_checkpoints": "older ones are removed",
     "evaluate.baselines": "majority class and TF-IDF (label sets only)",
     "evaluate.base_model": "the model before adaptation",
