@@ -1,20 +1,23 @@
 """`make bench`: every benchmark in turn; results as JSON in benchmarks/results/.
 
-Run: python benchmarks/run_all.py [NAME ...]. `adapt` takes as long as three demonstrations.
+Run: python benchmarks/run_all.py [NAME ...]. `adapt` takes as long as three demonstrations; what needs a GPU runs where there is one.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 ALL = ("startup", "conversion", "mask_time", "rule_leaks", "tfidf_baseline", "adapt")
+ON_A_GPU = ("gpu_checks", "training_gpu")
 
 
 def main() -> int:
     failed = []
-    for name in sys.argv[1:] or ALL:
+    here = (*ALL, *ON_A_GPU) if shutil.which("nvidia-smi") else ALL
+    for name in sys.argv[1:] or here:
         print(f"== {name}", flush=True)
         if subprocess.run([sys.executable, str(Path(__file__).with_name(f"{name}.py"))], check=False).returncode:
             failed.append(name)

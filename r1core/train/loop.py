@@ -68,8 +68,9 @@ class Trainer:
     ----------
     order : which rows each step sees.
     save : called with `(step, tensors, state)` at every checkpoint; must be atomic.
-    on_step : called with `(step, metrics)` after every optimiser step: loss in nats a token, learning rate, gradient
-        norm before clipping, examples a second, tokens of the step, CPU seconds of all ranks so far.
+    on_step : called with `(step, metrics)` after every optimiser step: loss in nats a token, learning rate (LoRA's
+        A, or a strategy's first role), gradient norm before clipping, examples a second, tokens of the step, CPU
+        seconds of all ranks so far.
     layer_loss_weights : weight of each layer's own loss, by layer name; a layer without one adds none.
     """
 
@@ -191,11 +192,11 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.trainable, self.config.max_grad_norm)
         figures = torch.stack([total / given.weight, norm])
         self.settle()
-        factor = self.schedule.factor(step)
-        self._pending = _Figures(step, OnTheWay(figures), factor * self.config.learning_rate, given, self._cpu)
+        set_rates(self.optimizer, self.schedule.factor(step))
+        rate = self.optimizer.param_groups[0]["lr"]
+        self._pending = _Figures(step, OnTheWay(figures), rate, given, self._cpu)
         if figures.device.type == "cpu":
             self.settle()
-        set_rates(self.optimizer, factor)
         # As torch's gradient scaler does: where it is 1, a fused optimiser leaves the step out, unasked by the host.
         self.optimizer.found_inf = (~figures.isfinite().all()).float()  # type: ignore[attr-defined]
         self.optimizer.step()
