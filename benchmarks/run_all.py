@@ -1,6 +1,7 @@
 """`make bench`: every benchmark in turn; results as JSON in benchmarks/results/.
 
-Run: python benchmarks/run_all.py [NAME ...]. `adapt` takes as long as three demonstrations; what needs a GPU runs where there is one.
+Run: python benchmarks/run_all.py [NAME ...]. `adapt` takes as long as three demonstrations;
+what needs a GPU runs where there is one.
 """
 
 from __future__ import annotations
