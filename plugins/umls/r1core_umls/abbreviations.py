@@ -28,14 +28,14 @@ INSIDE = 120  # characters up to the closing one
 @cache
 def _pipeline() -> Language:
     with warnings.catch_warnings():
-        # pysbd, which scispacy imports, is compiled with a complaint about its regular expressions.
+        # pysbd, which scispacy or spacy's registry imports, is compiled with complaints about its regular expressions.
         warnings.filterwarnings("ignore", "invalid escape sequence", DeprecationWarning)
         warnings.filterwarnings("ignore", "invalid escape sequence", SyntaxWarning)
         import spacy
         from scispacy.abbreviation import AbbreviationDetector  # registers the component
 
-    pipeline = spacy.blank("en")
-    detector = pipeline.add_pipe("abbreviation_detector")
+        pipeline = spacy.blank("en")
+        detector = pipeline.add_pipe("abbreviation_detector")
     if not isinstance(detector, AbbreviationDetector):
         raise TypeError(f"expected an AbbreviationDetector, found {type(detector).__name__}")
     # Its inner matcher warns (W036) whenever it holds no pattern; this one, which no token can meet, keeps it quiet.
