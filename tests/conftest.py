@@ -1,7 +1,7 @@
 """What tests of several folders share: a small plugin as source text, to be written to a file and loaded from there.
 
-Tests run in one process a core, each with one thread: threads that wait for a core by spinning make small products a
-hundred times slower.
+Tests run in one process a core, each with one thread: threads that wait for a core by spinning make small products
+many times slower.
 """
 
 from __future__ import annotations

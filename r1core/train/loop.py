@@ -242,10 +242,6 @@ class Trainer:
                 self.privacy.backward(losses, torch.ones_like(losses) / factor)
         return losses.detach().sum()
 
-    def batch_rows(self, step: int) -> list[Encoded]:
-        """The rows of one step."""
-        return [self.rows[i] for i in self.order.rows(step)]
-
     def _reduce(self, total: torch.Tensor, used: float) -> tuple[torch.Tensor, float]:
         """Sum the ranks' gradients, in one message; return their summed loss and CPU seconds.
 

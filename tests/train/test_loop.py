@@ -35,7 +35,7 @@ VARIANTS = (
 def naive_gradient(run: Trainer, step: int) -> tuple[float, list[torch.Tensor]]:
     """Loss and gradient of one step: each row alone, full logits, one token-weighted mean."""
     loss, tokens = torch.zeros(()), 0
-    for row in run.batch_rows(step):
+    for row in (run.rows[i] for i in run.order.rows(step)):
         ids = torch.tensor([row.prompt + row.response])
         labels = torch.tensor([[-100] * len(row.prompt) + list(row.response)])
         with run.layers.using(pack_rows([row], run.kinds, torch.float32).features):
@@ -90,7 +90,7 @@ def test_the_order_of_rows_is_a_pure_function_and_an_epoch_holds_each_once(tiny:
     one, two = tiny.trainer(), tiny.trainer()
     one.step(0)
     torch.manual_seed(99)
-    orders = [[[row.id for row in run.batch_rows(step)] for step in range(run.total)] for run in (one, two)]
+    orders = [[[run.rows[i].id for i in run.order.rows(step)] for step in range(run.total)] for run in (one, two)]
     assert orders[0] == orders[1]
     assert one.total == 6
     first, second = ([i for batch in orders[0][a : a + 3] for i in batch] for a in (0, 3))
