@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from r1core.api import UserError
 from r1core.model.roles import role_of
+from r1core.model.slices import own_slice, slice_of
 from r1core.recipe.strategy import Strategy, Treatment
 
 LanguageModel: TypeAlias = PreTrainedModel | PeftModel
@@ -55,21 +56,32 @@ class Adapted(ABC):
         """Inside, the model is the base model, to the bit."""
 
     @abstractmethod
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Copies of the trained weights, by stable names."""
+    def state(self) -> dict[str, torch.Tensor]:
+        """The trained weights themselves, by stable names."""
 
-    @abstractmethod
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Copies of the trained weights, by stable names; of what is cut over processes, this one's slices."""
+        return {name: slice_of(value.detach()).contiguous().clone() for name, value in self.state().items()}
+
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Set the trained weights from `tensors()`'s layout.
+        """Set the trained weights from `tensors()`'s layout, or from the whole of what is cut.
 
         Raises
         ------
         UserError : when names or shapes do not fit this model.
         """
+        own = self.state()
+        require_same(own, tensors)
+        with torch.no_grad():
+            for name, target in own.items():
+                slice_of(target).copy_(own_slice(tensors[name], target))
 
     @abstractmethod
-    def save(self, directory: Path) -> None:
-        """Write into an existing directory what `r1core.model.adapter.load_adapter` reads."""
+    def save(self, directory: Path, tensors: Mapping[str, torch.Tensor] | None = None) -> None:
+        """Write into an existing directory what `r1core.model.adapter.load_adapter` reads.
+
+        `tensors` : the trained weights, whole, where the model itself holds slices; else it is asked.
+        """
 
     @property
     @abstractmethod
@@ -123,6 +135,6 @@ def require_same(own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tens
         missing, extra = sorted(own.keys() - given.keys())[:3], sorted(given.keys() - own.keys())[:3]
         raise UserError(f"adapter weights: missing {missing}, left over {extra}", fix=fix)
     for name, target in own.items():
-        if target.shape != given[name].shape:
+        if given[name].shape not in (target.shape, slice_of(target).shape):
             found, expected = tuple(given[name].shape), tuple(target.shape)
             raise UserError(f"adapter weights: {name} is {found}, expected {expected}", fix=fix)

@@ -24,7 +24,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from r1core.api import JSON, UserError
-from r1core.model.adapted import Adapted, require_same
+from r1core.model.adapted import Adapted
 from r1core.model.placement import linear_kinds, low_rank
 from r1core.recipe.strategy import Strategy
 from r1core.recipe.training import Adapter
@@ -99,24 +99,21 @@ class GeluAdapted(Adapted):
         finally:
             self._switch(on=True)
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Copies by layer: `model.layers.0.mlp.up_proj.gelu_A.weight`."""
-        return {name: value.detach().contiguous().clone() for name, value in self._state().items()}
+    def state(self) -> dict[str, torch.Tensor]:
+        """By layer: `model.layers.0.mlp.up_proj.gelu_A.weight`."""
+        return {
+            f"{name}.{half}.{key}": value
+            for name, layer in self.layers.items()
+            for half in ("gelu_A", "gelu_B")
+            for key, value in getattr(layer, half).named_parameters()
+        }
 
-    def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Set every layer's A and B."""
-        own = self._state()
-        require_same(own, tensors)
-        with torch.no_grad():
-            for name, target in own.items():
-                target.copy_(tensors[name])
-
-    def save(self, directory: Path) -> None:
+    def save(self, directory: Path, tensors: Mapping[str, torch.Tensor] | None = None) -> None:
         """Write `r1core_adapter.json` and `r1core_adapter.safetensors`."""
         fixed: dict[str, JSON] = {"format": FORMAT, "kind": KIND, "init": INIT}
         modules: list[JSON] = list(self.layers)
         write_json(directory / CONFIG, fixed | self.settings | {"modules": modules})
-        save_file(self.tensors(), directory / WEIGHTS, metadata={"format": "r1core", "kind": KIND})
+        save_file(dict(tensors or self.tensors()), directory / WEIGHTS, metadata={"format": "r1core", "kind": KIND})
 
     @property
     def unmergeable(self) -> str | None:
@@ -130,14 +127,6 @@ class GeluAdapted(Adapted):
     def _switch(self, *, on: bool) -> None:
         for layer in self.layers.values():
             layer.enabled = on
-
-    def _state(self) -> dict[str, torch.Tensor]:
-        return {
-            f"{name}.{half}.{key}": value
-            for name, layer in self.layers.items()
-            for half in ("gelu_A", "gelu_B")
-            for key, value in getattr(layer, half).named_parameters()
-        }
 
 
 def add_gelu(model: PreTrainedModel, adapter: Adapter, strategy: Strategy, seed: int) -> GeluAdapted:

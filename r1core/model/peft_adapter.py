@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,9 +20,10 @@ from peft.utils import (
     set_peft_model_state_dict,
 )
 from peft.utils.constants import DUMMY_TARGET_MODULES
+from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from r1core.model.adapted import Adapted, require_same
+from r1core.model.adapted import Adapted
 from r1core.model.fused_lora import FusedLinear
 from r1core.model.headers import tensor_shapes
 from r1core.model.placement import depth_of, full, linear_names, low_rank, tied, untie
@@ -29,7 +31,7 @@ from r1core.model.roles import plain_name
 from r1core.recipe.strategy import Strategy
 from r1core.recipe.training import Adapter
 
-CONFIG = "adapter_config.json"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 class PeftAdapted(Adapted):
@@ -41,19 +43,16 @@ class PeftAdapted(Adapted):
         """PEFT's own switch; modules trained in full have kept what they were."""
         return self.model.disable_adapter()
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def state(self) -> dict[str, torch.Tensor]:
         """The adapter's weights under PEFT's names."""
-        return {name: value.detach().contiguous().clone() for name, value in self._state().items()}
+        # Unasked, PEFT adds the whole embedding where the output head has a LoRA.
+        return get_peft_model_state_dict(self.model, save_embedding_layers=False)
 
-    def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Set the adapter's weights; every one must be there."""
-        require_same(self._state(), tensors)
-        set_peft_model_state_dict(self.model, dict(tensors))
-
-    def save(self, directory: Path) -> None:
-        """PEFT's layout, without its empty model card; the run has its own."""
-        self.model.save_pretrained(str(directory), save_embedding_layers=False)
-        (directory / "README.md").unlink(missing_ok=True)
+    def save(self, directory: Path, tensors: Mapping[str, torch.Tensor] | None = None) -> None:
+        """PEFT's layout: its configuration and its names."""
+        config = replace(self.model.peft_config["default"], inference_mode=True)
+        config.save_pretrained(str(directory))
+        save_file(dict(tensors or self.tensors()), directory / WEIGHTS, metadata={"format": "pt"})
 
     @property
     def unmergeable(self) -> str | None:
@@ -64,10 +63,6 @@ class PeftAdapted(Adapted):
         """PEFT's own merge, which refuses weights that are not finite."""
         merged: PreTrainedModel = self.model.merge_and_unload(safe_merge=True)
         return merged
-
-    def _state(self) -> dict[str, torch.Tensor]:
-        # Unasked, PEFT adds the whole embedding where the output head has a LoRA.
-        return get_peft_model_state_dict(self.model, save_embedding_layers=False)
 
 
 def add_peft(model: PreTrainedModel, adapter: Adapter, strategy: Strategy, seed: int, *, fused: bool) -> PeftAdapted:

@@ -23,6 +23,8 @@ from r1core.data.packing import Batch
 
 CHUNK_BYTES = 2**29
 """Bytes of fp32 logits held at a time: large enough to keep a GPU busy (2,730 positions of a vocabulary of 49,152)."""
+BODY = "r1core_body"
+"""Attribute of a causal language model that computes hidden states in place of `base_model`, where there is one."""
 HEAD_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 2.0**-5, torch.float16: 2.0**-8}
 """Largest difference of a logit, relative to the largest one, that rounding explains in each precision."""
 
@@ -88,7 +90,7 @@ class Reader:
         if not self.linear:
             return WholeLogits(self.model(**inputs_of(batch), logits_to_keep=batch.where).logits[0].float())
         causal = causal_of(self.model)
-        hidden = causal.base_model(**inputs_of(batch)).last_hidden_state[0]
+        hidden = body_of(causal)(**inputs_of(batch)).last_hidden_state[0]
         return HiddenScores(hidden.index_select(0, batch.where), causal.get_output_embeddings(), self._part)
 
 
@@ -112,6 +114,12 @@ def causal_of(model: nn.Module) -> PreTrainedModel:
     return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[return-value, operator]
 
 
+def body_of(causal: PreTrainedModel) -> Callable[..., Any]:
+    """What computes the hidden states that the head reads."""
+    body: Callable[..., Any] = getattr(causal, BODY, causal.base_model)
+    return body
+
+
 @torch.no_grad()
 def linear_head(model: nn.Module, batch: Batch) -> bool:
     """Whether the model's logits are its last hidden state times the head's weight, tried on a batch.
@@ -122,7 +130,7 @@ def linear_head(model: nn.Module, batch: Batch) -> bool:
     head = causal.get_output_embeddings()
     if type(head) is not nn.Linear or causal.base_model is causal:
         return False
-    hidden = getattr(causal.base_model(**inputs_of(batch)), "last_hidden_state", None)
+    hidden = getattr(body_of(causal)(**inputs_of(batch)), "last_hidden_state", None)
     if hidden is None or hidden.shape[-1] != head.in_features:
         return False
     ours = head(hidden[0].index_select(0, batch.where)).float()

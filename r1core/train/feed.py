@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -41,7 +41,10 @@ class StepRows:
 
 
 class Feed:
-    """Steps by number. Where the device is a GPU, the step after the one asked for is prepared ahead."""
+    """Steps by number. Where the device is a GPU, the step after the one asked for is prepared ahead.
+
+    `even` : every rank gets equally many micro-batches; those that a rank has no rows for are idle.
+    """
 
     def __init__(
         self,
@@ -55,9 +58,10 @@ class Feed:
         dtype: torch.dtype,
         rank: int = 0,
         world: int = 1,
+        even: bool = False,
     ) -> None:
         self.rows, self.order, self.weigh, self.kinds, self.config = rows, order, weigh, kinds, config
-        self.device, self.dtype, self.rank, self.world = device, dtype, rank, world
+        self.device, self.dtype, self.rank, self.world, self.even = device, dtype, rank, world, even
         self.layout = layout_of(config, rows, device, dtype)
         self._ahead: tuple[int, Future[StepRows]] | None = None
         self._pool = ThreadPoolExecutor(1, "feed") if device.type == "cuda" else None
@@ -78,9 +82,15 @@ class Feed:
 
     def _made(self, step: int) -> StepRows:
         chosen = [self.rows[i] for i in self.order.rows(step)]
-        mine = share(chosen, self.rank, self.world) if self.world > 1 else chosen
-        micro = [[mine[i] for i in part] for part in self._parts([row.length for row in mine])]
-        batches = [pack_rows(part, self.kinds, self.dtype, self.layout).to(self.device) for part in micro]
+        shares = [share(chosen, rank, self.world) for rank in range(self.world)] if self.world > 1 else [chosen]
+        mine = shares[self.rank]
+        micro = self._parts([row.length for row in mine])
+        batches = [pack_rows([mine[i] for i in part], self.kinds, self.dtype, self.layout) for part in micro]
+        if self.even:
+            most = max(len(self._parts([row.length for row in one])) for one in shares)
+            spare = most - len(batches)
+            batches += [idle(chosen[0], self.kinds, self.dtype, self.layout) for _ in range(spare)]
+        batches = [batch.to(self.device) for batch in batches]
         ids = tuple(row.id for row in chosen[:4])
         return StepRows(batches, sum(map(self.weigh, chosen)), sum(row.length for row in chosen), ids)
 
@@ -109,3 +119,9 @@ def share(batch: Sequence[Encoded], rank: int, world: int) -> list[Encoded]:
     """One rank's rows: dealt out by length, back and forth, so that no rank waits long for another."""
     order = sorted(batch, key=lambda row: row.length, reverse=True)
     return [row for i, row in enumerate(order) if (i % world if i // world % 2 == 0 else world - 1 - i % world) == rank]
+
+
+def idle(row: Encoded, kinds: Mapping[str, SpanKind], dtype: torch.dtype, layout: Layout) -> Batch:
+    """A pass that adds nothing to loss or gradient: every wanted position only pads."""
+    made = pack_rows([replace(row, slots=())], kinds, dtype, layout)
+    return replace(made, row=torch.full_like(made.row, made.rows))

@@ -7,13 +7,12 @@ so the number of ranks and the micro-batching change rounding only (and, with dr
 On a GPU nothing in a step waits for the device: a step's figures are read while the next one computes, and a step whose
 loss or gradient is not finite is left out by the optimiser itself, so its figures still come in time to stop the run.
 
-Not covered here: FSDP2, mixed objectives.
+Not covered here: mixed objectives.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
 from r1core.api import PrivacyPolicy, R1Error, SpanKind
 from r1core.data.packing import Batch, pack_rows
@@ -33,12 +31,14 @@ from r1core.model.compiled import checkpoint_blocks, compile_blocks, compiles, e
 from r1core.model.fused_lora import Casts
 from r1core.model.layers import ExtraLayers
 from r1core.model.scores import Reader, linear_head
+from r1core.model.slices import own_slice, slice_of
 from r1core.recipe.training import Train
 from r1core.train.feed import Feed, StepRows
 from r1core.train.figures import OnTheWay
 from r1core.train.objective import Objective
 from r1core.train.optimizer import Schedule, adamw, set_rates
 from r1core.train.order import Order
+from r1core.train.parallel import Together
 from r1core.train.replay import Replay
 
 Tensors = Mapping[str, torch.Tensor]
@@ -67,7 +67,9 @@ class Trainer:
     Parameters
     ----------
     order : which rows each step sees.
-    save : called with `(step, tensors, state)` at every checkpoint; must be atomic.
+    model : as it is trained; cut over the processes already where it is to be (`r1core.model.sharding.shard`).
+    save : called with `(step, tensors, state)` at every checkpoint, by the main process; by every process, each with
+        its slices, where the model is cut. Must be atomic.
     on_step : called with `(step, metrics)` after every optimiser step: loss in nats a token, learning rate (LoRA's
         A, or a strategy's first role), gradient norm before clipping, examples a second, tokens of the step, CPU
         seconds of all ranks so far.
@@ -98,10 +100,7 @@ class Trainer:
         self.schedule = Schedule(config.schedule, self.total, max(1, round(self.total * config.warmup_fraction)))
         self.optimizer = adamw(model, layers, config)
         self.trainable = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.accelerator = Accelerator(cpu=model.device.type == "cpu")  # unasked, it runs CPU ranks as lone processes
-        expected = int(os.environ.get("WORLD_SIZE", "1"))
-        if self.accelerator.num_processes != expected:
-            raise R1Error(f"the launcher promised {expected} processes, {self.accelerator.num_processes} run")
+        self.together = Together(model, model.device)
         self.done = 0
         self._cpu = 0.0  # seconds, of all ranks
         self._clock = time.process_time()
@@ -120,8 +119,9 @@ class Trainer:
             self.config,
             device=self.model.device,
             dtype=self.model.dtype,
-            rank=self.accelerator.process_index,
-            world=self.accelerator.num_processes,
+            rank=self.together.rank,
+            world=self.together.world,
+            even=self.together.sharded,
         )
 
     @cached_property
@@ -139,7 +139,7 @@ class Trainer:
     def replay(self) -> Replay | None:
         """Passes recorded as CUDA graphs, where that is possible."""
         drawn = any(isinstance(m, torch.nn.Dropout) and m.p for m in self.model.modules())
-        lone = self.accelerator.num_processes == 1 and self.privacy is None
+        lone = self.together.world == 1 and not self.together.sharded and self.privacy is None
         if not (lone and self.feed.layout.flash and compiles(self.config, self.model.device)) or drawn:
             return None
         return Replay(self._backward, self.trainable)
@@ -149,22 +149,23 @@ class Trainer:
         if self.config.gradient_checkpointing:
             checkpoint_blocks(self.model)
         _ = self.read
-        self.casts = Casts(self.model)
+        self.casts = None if self.together.sharded else Casts(self.model)
         self.model.train()
         self._started, self._first, self._clock = time.monotonic(), self.done, time.process_time()
         try:
             for step in range(self.done, self.total):
-                torch.manual_seed(hash_seed(self.seed, step, self.accelerator.process_index))
+                torch.manual_seed(hash_seed(self.seed, step, self.together.rank))
                 self.step(step)
                 self.done = step + 1
                 due = self.done % self.config.checkpoint_every == 0 or self.done == self.total
                 if due:
                     self.settle()
-                if due and self.accelerator.is_main_process:
+                if due and (self.together.main or self.together.sharded):
                     self.save(self.done, self.tensors(), {"step": self.done, "cpu_seconds": self._cpu})
         finally:
             self.feed.close()
-            self.casts.end()
+            if self.casts is not None:
+                self.casts.end()
         self.model.eval()
 
     def step(self, step: int) -> None:
@@ -179,17 +180,17 @@ class Trainer:
         if self.casts is not None:
             self.casts.refresh()
         total = torch.zeros((), device=self.model.device)
-        for batch in given.batches:
+        for index, batch in enumerate(given.batches):
+            self.together.before_pass(last=index + 1 == len(given.batches))
             if self.replay is not None and not batch.features:
                 total += self.replay(batch, 1 / given.weight, alone=len(given.batches) == 1)
             else:
                 total += self._backward(batch, 1 / given.weight)
         now = time.process_time()
         used, self._clock = now - self._clock, now
-        if self.accelerator.num_processes > 1:
-            total, used = self._reduce(total, used)
+        total, used = self.together.summed(self.trainable, total, used)
         self._cpu += used
-        norm = torch.nn.utils.clip_grad_norm_(self.trainable, self.config.max_grad_norm)
+        norm = self.together.clip(self.trainable, self.config.max_grad_norm)
         figures = torch.stack([total / given.weight, norm])
         self.settle()
         set_rates(self.optimizer, self.schedule.factor(step))
@@ -225,7 +226,7 @@ class Trainer:
         metrics["examples_per_second"] = (step - self._first) * self.config.batch_size / elapsed
         metrics["tokens"] = float(one.rows.tokens)
         metrics["cpu_seconds"] = one.cpu_seconds
-        if self.accelerator.is_main_process:
+        if self.together.main:
             self.on_step(step, metrics)
 
     def _backward(self, batch: Batch, factor: float | torch.Tensor) -> torch.Tensor:
@@ -235,34 +236,17 @@ class Trainer:
             weights = self.layer_loss_weights
             auxiliary = {n: weights[n] * v.sum() for n, v in self.layers.losses().items() if weights.get(n)}
             if self.privacy is None:
-                self.accelerator.backward(sum(auxiliary.values(), losses.sum()) * factor)
+                self.together.accelerator.backward(sum(auxiliary.values(), losses.sum()) * factor)
             elif auxiliary:
                 raise R1Error("a layer's own loss cannot be made private; set its weight in [layers] to 0")
             else:
                 self.privacy.backward(losses, torch.ones_like(losses) / factor)
         return losses.detach().sum()
 
-    def _reduce(self, total: torch.Tensor, used: float) -> tuple[torch.Tensor, float]:
-        """Sum the ranks' gradients, in one message; return their summed loss and CPU seconds.
-
-        Once a step and by hand: ranks may hold different numbers of rows and micro-batches, the last batch none at all,
-        and a collective inside the backward pass would then wait forever.
-        """
-        given = [float(p.grad is not None) for p in self.trainable]
-        parts = [p.new_zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in self.trainable]
-        flat = torch.cat([*parts, total[None], torch.tensor([*given, used], device=total.device)])
-        *sums, counts = self.accelerator.reduce(flat, "sum").split(
-            [*(p.numel() for p in self.trainable), 1 + len(given) + 1]
-        )
-        held = counts.tolist()
-        for parameter, summed, count in zip(self.trainable, sums, held[1:-1], strict=True):
-            parameter.grad = summed.view_as(parameter).clone() if count else None
-        return counts[0], held[-1]
-
     def tensors(self) -> Groups:
-        """Everything that a resumed run needs, in groups: adapter, layers, optimiser moments."""
+        """Everything that a resumed run needs: adapter, layers, optimiser moments; of what is cut, own slices."""
         moments = {
-            f"{index}/{key}": value.detach().clone()
+            f"{index}/{key}": slice_of(value.detach()).clone()
             for index, parameter in enumerate(self.trainable)
             for key, value in self.optimizer.state.get(parameter, {}).items()
         }
@@ -270,14 +254,14 @@ class Trainer:
         return {name: tensors for name, tensors in groups.items() if tensors}
 
     def resume(self, groups: Mapping[str, Tensors], state: Mapping[str, Any]) -> None:
-        """Continue from what `save` was given."""
+        """Continue from what `save` was given; of what is cut, this process's slices or the whole."""
         set_adapter_tensors(self.model, groups["adapter"])
         with torch.no_grad():
             self.layers.load(groups.get("layers", {}))
         for name, value in groups.get("optimizer", {}).items():
             index, _, key = name.partition("/")
             parameter = self.trainable[int(index)]
-            self.optimizer.state[parameter][key] = value.to(parameter.device, copy=True)
+            self.optimizer.state[parameter][key] = _beside(parameter, value)
         self.done = int(state["step"])
         self._cpu = float(state["cpu_seconds"])
 
@@ -285,3 +269,12 @@ class Trainer:
 def hash_seed(seed: int, step: int, rank: int = 0) -> int:
     """A 63-bit seed for one step's dropout on one rank."""
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _beside(parameter: torch.Tensor, stored: torch.Tensor) -> torch.Tensor:
+    """An optimiser's stored tensor as it goes with a parameter: a counter (), or a moment cut like the parameter."""
+    if not stored.ndim:
+        return stored.to(parameter.device, copy=True)
+    moment = torch.empty_like(parameter)
+    slice_of(moment).copy_(own_slice(stored, parameter))
+    return moment

@@ -15,6 +15,7 @@ import torch
 
 from r1core.api import R1Error
 from r1core.data.packing import pack_rows
+from r1core.recipe.strategy import Role, Strategy
 from r1core.train.loop import NonFiniteLoss, Trainer, hash_seed
 from r1core.train.optimizer import Schedule
 
@@ -246,23 +247,67 @@ def test_privacy_refuses_a_layers_own_loss_unless_its_weight_is_zero(tiny: Modul
     assert math.isfinite(tiny.one_step(run)["loss"])
 
 
-@pytest.mark.slow
-def test_two_ranks_end_where_one_does(tiny: ModuleType, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What two processes of a launcher reached, by packing and way of sharing (see `tiny_training.main`)."""
+    folder = tmp_path_factory.mktemp("ranks")
     script = Path(__file__).parent / "tiny_training.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--rdzv_backend=c10d",
-               "--rdzv_endpoint=127.0.0.1:0", str(script), str(tmp_path), *PACKINGS]  # fmt: skip
+               "--rdzv_endpoint=127.0.0.1:0", str(script), str(folder), *PACKINGS]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-3000:]
-    for packing in PACKINGS:
-        two = torch.load(tmp_path / f"{packing}.pt", weights_only=True)
-        single = tiny.trainer(data=tiny.rows(9), packing=packing)
-        single.run()
-        one = tiny.flat(single.tensors())
-        assert one.keys() == two.keys()
-        for name in one:
-            if not name.startswith("optimizer/"):
-                assert torch.allclose(one[name], two[name], atol=1e-5), (packing, name)
+    return {packing: torch.load(folder / f"{packing}.pt", weights_only=True) for packing in PACKINGS}
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "ddp": {},
+    "fsdp2": {},
+    "accumulated": {"micro_batch_tokens": 12, "loss": True},
+    "full": {"strategy": Strategy(norms=Role(mode="full", learning_rate=1e-2))},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_two_ranks_end_where_one_does(tiny: ModuleType, two_ranks: dict[str, Any], packing: str, way: str) -> None:
+    found, losses = two_ranks[packing][way], []
+    single = tiny.trainer(data=tiny.rows(9), packing=packing, **WAYS[way])
+    single.on_step = lambda step, told: losses.append(told["loss"])
+    single.run()
+    one = {name: value for name, value in tiny.flat(single.tensors()).items() if not name.startswith("optimizer/")}
+    assert one.keys() == found["end"].keys()
+    for name, value in one.items():
+        assert torch.allclose(value, found["end"][name], atol=1e-5), name
+    if way != "ddp":
+        assert losses == pytest.approx(found["losses"], rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "ddp"])
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_a_cut_run_resumes_on_the_same_bits(two_ranks: dict[str, Any], packing: str, way: str) -> None:
+    end, again = two_ranks[packing][way]["end"], two_ranks[packing][way]["again"]
+    assert all(torch.equal(value, again[name]) for name, value in end.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "ddp"])
+def test_the_slices_of_a_cut_run_are_the_whole_of_a_lone_one(
+    tiny: ModuleType, two_ranks: dict[str, Any], way: str
+) -> None:
+    kept: dict[int, dict[str, torch.Tensor]] = {}
+    lone = tiny.trainer(data=tiny.rows(9), packing="none", checkpoint_every=3, **WAYS[way])
+    lone.save = lambda step, groups, state: kept.update({step: tiny.flat(groups)})
+    lone.run()
+    first, second = two_ranks["none"][way]["pieces"]
+    for name, value in kept[3].items():
+        if first[name].shape == value.shape and torch.equal(first[name], second[name]):
+            together = first[name]  # held whole by both
+        else:
+            together = torch.cat([first[name], second[name]])
+        assert torch.allclose(together, value, atol=1e-5), name
 
 
 def test_a_launcher_that_runs_fewer_processes_than_it_says_is_an_error(
@@ -273,6 +318,6 @@ def test_a_launcher_that_runs_fewer_processes_than_it_says_is_an_error(
     monkeypatch.setattr(Accelerator, "num_processes", 1)
     run = tiny.trainer()
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr("r1core.train.loop.Accelerator", lambda cpu: run.accelerator)
+    monkeypatch.setattr("r1core.train.parallel.Accelerator", lambda cpu: run.together.accelerator)
     with pytest.raises(R1Error, match="promised 2 processes, 1 run"):
         tiny.trainer()

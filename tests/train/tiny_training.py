@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,8 +13,12 @@ from torch import nn
 
 from r1core.api import LayerSpec, SlotFeatures, SpanKind
 from r1core.data.tokens import Encoded, Slot
+from r1core.model.adapted import adapted_of
 from r1core.model.adapter import add_adapter
 from r1core.model.layers import ExtraLayers
+from r1core.model.sharding import shard
+from r1core.model.slices import whole
+from r1core.recipe.strategy import Role, Strategy
 from r1core.recipe.training import Adapter, Train
 from r1core.testing.tiny import tiny_model
 from r1core.train.loop import Groups, Trainer
@@ -63,12 +68,17 @@ def trainer(
     layer: bool = True,
     loss: bool = False,
     data: list[Encoded] | None = None,
+    cut: bool = False,
+    strategy: Strategy | None = None,
     **train: Any,
 ) -> Trainer:
-    """A trainer over `rows()`; further keywords are keys of `[train]`."""
-    model = add_adapter(tiny_model().requires_grad_(False), Adapter(rank=4, dropout=dropout), seed=0).model
+    """A trainer over `rows()`; `cut` over the processes by FSDP2; further keywords are keys of `[train]`."""
+    adapter = Adapter(rank=4, dropout=dropout)
+    model = add_adapter(tiny_model().requires_grad_(False), adapter, seed=0, strategy=strategy).model
     spec = LayerSpec("t/marks", "block:0", Marks, (KIND.name,), loss=span_loss if loss else None)
     layers = ExtraLayers(model.base_model.model, [spec] if layer else [], seed=0)
+    if cut:
+        shard(model, torch.device("cpu"), int(os.environ["WORLD_SIZE"]))
     config = Train(**{"batch_size": 4, "learning_rate": 1e-2, "layer_learning_rate": 1e-2, "epochs": 2, **train})
     used = rows() if data is None else data
     return Trainer(
@@ -91,15 +101,42 @@ def flat(groups: Groups) -> dict[str, torch.Tensor]:
     return {f"{group}/{name}": tensor for group, tensors in groups.items() for name, tensor in tensors.items()}
 
 
+def gathered(run: Trainer) -> dict[str, torch.Tensor]:
+    """The trained weights, whole, and the layers'; every process has to ask."""
+    adapter = {f"adapter/{name}": whole(value).clone() for name, value in adapted_of(run.model).state().items()}
+    return adapter | {f"layers/{name}": value for name, value in run.layers.tensors().items()}
+
+
+def cut_run(**train: Any) -> dict[str, Any]:
+    """Train cut over the processes; again from the checkpoint of step 3; and again from that checkpoint made whole."""
+    kept: dict[int, tuple[Groups, dict[str, Any]]] = {}
+    losses: list[float] = []
+    settings: dict[str, Any] = {"data": rows(9), "cut": True, "checkpoint_every": 3, **train}
+    run = trainer(
+        lambda step, *saved: kept.update({step: saved}), lambda _, told: losses.append(told["loss"]), **settings
+    )
+    run.run()
+    again = trainer(**settings)
+    again.resume(*kept[3])
+    again.run()
+    pieces = [[] for _ in range(run.together.world)]
+    torch.distributed.all_gather_object(pieces, flat(kept[3][0]))
+    return {"end": gathered(run), "again": gathered(again), "losses": losses, "pieces": pieces}
+
+
 def main(folder: str, *packings: str) -> None:
     """Train as one rank of several and let the first one write where it ended."""
     torch.set_num_threads(1)
     for packing in packings:
         run = trainer(data=rows(9), packing=packing)  # the last batch holds one row: a rank has none
         run.run()
-        if run.accelerator.is_main_process:
-            torch.save(flat(run.tensors()), f"{folder}/{packing}.pt")
-    run.accelerator.end_training()
+        full = Strategy(norms=Role(mode="full", learning_rate=1e-2))
+        made = {"ddp": {"end": gathered(run)}, "fsdp2": cut_run(packing=packing)}
+        made["accumulated"] = cut_run(packing=packing, micro_batch_tokens=12, loss=True)
+        made["full"] = cut_run(packing=packing, strategy=full)
+        if run.together.main:
+            torch.save(made, f"{folder}/{packing}.pt")
+    run.together.accelerator.end_training()
 
 
 if __name__ == "__main__":
