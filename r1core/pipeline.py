@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from r1core.api import JSON, UserError
 from r1core.data.prepare import SPLITS, prepare
@@ -14,13 +14,14 @@ from r1core.evaluate.baselines import refuse_untunable
 from r1core.recipe.problems import refuse, render
 from r1core.recipe.write import to_toml
 from r1core.runs.files import sha256_file, write_atomic
-from r1core.runs.fingerprint import own_fingerprints
+from r1core.runs.fingerprint import Fingerprint, diff, own_fingerprints
 from r1core.runs.manifest import Manifest
 from r1core.runs.stages import StageResult, output_hashes, run_stage
 from r1core.workbench import Workbench
 
 if TYPE_CHECKING:
     from r1core.model.probe import Compute
+    from r1core.train.launched import Crew
 
 STAGES = ("prepare", "train", "evaluate", "report")
 
@@ -54,9 +55,20 @@ def run_to(bench: Workbench, last: str, console: Console, *, force: bool = False
     ------
     InvalidInput : with every problem that can be told before the tokenizer is loaded; nothing was written.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return _run_to(bench, last, console, force)
+    from r1core.train.launched import Crew
+
+    bench.crew = Crew()
+    if bench.crew.rank:
+        _follow(bench, bench.crew)
+    with bench.crew.leading():
+        return _run_to(bench, last, console, force)
+
+
+def _run_to(bench: Workbench, last: str, console: Console, force: bool) -> list[StageResult]:
     from r1core.check import before
 
-    _refuse_launcher()
     found = before(bench)
     refuse(found)
     for warning in render(found):
@@ -85,10 +97,22 @@ def _refuse_unmeasurable(bench: Workbench) -> None:
         refuse_untunable(splits["train"]["labels"], splits["val"]["rows"])
 
 
-def _refuse_launcher() -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        found = f"started by a launcher (WORLD_SIZE = {os.environ['WORLD_SIZE']}): each process would open the same run"
-        raise UserError(found, fix="start r1core by itself; model.processes says how many processes share the work")
+def _follow(bench: Workbench, crew: Crew) -> NoReturn:
+    """Join the trainings that the first process says, until it has ended; then end like it, without a word."""
+    from r1core.model.probe import Compute
+    from r1core.train.stage import train
+
+    while "end" not in (said := crew.hear()):
+        own = _train_fingerprint(bench)
+        if own.digest != said["digest"]:
+            why = "; ".join(diff(Fingerprint.from_json(said["parts"]), own))
+            raise UserError(
+                f"process {crew.rank} does not work on the same as the first one: {why}",
+                fix="start the same command, with the same packages and one run directory, on every machine",
+            )
+        with crew.following():
+            train(bench, Compute(**said["compute"]), own.digest, lambda *step: None, lambda line: None)
+    raise SystemExit(said["end"])
 
 
 def _prepare(bench: Workbench, console: Console, force: bool) -> StageResult:
@@ -107,17 +131,26 @@ def _prepare(bench: Workbench, console: Console, force: bool) -> StageResult:
     )
 
 
-def _train(bench: Workbench, console: Console, force: bool) -> StageResult:
+def _train_fingerprint(bench: Workbench) -> Fingerprint:
     components = own_fingerprints([*bench.chain.steps, bench.privacy, bench.difficulty])
-    fingerprint = bench.fingerprint("train", output_hashes(bench.run, bench.run.split("train")), components)
+    return bench.fingerprint("train", output_hashes(bench.run, bench.run.split("train")), components)
+
+
+def _train(bench: Workbench, console: Console, force: bool) -> StageResult:
+    fingerprint = _train_fingerprint(bench)
 
     def body() -> dict[str, JSON]:
         from r1core.train.stage import train
 
+        compute = compute_of(bench)
+        if bench.crew is not None:
+            parts = fingerprint.to_json()
+            bench.crew.say({"digest": fingerprint.digest, "parts": parts, "compute": compute.as_json()})
+
         def progress(step: int, total: int, metrics: Mapping[str, float]) -> None:
             console.progress("train", step, total, metrics)
 
-        return train(bench, compute_of(bench), fingerprint.digest, progress, console.line)
+        return train(bench, compute, fingerprint.digest, progress, console.line)
 
     outputs = [bench.run.adapter, bench.run.metrics.path]
     if bench.privacy is not None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -48,6 +48,9 @@ from r1core.runs.fingerprint import Fingerprint, source_hash, stage_fingerprint
 from r1core.runs.inputs import files_of, model_files, named_files
 from r1core.selection import Selection
 
+if TYPE_CHECKING:
+    from r1core.train.launched import Crew
+
 STAGE_ROOMS: dict[str, tuple[str, ...]] = {
     "prepare": ("api", "compose.py", "data"),
     "train": ("api", "compose.py", "data", "model", "train"),
@@ -67,6 +70,8 @@ class Workbench:
     recipe: Recipe
     plugins: Plugins
     directory: Path
+    crew: Crew | None = None
+    """The processes that a launcher started, while they work on this run."""
 
     @cached_property
     def run(self) -> RunDirectory:

@@ -78,7 +78,7 @@ def ranks(world: int, body: Callable[[], object]) -> Iterator[None]:
         return
     before, crew, well = dict(os.environ), list[_Member](), False
     with _one_thread(), TemporaryDirectory(prefix="r1core-ranks-") as place:
-        _leave_group()  # what accelerate remembers of earlier work
+        leave_group()  # what accelerate remembers of earlier work
         try:
             for rank in range(1, world):
                 crew.append(_start(partial(_as_rank, rank, world, place, body)))
@@ -94,7 +94,7 @@ def ranks(world: int, body: Callable[[], object]) -> Iterator[None]:
             well = True
         finally:
             _end(crew, well)
-            _leave_group()
+            leave_group()
             os.environ.clear()
             os.environ.update(before)
 
@@ -206,7 +206,7 @@ def _each(work: Callable[[Item], Result], share: Sequence[Item]) -> list[Result]
 def _as_rank(rank: int, world: int, place: str, body: Callable[[], object]) -> None:
     _join_group(rank, world, place)
     body()
-    _leave_group()
+    leave_group()
 
 
 def _join_group(rank: int, world: int, place: str) -> None:
@@ -239,7 +239,7 @@ def _end(crew: Sequence[_Member], well: bool) -> None:
         member.pipe.close()
 
 
-def _leave_group() -> None:
+def leave_group() -> None:
     """Leave the process group and make accelerate forget it, so that later stages stand alone again."""
     from accelerate.state import AcceleratorState
 

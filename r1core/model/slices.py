@@ -6,6 +6,11 @@ import torch
 from torch.distributed.tensor import DTensor
 
 
+def is_cut(tensor: torch.Tensor) -> bool:
+    """Whether this process holds a slice of it only."""
+    return isinstance(tensor, DTensor) and tensor.ndim > 0
+
+
 def slice_of(tensor: torch.Tensor) -> torch.Tensor:
     """What this process holds of a tensor: itself, where it is not cut. Shares its memory."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -83,6 +83,10 @@ class Train(Table):
     compile: Literal["auto", "on", "off"] = Field(
         default="auto", description="`torch.compile` of the blocks and the loss; `auto` = on a GPU"
     )
+    parallel: Literal["ddp", "fsdp2"] = Field(
+        default="ddp",
+        description="several processes: each holds all weights, or a slice of each (FSDP2, under a launcher)",
+    )
     checkpoint_every: Positive = Field(default=100, description="optimiser steps")
     keep_checkpoints: Positive = 2
 

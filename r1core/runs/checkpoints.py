@@ -1,7 +1,8 @@
 """Checkpoints that outlive a kill at any moment and a full disk: written aside, fsynced, hashed, renamed.
 
 Tensors are stored with safetensors and everything else as JSON, no pickle. `checkpoints/` is local to the machine and
-is hash-checked before it is read. Not covered: two writers at once (hold the run's lock).
+is hash-checked before it is read. Where weights are cut over processes, each writes a file of its own into the same
+checkpoint, which counts once all have. Not covered: two writers at once (hold the run's lock).
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import re
 import shutil
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from r1core.api import JSON, R1Error
 from r1core.runs.directory import RunDirectory
@@ -34,8 +35,36 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"step-(?P<step>\d{6,})(?:\.(?P<revision>\d+))?")
 _GROUP = re.compile(r"[a-z][a-z0-9_]*")
+_FILE = re.compile(r"(?P<group>[a-z][a-z0-9_]*)(?:-(?P<part>\d{5})-of-(?P<parts>\d{5}))?\.safetensors")
 _HASHES = "hashes.json"
 _STATE = "state.json"
+
+
+Found = TypeVar("Found")
+
+
+class Party(Protocol):
+    """Processes that save together."""
+
+    rank: int
+    world: int
+
+    def exchange(self, value: Any) -> list[Any]:
+        """Every process's value, in order of ranks; each of them has to ask."""
+        ...
+
+
+class Alone:
+    """A party of one."""
+
+    rank, world = 0, 1
+
+    def exchange(self, value: Any) -> list[Any]:
+        """The one value."""
+        return [value]
+
+
+ALONE = Alone()
 
 
 class CheckpointWarning(UserWarning):
@@ -50,20 +79,29 @@ class Checkpoint:
     ----------
     hashes : SHA-256 of each file, by name.
     fingerprint : digest of the training that wrote it ("" where none was given).
+    cut : `group/name` of each tensor of which every part holds a slice, along the first axis.
     """
 
     step: int
     path: Path
     hashes: Mapping[str, str]
     fingerprint: str = ""
+    cut: frozenset[str] = frozenset()
 
     @property
     def groups(self) -> tuple[str, ...]:
         """Names of the tensor groups that it holds."""
-        return tuple(sorted(name.removesuffix(".safetensors") for name in self.hashes if name != _STATE))
+        found = (_FILE.fullmatch(name) for name in self.hashes)
+        return tuple(sorted({named["group"] for named in found if named}))
 
-    def tensors(self, group: str) -> dict[str, torch.Tensor]:
-        """One group's tensors, on the CPU.
+    @property
+    def parts(self) -> int:
+        """How many processes wrote it."""
+        found = (_FILE.fullmatch(name) for name in self.hashes)
+        return max((int(named["parts"] or 1) for named in found if named), default=1)
+
+    def tensors(self, group: str, rank: int = 0, world: int = 1) -> dict[str, torch.Tensor]:
+        """One group's tensors, on the CPU: those of the process of this rank where as many wrote it, else whole.
 
         Raises
         ------
@@ -72,8 +110,15 @@ class Checkpoint:
         if group not in self.groups:
             raise R1Error(f"{self.path} holds no tensors {group!r}, found {', '.join(self.groups) or 'none'}")
         from safetensors.torch import load
+        from torch import cat
 
-        return load(self._read(f"{group}.safetensors"))
+        if world == self.parts:
+            return load(self._read(_file(group, rank, world)))
+        held = [load(self._read(_file(group, part, self.parts))) for part in range(self.parts)]
+        return {
+            name: cat([one[name] for one in held]) if f"{group}/{name}" in self.cut else value
+            for name, value in held[0].items()
+        }
 
     def state(self) -> dict[str, JSON]:
         """The JSON state that was saved with it."""
@@ -94,6 +139,8 @@ def save(
     state: Mapping[str, JSON],
     *,
     fingerprint: str = "",
+    party: Party = ALONE,
+    cut: Collection[str] = (),
 ) -> Checkpoint:
     """Write `checkpoints/step-000120` as a whole or not at all.
 
@@ -104,16 +151,44 @@ def save(
     tensors : group (`model`, `optimizer`, `rng`, …: one file each) to name to tensor; device and strides do not matter.
     state : everything else, JSON without NaN (floats come back bit for bit).
     fingerprint : digest of the training stage; `latest_valid` can ask for it.
+    party : the processes that save together, each its own slices; every one has to call this.
+    cut : `group/name` of the tensors that are slices.
 
     Raises
     ------
     DiskFull : when there is no room; earlier checkpoints are intact.
+    R1Error : when another process of the party could not write.
     ValueError : for a negative step, a group's name that is no identifier, or a state that JSON has no form for.
     """
     if step < 0 or not all(_GROUP.fullmatch(group) for group in tensors):
         raise ValueError(f"step {step} is negative, or a group of {list(tensors)} is no lower-case identifier")
-    from safetensors.torch import save as to_bytes
+    first = party.rank == 0
+    made = _together(party, lambda: _begun(run, step) if first else None)[0]
+    assert made is not None
+    target, aside = (run.checkpoints / name for name in made)
+    try:
+        each = _together(party, lambda: _written(aside, target, tensors, state if first else None, party))
+        hashes = {name: digest for one in each for name, digest in one.items()}
+        if first:
+            head = {"step": step, "fingerprint": fingerprint, "files": hashes, "cut": sorted(cut)}
+            write_synced(aside / _HASHES, canonical_json(head).encode(), named=target / _HASHES)
+            sync_directory(aside)
+            aside.rename(target)
+    except BaseException:
+        if first:
+            shutil.rmtree(aside, ignore_errors=True)
+        raise
+    if first:
+        sync_directory(run.checkpoints)
+        for path in _newest_first(run):
+            if _order(path)[0] == step and path != target:
+                _remove(path)
+    party.exchange(None)  # nobody goes on before it is there
+    return Checkpoint(step, target, hashes, fingerprint, frozenset(cut))
 
+
+def _begun(run: RunDirectory, step: int) -> tuple[str, str]:
+    """Names of the checkpoint to be and of the directory aside, which is made."""
     same_step = [path for path in _newest_first(run) if _order(path)[0] == step]
     revision = f".{_order(same_step[0])[1] + 1}" if same_step else ""
     target = run.checkpoints / f"step-{step:06d}{revision}"
@@ -121,29 +196,57 @@ def save(
         run.checkpoints.mkdir(mode=0o700, exist_ok=True)
     clean(run)
     aside = aside_path(target)
+    with disk_full_as_error(target):
+        aside.mkdir(mode=0o700)
+    return target.name, aside.name
+
+
+def _written(
+    aside: Path,
+    target: Path,
+    tensors: Mapping[str, Mapping[str, torch.Tensor]],
+    state: Mapping[str, JSON] | None,
+    party: Party,
+) -> dict[str, str]:
+    """Write one process's files; return the hash of each."""
+    from safetensors.torch import save as to_bytes
+
     hashes: dict[str, str] = {}
 
     def put(name: str, data: bytes) -> None:
         write_synced(aside / name, data, named=target / name)
         hashes[name] = sha256_bytes(data)
 
-    try:
-        with disk_full_as_error(target):
-            aside.mkdir(mode=0o700)
+    if state is not None:
         put(_STATE, canonical_json(dict(state)).encode())
-        for group, named in tensors.items():
-            put(f"{group}.safetensors", to_bytes(_detached(named)))
-        head = {"step": step, "fingerprint": fingerprint, "files": hashes}
-        write_synced(aside / _HASHES, canonical_json(head).encode(), named=target / _HASHES)
-        sync_directory(aside)
-        aside.rename(target)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    sync_directory(run.checkpoints)
-    for replaced in same_step:
-        _remove(replaced)
-    return Checkpoint(step, target, hashes, fingerprint)
+    for group, named in tensors.items():
+        put(_file(group, party.rank, party.world), to_bytes(_detached(named)))
+    return hashes
+
+
+def _together(party: Party, work: Callable[[], Found]) -> list[Found]:
+    """Every process's result; where one fails, all raise.
+
+    Raises
+    ------
+    R1Error : when another process failed, naming it.
+    """
+    try:
+        done, error = work(), None
+    except Exception as raised:
+        done, error = None, raised
+    found = party.exchange((done, error and str(error)))
+    if error is not None:
+        raise error
+    for rank, (_, said) in enumerate(found):
+        if said is not None:
+            raise R1Error(f"process {rank}: {said}")
+    return [result for result, _ in found]
+
+
+def _file(group: str, rank: int, world: int) -> str:
+    """A group's file, or one process's part of it."""
+    return f"{group}-{rank + 1:05d}-of-{world:05d}.safetensors" if world > 1 else f"{group}.safetensors"
 
 
 def latest_valid(run: RunDirectory, *, fingerprint: str | None = None) -> Checkpoint | None:
@@ -226,6 +329,7 @@ def _open(path: Path) -> Checkpoint:
         head = json.loads((path / _HASHES).read_bytes())
         hashes: dict[str, str] = dict(head["files"])
         step, fingerprint = int(head["step"]), str(head["fingerprint"])
+        cut = frozenset(map(str, head.get("cut", ())))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise R1Error(f"checkpoint {path} is damaged: no readable {_HASHES}") from error
     if step != _order(path)[0] or _STATE not in hashes:
@@ -236,7 +340,7 @@ def _open(path: Path) -> Checkpoint:
             raise R1Error(f"checkpoint {path} is damaged: {name} is missing")
         if sha256_file(file) != expected:
             raise R1Error(f"checkpoint {path} is damaged: {name} does not have its hash")
-    return Checkpoint(step, path, hashes, fingerprint)
+    return Checkpoint(step, path, hashes, fingerprint, cut)
 
 
 def _remove(path: Path) -> None:

@@ -25,13 +25,13 @@ import torch
 from r1core.api import PrivacyPolicy, R1Error, SpanKind
 from r1core.data.packing import Batch, pack_rows
 from r1core.data.tokens import Encoded
-from r1core.model.adapted import LanguageModel
+from r1core.model.adapted import LanguageModel, adapted_of
 from r1core.model.adapter import adapter_tensors, set_adapter_tensors
 from r1core.model.compiled import checkpoint_blocks, compile_blocks, compiles, evaluating
 from r1core.model.fused_lora import Casts
 from r1core.model.layers import ExtraLayers
 from r1core.model.scores import Reader, linear_head
-from r1core.model.slices import own_slice, slice_of
+from r1core.model.slices import is_cut, own_slice, slice_of
 from r1core.recipe.training import Train
 from r1core.train.feed import Feed, StepRows
 from r1core.train.figures import OnTheWay
@@ -252,6 +252,13 @@ class Trainer:
         }
         groups = {"adapter": adapter_tensors(self.model), "layers": self.layers.tensors(), "optimizer": moments}
         return {name: tensors for name, tensors in groups.items() if tensors}
+
+    @property
+    def cut(self) -> frozenset[str]:
+        """`group/name` of what `tensors()` gives slices of."""
+        adapter = {f"adapter/{name}" for name, value in adapted_of(self.model).state().items() if is_cut(value)}
+        state = enumerate(self.optimizer.state.get(parameter, {}) for parameter in self.trainable)
+        return frozenset(adapter | {f"optimizer/{i}/{key}" for i, held in state for key in held if is_cut(held[key])})
 
     def resume(self, groups: Mapping[str, Tensors], state: Mapping[str, Any]) -> None:
         """Continue from what `save` was given; of what is cut, this process's slices or the whole."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from r1core.api import JSON, UserError
+from r1core.api import JSON, R1Error, UserError
 from r1core.data import codec
 from r1core.data.tokens import Encoded
 from r1core.model import flash_rows
@@ -20,6 +21,8 @@ from r1core.model.load import check_packing, load_model
 from r1core.model.probe import Compute
 from r1core.model.processes import how_many, ranks
 from r1core.model.scores import causal_of
+from r1core.model.sharding import shard
+from r1core.model.slices import whole
 from r1core.runs import checkpoints
 from r1core.runs.files import directory_replaced, write_json
 from r1core.train import difficulty
@@ -50,20 +53,18 @@ def train(
     NonFiniteLoss : with the step; the last good checkpoint stays.
     """
     _refuse_combinations(bench)
-    run, recipe = bench.run, bench.recipe
+    run, crew = bench.run, bench.crew
+    first = crew is None or crew.rank == 0
     rows = encoded_rows(bench, "train")
     known = _known_difficulty(bench)
     model = _base(bench, compute)
     world = _processes(bench, compute, model, rows)
-    torch.set_num_threads(compute.threads if world == 1 else 1)
-    order = _order(bench, model, rows, known, fingerprint, world, tell)
-    adapted, layers = _adapted(bench, model)
+    if crew is None:
+        torch.set_num_threads(compute.threads if world == 1 else 1)
+    order = _order(bench, model, rows, known, fingerprint, 1 if crew else world, tell)
+    adapted, layers = _adapted(bench, model, compute)
     _check_packing(bench, adapted.model, rows, compute)
-    found = checkpoints.latest_valid(run, fingerprint=fingerprint)
-
-    def save(step: int, groups: Groups, state: dict[str, Any]) -> None:
-        checkpoints.save(run, step, groups, state, fingerprint=fingerprint)
-        checkpoints.prune(run, keep=recipe.train.keep_checkpoints)
+    found = _checkpoint(bench, fingerprint)
 
     def on_step(step: int, metrics: Mapping[str, float]) -> None:
         if isinstance(order, Staged):
@@ -74,21 +75,40 @@ def train(
         progress(step, trainer.total, metrics)
 
     def rank() -> Trainer:
-        made = _trainer(bench, adapted, layers, rows, order, save, on_step)
+        made = _trainer(bench, adapted, layers, rows, order, fingerprint, on_step)
         if found is not None:
-            made.resume({group: found.tensors(group) for group in found.groups}, found.state())
+            here, of = (crew.rank, crew.world) if crew and made.together.sharded else (0, 1)
+            made.resume({group: found.tensors(group, here, of) for group in found.groups}, found.state())
         return made
 
-    with ranks(world, lambda: rank().run()):
+    with ranks(world, lambda: rank().run()) if crew is None else nullcontext():
         trainer = rank()
         if found is not None:
             tell(f"  continuing from step {found.step} of {trainer.total}")
-        else:
+        elif first:
             checkpoints.clear(run)
-        run.metrics.keep(lambda line: int(line.get("step", 0)) <= trainer.done)
+        if first:
+            run.metrics.keep(lambda line: int(line.get("step", 0)) <= trainer.done)
         trainer.run()
     _write(bench, adapted, layers)
+    if crew is not None:
+        crew.leave()
     return _figures(bench, trainer) | {"train_processes": world}
+
+
+def _checkpoint(bench: Workbench, fingerprint: str) -> checkpoints.Checkpoint | None:
+    """The newest valid checkpoint of this training, the same one for every process.
+
+    Raises
+    ------
+    R1Error : when the processes see different ones.
+    """
+    found = checkpoints.latest_valid(bench.run, fingerprint=fingerprint)
+    if bench.crew is not None:
+        seen = bench.crew.exchange(None if found is None else found.path.name)
+        if len(set(seen)) > 1:
+            raise R1Error(f"the processes see different checkpoints ({seen}); {bench.run.path} has to be one for all")
+    return found
 
 
 def _known_difficulty(bench: Workbench) -> list[float] | None:
@@ -102,9 +122,10 @@ def _known_difficulty(bench: Workbench) -> list[float] | None:
 
 
 def _base(bench: Workbench, compute: Compute) -> PreTrainedModel:
-    """The base model on the device."""
+    """The base model on the device; where it is to be cut, in the machine's memory, since it may not fit whole."""
     model = load_model(bench.base, precision=compute.precision, attention=bench.recipe.model.attention)
-    model.to(torch.device(compute.device))  # type: ignore[arg-type]  # transformers' stub takes a model here
+    if bench.recipe.train.parallel != "fsdp2":
+        model.to(torch.device(compute.device))  # type: ignore[arg-type]  # transformers' stub takes a model here
     return model
 
 
@@ -126,25 +147,36 @@ def _order(
         together = recipe.train.batch_size if whole else 1
         return base_losses(model, rows, bench.chain.kinds, together=together, processes=processes)
 
+    crew = bench.crew
+    if crew is not None and crew.rank:
+        crew.exchange(None)  # the first process has measured
     values = difficulty.kept_or(bench, ids, digest, measured) if known is None else known
     order = order_of(recipe.train, len(rows), recipe.run.seed, recipe.curriculum, values)
+    if crew is not None and crew.rank:
+        return order
     if isinstance(order, Staged):
         difficulty.write(bench, ids, values, order.classes, digest)
         for line in described(order):
             tell(f"  {line}")
     else:
         bench.run.difficulty.unlink(missing_ok=True)  # of an earlier recipe
+    if crew is not None:
+        crew.exchange(None)
     return order
 
 
-def _adapted(bench: Workbench, model: PreTrainedModel) -> tuple[Adapted, ExtraLayers]:
-    """The base model with its untrained adapter and layers; a privacy policy is attached."""
+def _adapted(bench: Workbench, model: PreTrainedModel, compute: Compute) -> tuple[Adapted, ExtraLayers]:
+    """The base model with its untrained adapter and layers, cut if it is to be; a privacy policy is attached."""
     recipe = bench.recipe
     fused = bench.privacy is None
     adapted = add_adapter(model, recipe.adapter, recipe.run.seed, strategy=recipe.strategy, fused=fused)
     layers = ExtraLayers(model, bench.layer_specs(model.config), recipe.run.seed)
     if bench.privacy is not None:
         bench.privacy.attach(adapted.model, _groups(bench))
+    if recipe.train.parallel == "fsdp2":
+        assert bench.crew is not None
+        shard(adapted.model, torch.device(compute.device), bench.crew.world)
+        layers.to(compute.device)
     return adapted, layers
 
 
@@ -154,11 +186,18 @@ def _trainer(
     layers: ExtraLayers,
     rows: Sequence[Encoded],
     order: Order,
-    save: Callable[[int, Groups, dict[str, Any]], None],
+    fingerprint: str,
     on_step: Callable[[int, Mapping[str, float]], None],
 ) -> Trainer:
-    recipe = bench.recipe
-    return Trainer(
+    run, recipe = bench.run, bench.recipe
+
+    def save(step: int, groups: Groups, state: dict[str, Any]) -> None:
+        party = bench.crew if bench.crew is not None and trainer.together.sharded else checkpoints.ALONE
+        checkpoints.save(run, step, groups, state, fingerprint=fingerprint, party=party, cut=trainer.cut)
+        if trainer.together.main:
+            checkpoints.prune(run, keep=recipe.train.keep_checkpoints)
+
+    trainer = Trainer(
         adapted.model,
         layers,
         rows,
@@ -172,10 +211,13 @@ def _trainer(
         privacy=bench.privacy,
         layer_loss_weights=recipe.layers,
     )
+    return trainer
 
 
 def _processes(bench: Workbench, compute: Compute, model: PreTrainedModel, rows: Sequence[Encoded]) -> int:
-    """How many processes share each batch; private training runs in one."""
+    """How many processes share each batch: a launcher's, or as many as pay; private training runs in one."""
+    if bench.crew is not None:
+        return bench.crew.world
     if bench.privacy is not None:
         return 1
     return how_many(
@@ -188,10 +230,13 @@ def _processes(bench: Workbench, compute: Compute, model: PreTrainedModel, rows:
 
 
 def _write(bench: Workbench, adapted: Adapted, layers: ExtraLayers) -> None:
-    """What training leaves: the adapter, the layers, and the privacy policy's card."""
+    """What training leaves: the adapter, the layers, and the privacy policy's card; every process has to ask."""
     run = bench.run
+    trained = {name: whole(value.detach()).cpu().contiguous() for name, value in adapted.state().items()}
+    if bench.crew is not None and bench.crew.rank:
+        return
     with directory_replaced(run.adapter) as aside:
-        adapted.save(aside)
+        adapted.save(aside, trained)
         layers.save(aside)
     if bench.privacy is not None:
         run.privacy_card.parent.mkdir(mode=0o700, exist_ok=True)
@@ -245,6 +290,10 @@ def _figures(bench: Workbench, trainer: Trainer) -> dict[str, JSON]:
 
 
 def _refuse_combinations(bench: Workbench) -> None:
+    if bench.recipe.train.parallel == "fsdp2":
+        _refuse_beside_fsdp2(bench)
+    if bench.privacy is not None and bench.crew is not None:
+        raise UserError(f"{bench.privacy.name}: private training runs in one process", fix="start r1core by itself")
     if bench.privacy is not None and bench.recipe.train.packing != "none":
         raise UserError(
             f"{bench.privacy.name}: private training takes each row's own gradient, packing mixes rows",
@@ -256,4 +305,17 @@ def _refuse_combinations(bench: Workbench) -> None:
         raise UserError(
             f"{bench.privacy.name}: private training draws its rows at random, a curriculum by what they hold",
             fix='set curriculum.difficulty = ""',
+        )
+
+
+def _refuse_beside_fsdp2(bench: Workbench) -> None:
+    if bench.crew is None:
+        raise UserError(
+            'train.parallel = "fsdp2" is for the processes of a launcher, and this one stands alone',
+            fix='torchrun --nproc-per-node N -m -- r1core ..., or set train.parallel = "ddp"',
+        )
+    if bench.recipe.curriculum.difficulty == "loss":
+        raise UserError(
+            'curriculum.difficulty = "loss" needs the whole model in one process, train.parallel = "fsdp2" cuts it',
+            fix='set train.parallel = "ddp", or take difficulty from a column or a plugin',
         )

@@ -83,10 +83,3 @@ def test_a_killed_helper_is_one_clear_line_and_the_command_continues(shared: Des
     assert err.strip() == "error: a process that shared the work was ended (signal 9); start the command again"
     assert re.search(r"continuing from step [1-8]\d of 96", desk("train", *TWO).out)
     assert all(torch.equal(tensors(desk)[name], tensor) for name, tensor in tensors(shared).items())
-
-
-def test_a_launcher_is_refused(desk: Desk) -> None:
-    desk.environment = {"WORLD_SIZE": "2", "RANK": "0"}
-    done = desk("train", "--recipe", "own.toml", code=2)
-    assert "started by a launcher (WORLD_SIZE = 2)" in done.err
-    assert "model.processes" in done.err
