@@ -1,13 +1,18 @@
-"""r1core's side of the training comparison: `train_ours.py --shape 135m --rows 16 [--variant default|uncompiled]`."""
+"""r1core's side of the training comparison: `train_ours.py --shape 135m --rows 16 [--variant default|uncompiled]`.
+
+The variants `ddp` and `fsdp2` run behind `torchrun`, where `--rows` are those of all processes together.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 
+import torch
 from workload import ALPHA, LINEAR, RANK, RATE, Clock, Work, measured, model, rows, work_from
 
-VARIANTS = ("default", "uncompiled", "checkpointed")
+VARIANTS = ("default", "uncompiled", "checkpointed", "ddp", "fsdp2")
 
 
 def train(work: Work, clock: Clock) -> float:
@@ -22,7 +27,13 @@ def train(work: Work, clock: Clock) -> float:
     from r1core.train.objective import objective_of
     from r1core.train.order import order_of
 
-    base = model(work).requires_grad_(False)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    cuda = torch.cuda.is_available()
+    if world > 1:
+        from r1core.train.launched import Crew
+
+        Crew()
+    base = model(work, to="cpu" if work.variant == "fsdp2" else "").requires_grad_(False)
     adapted = add_adapter(base, Adapter(rank=RANK, alpha=ALPHA, targets=LINEAR), 0, strategy=Strategy())
     encoded = [Encoded(str(i), (ids[0],), (*ids[1:], 2), ()) for i, ids in enumerate(rows(work))]
     config = Train(
@@ -36,6 +47,10 @@ def train(work: Work, clock: Clock) -> float:
         losses.append(metrics["loss"])
 
     layers = ExtraLayers(base, [], 0)
+    if work.variant == "fsdp2":
+        from r1core.model.sharding import shard
+
+        shard(adapted.model, torch.device("cuda" if cuda else "cpu"), world)
     if layout_of(config, encoded, base.device, base.dtype).flash:
         flash_rows.use(base)
     trainer = Trainer(
@@ -44,7 +59,7 @@ def train(work: Work, clock: Clock) -> float:
     )  # fmt: skip
     trainer.optimizer.register_step_post_hook(lambda *_: clock.tick())
     trainer.run()
-    return losses[-1]
+    return losses[-1] if losses else float("nan")  # only the first process is told
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -62,15 +63,15 @@ def work_from(arguments: Sequence[str], variants: Sequence[str]) -> Work:
     return Work(chosen.shape, chosen.rows, chosen.length, chosen.steps, chosen.variant)
 
 
-def model(work: Work, attention: str = "sdpa") -> Any:
-    """The frozen base, bf16, on the GPU."""
+def model(work: Work, attention: str = "sdpa", to: str = "") -> Any:
+    """The frozen base, bf16, on the GPU if there is one, or where it is wanted."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     config = LlamaConfig(**SHAPES[work.shape], max_position_embeddings=4096, attn_implementation=attention)
     made = LlamaForCausalLM(config).to(torch.bfloat16)
-    return made.to("cuda") if torch.cuda.is_available() else made
+    return made.to(to or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def rows(work: Work) -> list[list[int]]:
@@ -114,5 +115,6 @@ def measured(work: Work, system: str, train: Callable[[Clock], float]) -> None:
     peak = torch.cuda.max_memory_allocated() / 2**30 if cuda else 0.0
     line = {"system": system, "shape": work.shape, "tokens_per_second": tokens / clock.seconds, "peak_gib": peak}
     line |= {"loss": loss, "device": torch.cuda.get_device_name() if cuda else "cpu", "torch": torch.__version__}
-    print("RESULT " + json.dumps(line))
-    sys.stdout.flush()
+    if os.environ.get("RANK", "0") == "0":
+        print("RESULT " + json.dumps(line))
+        sys.stdout.flush()
