@@ -20,9 +20,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from r1core.data.packing import Batch
+from r1core.model.limits import CHUNK_BYTES
 
-CHUNK_BYTES = 2**29
-"""Bytes of fp32 logits held at a time: large enough to keep a GPU busy (2,730 positions of a vocabulary of 49,152)."""
 HEAD_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 2.0**-5, torch.float16: 2.0**-8}
 """Largest difference of a logit, relative to the largest one, that rounding explains in each precision."""
 
