@@ -105,7 +105,7 @@ def _named(told: str) -> Hardware | None:
     words = re.split(r"[\s-]+", re.sub(r"\b(RTX) (?=\d)", r"\1", told.upper()))
     alike = [gpu for name, gpu in GPUS.items() if name.partition("-")[0] in words]
     exact = [gpu for gpu in alike if {gpu.name.partition("-")[2], f"{gpu.name.partition('-')[2]}B"} & set(words)]
-    chosen = [gpu for gpu in exact if "PCIE" not in words or gpu.name.endswith("PCIE")] or alike
+    chosen = [gpu for gpu in exact if "PCIE" in words and gpu.name.endswith("PCIE")] or exact or alike
     return Hardware(chosen[0]) if chosen else None
 
 

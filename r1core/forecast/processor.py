@@ -36,7 +36,7 @@ LAUNCH_SECONDS = 9e-6
 BYTES_UPDATED = 32
 """That the optimiser moves a weight: its value, gradient and two moments, read and written; the gradient's norm."""
 UNEVEN = 1.08
-"""Time of a step over the processes' mean: all wait for the slowest, whose rows are longer, and for the gradients' sum."""
+"""Time of a step over the processes' mean: all wait for the slowest and for the sum of gradients."""
 START_SECONDS = 9.0
 """Until the first step: libraries, weights, the check of packing."""
 
