@@ -151,7 +151,7 @@ def _guide(found: Outlook, ours: str) -> Iterator[str]:
     for claim in GUIDE:
         told = found.forecast
         mark = (
-            f"   forecast above: {ours} on {told.where}"
+            f"   forecast above: {ours} ({told.where}, batch {found.train.batch_size})"
             if not isinstance(told, str) and told.method == claim.method
             else ""
         )

@@ -97,10 +97,10 @@ def local() -> tuple[list[str], Hardware | None]:
     for file in sorted(place.glob("*/information")) if place.is_dir() else []:
         told = re.search(r"^Model:\s*(.+)$", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
         names.append(told[1].strip() if told else "unknown")
-    return names, _named(names[0]) if names else None
+    return names, gpu_named(names[0]) if names else None
 
 
-def _named(told: str) -> Hardware | None:
+def gpu_named(told: str) -> Hardware | None:
     """The GPU that a driver's name means: `NVIDIA H100 80GB HBM3`, `NVIDIA A100-SXM4-40GB`, `NVIDIA RTX A6000`."""
     words = re.split(r"[\s-]+", re.sub(r"\b(RTX) (?=\d)", r"\1", told.upper()))
     alike = [gpu for name, gpu in GPUS.items() if name.partition("-")[0] in words]

@@ -138,11 +138,7 @@ def on_cpu(
             f"model.threads = {recipe.model.threads} are told as one: on short rows more threads mostly wait"
         )
     wall = steps * each * (processor.UNEVEN if workers > 1 else 1.0) + processor.START_SECONDS
-    name = (
-        f"{workers} process{'es' if workers > 1 else ''} of this CPU, a thread each"
-        if workers > 1
-        else "one core of this CPU"
-    )
+    name = f"{workers} process{'es' if workers > 1 else ''} of this CPU" if workers > 1 else "one core of this CPU"
     return Forecast(
         method="lora", where=name, workers=workers, steps=steps, tokens=steps * workers * step.tokens, seconds=wall,
         cpu_seconds=steps * workers * each, memory=memory, together=memory.total + (workers - 1) * alone, there=there,
@@ -213,7 +209,8 @@ def _lora(table: Table, rows: Rows, train: Train, hardware: Hardware, adapters: 
 
 def _pool(table: Table, rows: Rows, train: Train, hardware: Hardware) -> _Method:
     made = _lora(table, rows, train, hardware, POOL)
-    said = f"a pool of {POOL} adapters like [adapter], all computed for every token and mixed softly, all trained"
+    said = f"a pool of {POOL} adapters like [adapter], all computed for every token and mixed softly, all trained:"
+    said += f" {POOL * table.trained:,} weights, where the table counts one"
     return replace(made, assumed=(said, "the samples of all tasks are counted together", *made.assumed))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from r1core.api import UserError
-from r1core.forecast.hardware import GPUS, _named, hardware
+from r1core.forecast.hardware import GPUS, gpu_named, hardware
 from r1core.forecast.memory import memory_of
 from r1core.forecast.methods import GUIDE, PPO_EPOCHS, method_named, on_cpu, on_gpus
 from r1core.forecast.processor import Core
@@ -137,7 +137,7 @@ def test_hardware_that_is_none_is_refused(typed: str, said: str, fix: str) -> No
     ],
 )  # fmt: skip
 def test_a_drivers_name_is_understood_or_not_taken_for_another(driver: str, meant: str) -> None:
-    found = _named(driver)
+    found = gpu_named(driver)
     assert (found.gpu.name if found else "") == meant
 
 
