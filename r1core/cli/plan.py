@@ -45,7 +45,8 @@ def command(
     from r1core.plan import Asked, outlook, unnamed
     from r1core.workbench import open_bench
 
-    asked = Asked(named(hardware) if hardware else None, samples, tokens, method_named(method) if method else None)
+    gpus = None if hardware is None else named(hardware)
+    asked = Asked(gpus, samples, tokens, None if method is None else method_named(method))
     if selection.domain is None and selection.recipe is None:
         if selection.sets:
             raise UserError("--set changes a recipe, and none is named", fix="name a domain, or --recipe")

@@ -27,6 +27,8 @@ PPO_EPOCHS = 4
 """Passes of PPO's update over what it sampled (arXiv:1707.06347, section 5; four are usual for language models)."""
 POOL = 8
 """Adapters of the pool that every token passes through, for a soft mixture."""
+SUMMED_BYTES = 12
+"""Of a trained weight, while processes sum their gradients: its own, all in one message, and the sum."""
 GPU_START_SECONDS = 60.0
 """Until the first step on a GPU: libraries, weights, compiling; assumed."""
 
@@ -62,6 +64,7 @@ class Forecast:
     memory : of one worker. together : bytes of all of them; there : bytes that the machine, or one GPU, has.
     parts : seconds of a step, by what takes them.
     basis : what the figures rest on, one line each. assumed : what nobody stated, one line each.
+    pace : the speed of one core, in words; empty on GPUs.
     """
 
     method: str
@@ -77,6 +80,7 @@ class Forecast:
     parts: dict[str, float]
     basis: tuple[str, ...]
     assumed: tuple[str, ...]
+    pace: str = ""
 
     @property
     def fits(self) -> bool:
@@ -121,6 +125,8 @@ def on_cpu(
         table, step, bytes_each=size, compiled=False, eager=recipe.model.attention == "eager",
         checkpointed=train.gradient_checkpointing, masked=train.packing != "none", held=held,
     )  # fmt: skip
+    if workers > 1:
+        memory = replace(memory, trained=memory.trained + SUMMED_BYTES * table.trained)
     alone = memory.total - memory.weights - memory.libraries
     basis = [
         f"{work.flop / 1e9:,.3g} GFLOP a step and process at {core.speed / 1e9:.0f} GFLOP/s in fp32, "
@@ -138,11 +144,12 @@ def on_cpu(
             f"model.threads = {recipe.model.threads} are told as one: on short rows more threads mostly wait"
         )
     wall = steps * each * (processor.UNEVEN if workers > 1 else 1.0) + processor.START_SECONDS
-    name = f"{workers} process{'es' if workers > 1 else ''} of this CPU" if workers > 1 else "one core of this CPU"
+    name = f"{workers} processes of this CPU" if workers > 1 else "one core of this CPU"
     return Forecast(
         method="lora", where=name, workers=workers, steps=steps, tokens=steps * workers * step.tokens, seconds=wall,
         cpu_seconds=steps * workers * each, memory=memory, together=memory.total + (workers - 1) * alone, there=there,
         parts={"passes": each}, basis=tuple(basis), assumed=tuple(assumed),
+        pace=f"{work.flop / max(1.0, step.tokens) / 1e9:.2g} GFLOP each at {core.speed / 1e9:.0f} GFLOP/s",
     )  # fmt: skip
 
 

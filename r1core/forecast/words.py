@@ -7,11 +7,12 @@ from r1core.words import counted
 
 
 def time_line(told: Forecast) -> str:
-    """`training about 8 min on 2 processes of this CPU (estimate: 525 steps, 97 k tokens, 14 min of CPU time)`."""
+    """`training about 8 min on 2 processes of this CPU (estimate: 525 steps, 97 k tokens of 0.43 GFLOP ...)`."""
     cpu = f", {duration(told.cpu_seconds)} of CPU time" if told.cpu_seconds and told.workers > 1 else ""
+    pace = f", {told.pace}" if told.pace else ""
     return (
         f"training about {duration(told.seconds)} on {told.where} "
-        f"(estimate: {counted(told.steps, 'step')}, {thousands(told.tokens)} tokens{cpu})"
+        f"(estimate: {counted(told.steps, 'step')}, {thousands(told.tokens)} tokens{pace}{cpu})"
     )
 
 

@@ -117,7 +117,7 @@ def step_of(rows: Rows, train: Train, workers: int = 1, *, flash: bool = False) 
     if train.packing == "none":
         return Step(mine, mine * rows.read, answered, mine * rows.pairs)
     whole = mine * rows.length
-    passes = max(1, math.ceil(whole / train.micro_batch_tokens)) if train.micro_batch_tokens else 1
+    passes = float(max(1, math.ceil(whole / train.micro_batch_tokens)) if train.micro_batch_tokens else 1)
     if flash:
         tokens = passes * FLASH_MULTIPLE * math.ceil(mine * rows.read / passes / FLASH_MULTIPLE)
         return Step(passes, tokens, answered, mine * rows.pairs / 2)
