@@ -25,7 +25,7 @@ from r1core.recipe.schema import Model
 
 PROBE_SHAPE = (256, 576, 1536)
 """(tokens, width, feed-forward width) of the product that is timed, as in `r1core.model.probe`."""
-COPIED_BYTES = 64_000_000
+COPIED_BYTES = 32_000_000
 """Beyond the caches that one core has to itself."""
 PASSES = 3.2
 """Times that a value passes through memory uncompiled, for each time that it must; over the probed copying."""
