@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 import re
 import shutil
 import sys
@@ -21,7 +20,12 @@ from r1core import check_data
 from r1core.api import JSON, PluginError, Problem, R1Error, UserError
 from r1core.compose import RewardSum
 from r1core.decode.prompt import read_facts
-from r1core.forecast import matmul_speed, matrices, training
+from r1core.forecast.here import here, machine_bytes
+from r1core.forecast.memory import LIBRARY_BYTES, memory_of
+from r1core.forecast.shape import read_shape
+from r1core.forecast.table import table_of
+from r1core.forecast.words import memory_line, time_line
+from r1core.forecast.work import Step
 from r1core.model.resolve import StoredConfig, context_length
 from r1core.model.strategy import refusals
 from r1core.train.curriculum import unreached
@@ -32,12 +36,6 @@ log = logging.getLogger("r1core.check")
 
 SITE = re.compile(r"embedding|head|block:(-?[0-9]{1,6})")
 """Where an extra layer may stand (see `r1core.model.layers.site_module`)."""
-BYTES_PER_PARAMETER = 4
-"""fp32, the larger of the two precisions."""
-COPIES = 3
-"""Of the weights in memory, at the peak: the model itself, and what a step on short rows keeps."""
-LIBRARY_BYTES = 800_000_000
-"""Memory of torch, transformers and the plugins: the medical run peaks at 2.4 GB, 1.6 GB of them three copies."""
 RUN_BYTES = 500_000_000
 """Disk that a run of a small model takes: two checkpoints, the adapter, predictions (rounded up)."""
 
@@ -183,20 +181,28 @@ def _difficulty(bench: Workbench, sample: check_data.Sample) -> Iterator[Problem
 
 
 def _time(bench: Workbench, sample: check_data.Sample, forecast: dict[str, JSON]) -> Iterator[Problem]:
-    """Forecast the training of all records from the sample."""
+    """Forecast time and memory of training on all records from the sample."""
     if not sample.encoded:
         return
     used, known = sample.used(bench.recipe.data.max_rows)
     aside = f", {sample.aside:,} set aside" if sample.aside else ""
     forecast["rows"] = f"{'' if known else 'more than '}{used:,} to train on{aside}"
-    model = matrices(Path(bench.base.directory()))
-    if model is None:
+    shape = read_shape(Path(bench.base.directory()))
+    if shape is None:
         forecast["time"] = "not told: the model's safetensors are not on this machine"
         return
-    made = used * len(sample.encoded) / sample.read  # a transform may make several rows of one
-    told = training(sample.encoded, made, bench.recipe, model, matmul_speed())
-    forecast["time"] = str(told) if known else f"{told}; not all rows were counted, so longer"
-    yield from ()
+    recipe = bench.recipe
+    table = table_of(shape, recipe.adapter, recipe.strategy, recipe.train)
+    rows = sample.rows_like(recipe.data.max_rows, recipe.train.batch_size)
+    told = here(table, rows, recipe, private=bench.privacy is not None)
+    if isinstance(told, str):
+        forecast["time"] = told
+        return
+    forecast["time"] = time_line(told) if known else f"{time_line(told)}; not all rows were counted, so longer"
+    forecast["memory"] = memory_line(told)
+    if not told.fits:
+        fix = "a smaller model, model.processes = 1, or fewer rows in train.batch_size"
+        yield Problem("memory", memory_line(told), "as much as is needed", fix)
 
 
 def _rewards(bench: Workbench) -> Iterator[Problem]:
@@ -227,13 +233,14 @@ def _room(bench: Workbench, forecast: dict[str, JSON]) -> Iterator[Problem]:
     forecast["disk"] = f"about {RUN_BYTES / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free at {place}"
     if free < RUN_BYTES:
         yield Problem(str(place), f"{free / 1e9:.2f} GB free", f"{RUN_BYTES / 1e9:.1f} GB", "free some, or use --run")
-    model = matrices(Path(bench.base.directory()))
-    if model is not None:
-        needed = LIBRARY_BYTES + model.parameters * BYTES_PER_PARAMETER * COPIES
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        forecast["memory"] = f"about {needed / 1e9:.1f} GB needed, {memory / 1e9:.1f} GB there"
-        if needed > memory:
-            yield Problem("memory", f"{memory / 1e9:.1f} GB", f"about {needed / 1e9:.1f} GB", "use a smaller model")
+    shape = read_shape(Path(bench.base.directory()))
+    if shape is not None and "memory" not in forecast and "time" not in forecast:  # no row says what a step takes
+        recipe = bench.recipe
+        table = table_of(shape, recipe.adapter, recipe.strategy, recipe.train)
+        least = memory_of(table, Step(1, 0, 0, 0), bytes_each=2, compiled=False, held=LIBRARY_BYTES).total
+        if least > machine_bytes():
+            found = f"{machine_bytes() / 1e9:.1f} GB"
+            yield Problem("memory", found, f"more than {least / 1e9:.1f} GB", "use a smaller model")
 
 
 def _placed(bench: Workbench) -> Iterator[Problem]:
@@ -244,8 +251,8 @@ def _placed(bench: Workbench) -> Iterator[Problem]:
         return
     if not directory.is_dir():
         return  # the model is not on this machine yet
-    model = matrices(directory)
-    blocks = len(model.blocks) if model is not None else 0
+    shape = read_shape(directory)
+    blocks = shape.blocks if shape is not None else 0
     for spec in bench.layer_specs(StoredConfig(directory)):
         where = _named(bench, spec.name.partition("/")[0])
         place = SITE.fullmatch(spec.site)

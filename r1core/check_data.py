@@ -9,19 +9,22 @@ import itertools
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from r1core.api import Example, Problem, UserError
 from r1core.data.files import FileSource
 from r1core.data.prepare import SPLITS, Intake, Split, answer_reading, augmented, more_rows
 from r1core.data.tokens import Encoded, prompt_of
 from r1core.evaluate.baselines import refuse_untunable
+from r1core.forecast.work import Rows, rows_of
 from r1core.recipe.load import Resolved
 from r1core.recipe.schema import Data
 from r1core.workbench import Workbench
 
 SAMPLE_ROWS = 20
 """Records of each split that go through the chain."""
+SPREAD_ROWS = 128
+"""Records from all over the training rows whose lengths are compared with those of the first, often untypical ones."""
 COUNT_SECONDS = 2.0
 """The records of a split are read for at most this long; what is left then is neither checked nor forecast."""
 
@@ -30,7 +33,8 @@ COUNT_SECONDS = 2.0
 class Sample:
     """What stands for all training records: `read` of them, which gave the `records` (and the same `encoded`).
 
-    `rows` were counted that may be trained on, `aside` that may not.
+    `rows` were counted that may be trained on, `aside` that may not. `stretch` is the mean length of records from all
+    over the rows that were read, over that of the first ones.
     """
 
     read: int = 0
@@ -39,11 +43,34 @@ class Sample:
     rows: int = 0
     aside: int = 0
     all_counted: bool = False
+    stretch: float = 1.0
 
     def used(self, most: int) -> tuple[int, bool]:
         """How many records training takes, at most `most` (0: all), and whether that is known and not a lower bound."""
         used = min(self.rows, most) if most else self.rows
         return used, self.all_counted or used == most
+
+    def rows_like(self, most: int, batch_size: int) -> Rows:
+        """What the training rows are like; a transform may make several of one record."""
+        used, _ = self.used(most)
+        return rows_of(self.encoded, used * len(self.encoded) / self.read, batch_size, self.stretch)
+
+
+@dataclass
+class _Spread:
+    """Every so many of the records that pass: at least `SPREAD_ROWS` of them where there are as many, at most twice."""
+
+    records: list[Example] = field(default_factory=list)
+    stride: int = 1
+    seen: int = 0
+
+    def add(self, record: Example) -> None:
+        """See one more record."""
+        if self.seen % self.stride == 0:
+            self.records.append(record)
+            if len(self.records) >= 2 * SPREAD_ROWS:
+                self.records, self.stride = self.records[::2], 2 * self.stride
+        self.seen += 1
 
 
 def problems(bench: Workbench, sample: Sample) -> Iterator[Problem]:
@@ -56,7 +83,8 @@ def problems(bench: Workbench, sample: Sample) -> Iterator[Problem]:
         intake = Intake(bench, split, seen)
         records = iter(intake)
         first = list(itertools.islice(records, SAMPLE_ROWS))
-        whole = _read_on(records, first, labels if split == "train" and bench.task.choices else None)
+        spread = _Spread()
+        whole = _read_on(records, first, labels if split == "train" and bench.task.choices else None, spread)
         all_counted = all_counted and whole
         if said := intake.too_many():
             so_far = "" if whole else f" (of those read in {COUNT_SECONDS:.0f} s)"
@@ -64,6 +92,7 @@ def problems(bench: Workbench, sample: Sample) -> Iterator[Problem]:
             yield Problem(where, said + so_far, "", fix, severity="error" if whole else "warning")
         if split == "train":
             sample.rows, sample.aside, sample.all_counted = intake.good, len(intake.bad), whole
+            sample.stretch = _stretch(bench, first, spread.records)
         if split == "val" and all_counted and labels and bench.recipe.evaluate.baselines:
             yield from _untunable(bench, labels, intake.good)
         if first or not said:
@@ -83,10 +112,41 @@ def doubts(data: Data, resolved: Resolved) -> Iterator[Problem]:
             yield Problem(where, found, "", f"remove {{{name}}}", severity="warning")
 
 
-def _read_on(records: Iterator[Example], first: list[Example], labels: set[str] | None) -> bool:
+def train_sample(bench: Workbench) -> Sample:
+    """A sample of the training rows for a forecast alone: nothing else is looked for."""
+    intake, spread = Intake(bench, "train", set()), _Spread()
+    records = iter(intake)
+    first = list(itertools.islice(records, SAMPLE_ROWS))
+    whole = _read_on(records, first, None, spread)
+    rows = list(map(answer_reading(bench), bench.chain.stream(augmented(bench, first))))
+    return Sample(
+        read=len(first),
+        records=rows,
+        encoded=[bench.renderer.encode(row) for row in rows],
+        rows=intake.good,
+        aside=len(intake.bad),
+        all_counted=whole,
+        stretch=_stretch(bench, first, spread.records),
+    )
+
+
+def _stretch(bench: Workbench, first: list[Example], spread: list[Example]) -> float:
+    """Mean tokens of the spread records over those of the first, as they are read; 1 where they are no rows yet."""
+    if not first or any(not one.messages or one.messages[-1].role != "assistant" for one in [*first, *spread]):
+        return 1.0  # a transform makes the rows; those of the first records stand for all
+
+    def mean(records: list[Example]) -> float:
+        bare = (replace(record, spans=()) for record in records)
+        return sum(bench.renderer.encode(record).length for record in bare) / len(records)
+
+    return mean(spread) / mean(first)
+
+
+def _read_on(records: Iterator[Example], first: list[Example], labels: set[str] | None, spread: _Spread) -> bool:
     """Read the other records too, collecting the answers where wanted; whether time sufficed for all of them."""
     deadline = time.monotonic() + COUNT_SECONDS
     for record in itertools.chain(first, records):
+        spread.add(record)
         if labels is not None and record.messages:
             labels.add(record.messages[-1].content)
         if time.monotonic() > deadline:

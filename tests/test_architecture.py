@@ -38,6 +38,7 @@ LEVELS = {
     "r1core.runs.report.gather": 8,
     "r1core.check_data": 8,
     "r1core.check": 9,
+    "r1core.plan": 9,
     "r1core.pipeline": 10,
     "r1core.cli": 11,
 }

@@ -19,6 +19,7 @@ from r1core.errors import R1Error, UserError
 VERBS = {
     "adapt": "Prepare, train, evaluate and report: everything, continuing where it stood.",
     "check": "Report every problem of a recipe, its plugins and data before any weight is loaded.",
+    "plan": "Print what is trained, weight by weight of each role, and forecast time and memory.",
     "prepare": "Read, check and annotate the records.",
     "train": "Train the adapter and the extra layers.",
     "evaluate": "Measure all systems on the test split.",

@@ -6,12 +6,12 @@ by name replaces measuring. On a GPU that has it, bf16 is taken without a probe.
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import asdict, dataclass
 
 import torch
 
+from r1core.model.limits import usable_cores
 from r1core.recipe.schema import Model
 
 PROBE_SHAPE = (256, 576, 1536)
@@ -47,11 +47,6 @@ def choose(model: Model) -> Compute:
     cores = usable_cores()
     threads, processes = model.threads or cores, model.processes or (1 if model.threads > 1 else cores)
     return Compute("cpu", precision, threads, round(rates[precision], 1), processes)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def _matmul_rate(dtype: torch.dtype, repeats: int = 7) -> float:

@@ -28,10 +28,9 @@ from typing import Any, TypeVar
 import torch
 
 from r1core.api import R1Error, UserError
+from r1core.model.limits import worthwhile
 from r1core.model.probe import Compute
 
-WORTH_IT = 5e11
-"""Parameters times tokens below which one process is done before others have started (about ten seconds of work)."""
 GOODBYE = 60.0
 """Seconds that a process which has done its work gets to end."""
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -57,9 +56,7 @@ def how_many(compute: Compute, asked: int, *, parameters: int, tokens: int, most
                 f"model.processes = {asked}: only on Linux and without a GPU", fix="set model.processes = 1"
             )
         return 1
-    if not asked and parameters * tokens < WORTH_IT:
-        return 1
-    return max(1, min(asked or compute.processes, most))
+    return worthwhile(compute.processes, asked, parameters=parameters, tokens=tokens, most=most)
 
 
 @contextmanager

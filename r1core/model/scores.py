@@ -20,9 +20,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from r1core.data.packing import Batch
+from r1core.model.limits import CHUNK_BYTES
 
-CHUNK_BYTES = 2**29
-"""Bytes of fp32 logits held at a time: large enough to keep a GPU busy (2,730 positions of a vocabulary of 49,152)."""
 BODY = "r1core_body"
 """Attribute of a causal language model that computes hidden states in place of `base_model`, where there is one."""
 HEAD_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 2.0**-5, torch.float16: 2.0**-8}
@@ -63,6 +62,7 @@ class HiddenScores:
     hidden: torch.Tensor
     head: nn.Linear
     part: Callable[..., tuple[torch.Tensor, torch.Tensor]]
+    most: int = CHUNK_BYTES
 
     def logits(self) -> torch.Tensor:
         """All logits, (P, V) fp32."""
@@ -71,7 +71,7 @@ class HiddenScores:
     def cross_entropy(self, targets: torch.Tensor, *, label_smoothing: float = 0.0) -> torch.Tensor:
         """Cross-entropy of each position, (P,), a chunk of logits at a time."""
         return _ChunkedCrossEntropy.apply(
-            self.hidden, self.head.weight, self.head.bias, targets, label_smoothing, self.part
+            self.hidden, self.head.weight, self.head.bias, targets, label_smoothing, self.part, self.most
         )
 
 
@@ -79,10 +79,11 @@ class Reader:
     """Reads a model at a batch's wanted positions; knows once and for all whether its head is a plain linear one.
 
     `compiled` : fuse the elementwise passes over a chunk of logits (pays on a GPU).
+    `most` : bytes of fp32 logits held at a time.
     """
 
-    def __init__(self, model: nn.Module, *, linear: bool, compiled: bool = False) -> None:
-        self.model, self.linear = model, linear
+    def __init__(self, model: nn.Module, *, linear: bool, compiled: bool = False, most: int = CHUNK_BYTES) -> None:
+        self.model, self.linear, self.most = model, linear, most
         self._part = torch.compile(_part) if compiled else _part
 
     def __call__(self, batch: Batch) -> Scores:
@@ -91,7 +92,8 @@ class Reader:
             return WholeLogits(self.model(**inputs_of(batch), logits_to_keep=batch.where).logits[0].float())
         causal = causal_of(self.model)
         hidden = body_of(causal)(**inputs_of(batch)).last_hidden_state[0]
-        return HiddenScores(hidden.index_select(0, batch.where), causal.get_output_embeddings(), self._part)
+        wanted = hidden.index_select(0, batch.where)
+        return HiddenScores(wanted, causal.get_output_embeddings(), self._part, self.most)
 
 
 def inputs_of(batch: Batch, past: object = None) -> dict[str, Any]:
@@ -187,18 +189,19 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         targets: torch.Tensor,
         smoothing: float,
         part: Callable[..., tuple[torch.Tensor, torch.Tensor]],
+        most: int,
     ) -> torch.Tensor:
         """`hidden` (P, D), `weight` (V, D), `bias` (V,) or None, `targets` (P,) -> (P,) fp32."""
         slope = ctx.needs_input_grad[0]
         losses = hidden.new_empty(len(hidden), dtype=torch.float32)
         slopes = torch.empty_like(hidden) if slope else hidden.new_empty(0)
-        for at in chunks(len(hidden), weight.shape[0]):
+        for at in chunks(len(hidden), weight.shape[0], most):
             logits = functional.linear(hidden[at], weight, bias)
             losses[at], gradient = part(logits, targets[at], smoothing, slope)
             if slope:
                 torch.mm(gradient, weight, out=slopes[at])
         ctx.save_for_backward(slopes, hidden, weight, bias, targets)
-        ctx.smoothing, ctx.part = smoothing, part
+        ctx.smoothing, ctx.part, ctx.most = smoothing, part, most
         return losses
 
     @staticmethod
@@ -209,7 +212,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         by_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         by_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
         if by_weight is not None or by_bias is not None:
-            for at in chunks(len(hidden), weight.shape[0]):
+            for at in chunks(len(hidden), weight.shape[0], ctx.most):
                 logits = functional.linear(hidden[at], weight, bias)
                 _, gradient = ctx.part(logits, targets[at], ctx.smoothing, True)
                 gradient = gradient * grads[0][at, None].to(gradient.dtype)
@@ -217,11 +220,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     by_weight.addmm_(gradient.t(), hidden[at])
                 if by_bias is not None:
                     by_bias += gradient.sum(0)
-        return by_hidden, by_weight, by_bias, None, None, None
+        return by_hidden, by_weight, by_bias, None, None, None, None
 
 
-def chunks(positions: int, vocabulary: int) -> list[slice]:
-    """Slices of positions whose fp32 logits take at most `CHUNK_BYTES`."""
-    most = max(1, CHUNK_BYTES // (4 * vocabulary))
-    size = -(-positions // -(-positions // most)) if positions else most  # all alike, up to the last one's rest
+def chunks(positions: int, vocabulary: int, most: int) -> list[slice]:
+    """Slices of positions whose fp32 logits take at most so many bytes."""
+    fit = max(1, most // (4 * vocabulary))
+    size = -(-positions // -(-positions // fit)) if positions else fit  # all alike, up to the last one's rest
     return [slice(start, min(start + size, positions)) for start in range(0, positions, size)]

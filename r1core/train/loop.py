@@ -30,6 +30,7 @@ from r1core.model.adapter import adapter_tensors, set_adapter_tensors
 from r1core.model.compiled import checkpoint_blocks, compile_blocks, compiles, evaluating
 from r1core.model.fused_lora import Casts
 from r1core.model.layers import ExtraLayers
+from r1core.model.limits import chunk_bytes
 from r1core.model.scores import Reader, linear_head
 from r1core.model.slices import is_cut, own_slice, slice_of
 from r1core.recipe.training import Train
@@ -133,7 +134,8 @@ class Trainer:
         compiled = compiles(self.config, self.model.device)
         if compiled:
             compile_blocks(self.model)
-        return Reader(self.model, linear=linear, compiled=compiled)
+        most = chunk_bytes(self.config.gradient_checkpointing)
+        return Reader(self.model, linear=linear, compiled=compiled, most=most)
 
     @cached_property
     def replay(self) -> Replay | None:

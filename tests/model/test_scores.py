@@ -29,13 +29,13 @@ def small(kind: str, **config: object) -> PreTrainedModel:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("trained", [False, True], ids=["frozen head", "trained head"])
-def test_chunks_change_nothing(smoothing: float, bias: bool, trained: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "CHUNK_BYTES", 4 * 50 * 3)  # three positions at a time
+def test_chunks_change_nothing(smoothing: float, bias: bool, trained: bool) -> None:
     torch.manual_seed(0)
     head = torch.nn.Linear(16, 50, bias=bias).requires_grad_(trained)
     hidden, targets = torch.randn(8, 16, requires_grad=True), torch.randint(50, (8,))
     weights = torch.rand(8)
-    ours = HiddenScores(hidden, head, scores._part).cross_entropy(targets, label_smoothing=smoothing)
+    three = 4 * 50 * 3  # positions at a time
+    ours = HiddenScores(hidden, head, scores._part, three).cross_entropy(targets, label_smoothing=smoothing)
     theirs = functional.cross_entropy(head(hidden), targets, reduction="none", label_smoothing=smoothing)
     assert torch.allclose(ours, theirs, atol=1e-6)
     wanted = [hidden, *(head.parameters() if trained else ())]
@@ -47,10 +47,9 @@ def test_chunks_change_nothing(smoothing: float, bias: bool, trained: bool, monk
         assert torch.allclose(one, other, atol=1e-6)
 
 
-def test_a_chunk_holds_what_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "CHUNK_BYTES", 1000)
-    assert [(c.start, c.stop) for c in chunks(7, 100)] == [(0, 2), (2, 4), (4, 6), (6, 7)]
-    assert [(c.start, c.stop) for c in chunks(2, 10**6)] == [(0, 1), (1, 2)]
+def test_a_chunk_holds_what_it_may() -> None:
+    assert [(c.start, c.stop) for c in chunks(7, 100, 1000)] == [(0, 2), (2, 4), (4, 6), (6, 7)]
+    assert [(c.start, c.stop) for c in chunks(2, 10**6, 1000)] == [(0, 1), (1, 2)]
 
 
 @pytest.mark.parametrize(
