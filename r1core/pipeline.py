@@ -59,10 +59,10 @@ def run_to(bench: Workbench, last: str, console: Console, *, force: bool = False
         return _run_to(bench, last, console, force)
     from r1core.train.launched import Crew
 
-    bench.crew = Crew()
-    if bench.crew.rank:
-        _follow(bench, bench.crew)
-    with bench.crew.leading():
+    bench.crew = crew = Crew()
+    if crew.rank:
+        _follow(bench, crew)
+    with crew.leading():
         return _run_to(bench, last, console, force)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -46,10 +46,8 @@ from r1core.runs.directory import RunDirectory
 from r1core.runs.files import tree_digest
 from r1core.runs.fingerprint import Fingerprint, source_hash, stage_fingerprint
 from r1core.runs.inputs import files_of, model_files, named_files
+from r1core.runs.party import Crew
 from r1core.selection import Selection
-
-if TYPE_CHECKING:
-    from r1core.train.launched import Crew
 
 STAGE_ROOMS: dict[str, tuple[str, ...]] = {
     "prepare": ("api", "compose.py", "data"),

@@ -41,6 +41,7 @@ LEVELS = {
     "r1core.plan": 9,
     "r1core.pipeline": 10,
     "r1core.cli": 11,
+    "r1core.__main__": 12,
 }
 """A module imports what stands strictly lower, or its own room. The longest matching prefix counts."""
 

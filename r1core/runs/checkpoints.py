@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from r1core.api import JSON, R1Error
 from r1core.runs.directory import RunDirectory
@@ -29,6 +29,7 @@ from r1core.runs.files import (
     sync_directory,
     write_synced,
 )
+from r1core.runs.party import ALONE, Party
 
 if TYPE_CHECKING:
     import torch
@@ -41,30 +42,6 @@ _STATE = "state.json"
 
 
 Found = TypeVar("Found")
-
-
-class Party(Protocol):
-    """Processes that save together."""
-
-    rank: int
-    world: int
-
-    def exchange(self, value: Any) -> list[Any]:
-        """Every process's value, in order of ranks; each of them has to ask."""
-        ...
-
-
-class Alone:
-    """A party of one."""
-
-    rank, world = 0, 1
-
-    def exchange(self, value: Any) -> list[Any]:
-        """The one value."""
-        return [value]
-
-
-ALONE = Alone()
 
 
 class CheckpointWarning(UserWarning):

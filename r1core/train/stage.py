@@ -25,6 +25,7 @@ from r1core.model.sharding import shard
 from r1core.model.slices import whole
 from r1core.runs import checkpoints
 from r1core.runs.files import directory_replaced, write_json
+from r1core.runs.party import ALONE
 from r1core.train import difficulty
 from r1core.train.base_loss import base_losses
 from r1core.train.curriculum import Staged, classes_of, described
@@ -192,7 +193,7 @@ def _trainer(
     run, recipe = bench.run, bench.recipe
 
     def save(step: int, groups: Groups, state: dict[str, Any]) -> None:
-        party = bench.crew if bench.crew is not None and trainer.together.sharded else checkpoints.ALONE
+        party = bench.crew if bench.crew is not None and trainer.together.sharded else ALONE
         checkpoints.save(run, step, groups, state, fingerprint=fingerprint, party=party, cut=trainer.cut)
         if trainer.together.main:
             checkpoints.prune(run, keep=recipe.train.keep_checkpoints)
