@@ -1,0 +1,56 @@
+"""`kill -9` at random moments of a training, again and again until it is done: 50 of 50 continue to the same bits.
+
+The moments are drawn from a seeded generator over the whole length of an undisturbed command, start included; which
+instruction a moment meets differs from run to run. A run that is killed three times has met three moments.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import furnish
+from .crashes import Crashes, assert_ended_alike, continued_from, lines_of, words
+
+INTERVAL = 5
+"""Steps between two checkpoints."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "moments"), [(1, 50), (2, 15)], ids=["one process", "two processes"])
+def test_kill_9_at_random_moments(
+    processes: int, moments: int, tmp_path: Path, tiny: Path, crashes: Crashes
+) -> None:
+    if processes > 1 and sys.platform != "linux":
+        pytest.skip("processes are forked on Linux only")
+    train = words(
+        "train.epochs=8", f"train.checkpoint_every={INTERVAL}", "adapter.dropout=0.1", "train.micro_batch_tokens=64",
+        f"model.processes={processes}",
+    )  # fmt: skip
+    desk = furnish(tmp_path / "desk", tiny)
+    run, whole = desk.folder / "runs/own", desk.folder / "whole"
+    uncut = crashes(desk, *train)
+    assert uncut.code == 0, uncut.err
+    shutil.move(run, whole)
+    chance = random.Random(processes)
+    met, lost, longest = 0, [], uncut.seconds
+    while met < moments or run.exists():
+        how = {"seconds": chance.uniform(0.02, longest)} if met < moments else {}
+        known = lines_of(run)[-1]["step"] if lines_of(run) else 0
+        ended = crashes(desk, *train, **how)
+        if "train: not done yet" in ended.out and ended.out.count("continuing from step") + (not known):
+            if reached_training(ended.out):
+                lost.append(known - continued_from(ended.out))
+        if ended.code == -signal.SIGKILL:
+            met += 1
+            continue
+        assert ended.code == 0, (met, ended)
+        assert_ended_alike(run, whole)
+        shutil.rmtree(run)
+    assert met == moments
+    assert max(lost) <= INTERVAL
