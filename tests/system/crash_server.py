@@ -20,7 +20,6 @@ import resource
 import select
 import signal
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,22 +136,35 @@ def child(asked: dict[str, Any], out: int, err: int, log: int) -> None:
 
 
 def served(asked: dict[str, Any]) -> dict[str, Any]:
-    """Run one request to its end."""
+    """Run one request until its child and whatever that started have ended."""
     started = time.monotonic()
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as log:
-        number = os.fork()
-        if number == 0:
-            child(asked, out.fileno(), err.fileno(), log.fileno())
-        ended = os.pidfd_open(number)
-        if not select.select([ended], [], [], asked.get("seconds", 120.0))[0]:
+    pipes = {name: os.pipe() for name in ("out", "err", "log")}  # not files: a child's files may be limited
+    number = os.fork()
+    if number == 0:
+        child(asked, *(writing for _, writing in pipes.values()))
+    for _, writing in pipes.values():
+        os.close(writing)
+    heard = drained({reading: name for name, (reading, _) in pipes.items()}, number, asked.get("seconds", 120.0))
+    code = os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
+    events = [json.loads(line) for line in heard.pop("log").splitlines()]
+    return {"code": code, "events": events, "seconds": time.monotonic() - started, **heard}
+
+
+def drained(streams: dict[int, str], number: int, seconds: float) -> dict[str, str]:
+    """What comes through the pipes until all of their writers are gone; kill the child when its time is over."""
+    heard, ends, killed = dict.fromkeys(streams.values(), b""), time.monotonic() + seconds, False
+    while streams:
+        left = ends - time.monotonic()
+        if left <= 0 and not killed:
             os.kill(number, signal.SIGKILL)
-        os.close(ended)
-        code = os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
-        for stream in (out, err, log):
-            stream.seek(0)
-        events = [json.loads(line) for line in log.read().splitlines()]
-        said = {"out": out.read().decode(), "err": err.read().decode()}
-    return {"code": code, "events": events, "seconds": time.monotonic() - started, **said}
+            killed = True
+        for reading in select.select(list(streams), [], [], None if killed else max(left, 0.0))[0]:
+            data = os.read(reading, 1 << 16)
+            heard[streams[reading]] += data
+            if not data:
+                os.close(reading)
+                del streams[reading]
+    return {name: data.decode() for name, data in heard.items()}
 
 
 def main() -> None:

@@ -21,11 +21,14 @@ INTERVAL = 5
 """Steps between two checkpoints."""
 
 
+def saved(run: Path) -> list[int]:
+    """Steps of the checkpoints that stand under their names."""
+    return [int(path.name.removeprefix("step-")) for path in (run / "checkpoints").glob("step-*")]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("processes", "moments"), [(1, 50), (2, 15)], ids=["one process", "two processes"])
-def test_kill_9_at_random_moments(
-    processes: int, moments: int, tmp_path: Path, tiny: Path, crashes: Crashes
-) -> None:
+def test_kill_9_at_random_moments(processes: int, moments: int, tmp_path: Path, tiny: Path, crashes: Crashes) -> None:
     if processes > 1 and sys.platform != "linux":
         pytest.skip("processes are forked on Linux only")
     train = words(
@@ -38,19 +41,22 @@ def test_kill_9_at_random_moments(
     assert uncut.code == 0, uncut.err
     shutil.move(run, whole)
     chance = random.Random(processes)
-    met, lost, longest = 0, [], uncut.seconds
+    met, lost, newest = 0, [], 0
     while met < moments or run.exists():
-        how = {"seconds": chance.uniform(0.02, longest)} if met < moments else {}
-        known = lines_of(run)[-1]["step"] if lines_of(run) else 0
+        how = {"seconds": chance.uniform(0.02, uncut.seconds)} if met < moments else {}
         ended = crashes(desk, *train, **how)
-        if "train: not done yet" in ended.out and ended.out.count("continuing from step") + (not known):
-            if reached_training(ended.out):
-                lost.append(known - continued_from(ended.out))
         if ended.code == -signal.SIGKILL:
             met += 1
+            newest = max(saved(run), default=0)
+            lost.append(max((line["step"] for line in lines_of(run)), default=0) - newest)
             continue
         assert ended.code == 0, (met, ended)
+        if "train: skipped" not in ended.out:
+            assert continued_from(ended.out) == newest
         assert_ended_alike(run, whole)
         shutil.rmtree(run)
-    assert met == moments
+        newest = 0
+    assert met == len(lost) == moments
+    assert min(lost) >= 0
     assert max(lost) <= INTERVAL
+    assert any(lost), "some moments met the middle of an interval"
