@@ -93,15 +93,24 @@ def test_a_file_system_without_room(desk: Desk, uncut: Answer, small_disk: Path,
         refused_and_continued(desk, crashes, small_disk / "run", again, ballast=uncut.first(*SAVE), bytes=room)
 
 
+def full_from(number: int, desk: Desk, crashes: Crashes) -> None:
+    """Let no file grow from one change on, and train on with room."""
+    run = desk.folder / "runs/own"
+    restored(run, desk.folder / "begin")
+    full = crashes(desk, *TRAIN, full=number, bytes=0)
+    if full.code:  # behind the last write there is nothing to refuse
+        assert full.code == 1, (number, full)
+        [line] = full.err.splitlines()
+        assert line.startswith("error: no room to write"), (number, line)
+    assert crashes(desk, *TRAIN).code == 0
+    assert_ended_alike(run, desk.folder / "whole")
+
+
+def test_a_disk_that_is_full_from_the_start(desk: Desk, crashes: Crashes) -> None:
+    full_from(0, desk, crashes)
+
+
 @pytest.mark.slow
 def test_a_disk_that_is_full_from_any_change_on(desk: Desk, uncut: Answer, crashes: Crashes) -> None:
-    run = desk.folder / "runs/own"
-    for number in range(len(uncut.events)):
-        restored(run, desk.folder / "begin")
-        full = crashes(desk, *TRAIN, full=number, bytes=0)
-        if full.code:
-            assert full.code == 1, (number, full)
-            [line] = full.err.splitlines()
-            assert line.startswith("error: no room to write"), (number, line)
-        assert crashes(desk, *TRAIN).code == 0
-        assert_ended_alike(run, desk.folder / "whole")
+    for number in range(1, len(uncut.events)):
+        full_from(number, desk, crashes)
