@@ -87,7 +87,7 @@ def rows_file(folder: Path, steps: int) -> Path:
 
 def environment() -> dict[str, str]:
     path = [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path), "GLOO_SOCKET_IFNAME": "lo"}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path), "GLOO_SOCKET_IFNAME": "lo", "HF_HUB_OFFLINE": "1"}
 
 
 def measured(name: str, file: Path, steps: int, peers_python: str) -> dict[str, Any] | None:

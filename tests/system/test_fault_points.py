@@ -143,6 +143,7 @@ def test_a_kill_before_a_replaced_checkpoint_goes_costs_no_bit(damaged: Scene, c
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # hundreds of commands
 @pytest.mark.parametrize("name", ["first", "again", "damaged"])
 def test_a_kill_before_any_change_costs_no_bit(name: str, request: pytest.FixtureRequest, crashes: Crashes) -> None:
     found: Scene = request.getfixturevalue(name)
@@ -151,6 +152,7 @@ def test_a_kill_before_any_change_costs_no_bit(name: str, request: pytest.Fixtur
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # hundreds of commands
 def test_a_kill_in_the_middle_of_any_write_costs_no_bit(first: Scene, crashes: Crashes) -> None:
     aside = re.compile(r"\.tmp-adapter|\.lock")  # PEFT's own files, and a note for people
     for number, (event, path) in enumerate(first.uncut.events):

@@ -82,6 +82,7 @@ def test_a_file_that_may_not_grow(limit: int, desk: Desk, uncut: Answer, crashes
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # hundreds of commands
 def test_a_file_system_without_room(desk: Desk, uncut: Answer, small_disk: Path, crashes: Crashes) -> None:
     def freed() -> Iterator[None]:
         for _ in ROOM:
@@ -111,6 +112,7 @@ def test_a_disk_that_is_full_from_the_start(desk: Desk, crashes: Crashes) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # hundreds of commands
 def test_a_disk_that_is_full_from_any_change_on(desk: Desk, uncut: Answer, crashes: Crashes) -> None:
     for number in range(1, len(uncut.events)):
         full_from(number, desk, crashes)

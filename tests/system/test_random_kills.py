@@ -27,6 +27,7 @@ def saved(run: Path) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # hundreds of commands
 @pytest.mark.parametrize(("processes", "moments"), [(1, 50), (2, 15)], ids=["one process", "two processes"])
 def test_kill_9_at_random_moments(processes: int, moments: int, tmp_path: Path, tiny: Path, crashes: Crashes) -> None:
     if processes > 1 and sys.platform != "linux":
