@@ -205,7 +205,7 @@ class RunDirectory:
 
     def clean(self) -> None:
         """Remove what a killed command left unfinished at the top and in the artefact folders."""
-        for folder in (self.path, self.data, self.adapter, self.evaluation, self.privacy_card.parent):
+        for folder in (self.path, self.data, self.checkpoints, self.adapter, self.evaluation, self.privacy_card.parent):
             for leftover in folder.glob(f"{ASIDE_PREFIX}*"):
                 if leftover.is_dir():
                     shutil.rmtree(leftover)

@@ -133,6 +133,10 @@ def test_a_kill_before_the_manifest_knows_of_the_stage_costs_no_bit(first: Scene
     killed_and_continued(first, crashes, event=first.uncut.first("os.rename", r"^manifest\.json", renamed))
 
 
+def test_a_kill_inside_the_last_removal_leaves_nothing_behind(first: Scene, crashes: Crashes) -> None:
+    killed_and_continued(first, crashes, event=first.uncut.last("os.rmdir", r"^checkpoints/\.tmp-gone"))
+
+
 def test_a_kill_between_the_two_renames_of_a_replaced_adapter_costs_no_bit(again: Scene, crashes: Crashes) -> None:
     killed_and_continued(again, crashes, event=again.uncut.first("os.rename", r"^adapter$"))
 
