@@ -1,7 +1,7 @@
 """`make bench`: every benchmark in turn; results as JSON in benchmarks/results/.
 
-Run: python benchmarks/run_all.py [NAME ...]. `adapt` takes as long as three demonstrations;
-what needs a GPU runs where there is one.
+Run: python benchmarks/run_all.py [NAME ...]. `adapt` takes as long as three demonstrations, `training_cpu` makes an
+environment for TRL first; what needs a GPU runs where there is one.
 """
 
 from __future__ import annotations
@@ -11,8 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-ALL = ("startup", "conversion", "mask_time", "rule_leaks", "tfidf_baseline", "adapt", "forecast")
-ON_A_GPU = ("gpu_checks", "training_gpu")
+ALL = (
+    "startup", "conversion", "mask_time", "rule_leaks", "tfidf_baseline", "loop_overhead", "loss_parity",
+    "training_cpu", "adapt", "forecast",
+)  # fmt: skip
+ON_A_GPU = ("gpu_checks", "training_gpu", "many_gpus")
+WORDS = {"training_cpu": ("--install", "runs/peers", "--folder", "runs/training_cpu")}
+"""What a benchmark is called with, where it is called with something."""
 
 
 def main() -> int:
@@ -20,7 +25,8 @@ def main() -> int:
     here = (*ALL, *ON_A_GPU) if shutil.which("nvidia-smi") else ALL
     for name in sys.argv[1:] or here:
         print(f"== {name}", flush=True)
-        if subprocess.run([sys.executable, str(Path(__file__).with_name(f"{name}.py"))], check=False).returncode:
+        command = [sys.executable, str(Path(__file__).with_name(f"{name}.py")), *WORDS.get(name, ())]
+        if subprocess.run(command, check=False).returncode:
             failed.append(name)
     print(f"failed: {', '.join(failed)}" if failed else f"results in {Path(__file__).parent / 'results'}")
     return 1 if failed else 0

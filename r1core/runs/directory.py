@@ -205,7 +205,7 @@ class RunDirectory:
 
     def clean(self) -> None:
         """Remove what a killed command left unfinished at the top and in the artefact folders."""
-        for folder in (self.path, self.data, self.adapter, self.evaluation, self.privacy_card.parent):
+        for folder in (self.path, self.data, self.checkpoints, self.adapter, self.evaluation, self.privacy_card.parent):
             for leftover in folder.glob(f"{ASIDE_PREFIX}*"):
                 if leftover.is_dir():
                     shutil.rmtree(leftover)
@@ -220,7 +220,8 @@ class RunDirectory:
         ------
         UserError : when another process holds it, naming its pid and command.
         """
-        descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with disk_full_as_error(self.lock_file):
+            descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -230,8 +231,9 @@ class RunDirectory:
                     f"run {self.path} is being written by another command ({holder})",
                     fix="wait until it ends, or name another run with --run",
                 ) from error
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"pid {os.getpid()}: {command}\n".encode(), 0)
+            with disk_full_as_error(self.lock_file):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"pid {os.getpid()}: {command}\n".encode(), 0)
             self.clean()
             yield
         finally:

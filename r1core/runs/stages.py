@@ -15,7 +15,7 @@ from typing import Literal
 
 from r1core.api import JSON, R1Error
 from r1core.runs.directory import RunDirectory
-from r1core.runs.files import sha256_file, sha256_tree
+from r1core.runs.files import DiskFull, sha256_file, sha256_tree
 from r1core.runs.fingerprint import Fingerprint, diff
 from r1core.runs.manifest import Manifest, input_entry
 
@@ -87,7 +87,10 @@ def run_stage(
             if not (run.path / output).exists():
                 raise R1Error(f"stage {name} ended without its output {output}")
     except BaseException as error:
-        run.event("failed", stage=name, error=f"{type(error).__name__}: {error}")
+        try:
+            run.event("failed", stage=name, error=f"{type(error).__name__}: {error}")
+        except DiskFull as full:  # the log has no room either; what stopped the stage says more
+            error.add_note(str(full))
         raise
     cost = {
         "seconds": round(time.monotonic() - wall, 3),

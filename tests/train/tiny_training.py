@@ -18,12 +18,13 @@ from r1core.model.adapter import add_adapter
 from r1core.model.layers import ExtraLayers
 from r1core.model.sharding import shard
 from r1core.model.slices import whole
+from r1core.recipe.curriculum import Curriculum
 from r1core.recipe.strategy import Role, Strategy
 from r1core.recipe.training import Adapter, Train
 from r1core.testing.tiny import tiny_model
 from r1core.train.loop import Groups, Trainer
 from r1core.train.objective import SupervisedFineTuning
-from r1core.train.order import order_of
+from r1core.train.order import OFF, order_of
 
 KIND = SpanKind("t/k", encode=float, decode=float, width=1, feature=lambda v: (v,))
 KINDS = {KIND.name: KIND}
@@ -70,19 +71,26 @@ def trainer(
     data: list[Encoded] | None = None,
     cut: bool = False,
     strategy: Strategy | None = None,
+    curriculum: Curriculum = OFF,
+    attention: str = "sdpa",
     **train: Any,
 ) -> Trainer:
-    """A trainer over `rows()`; `cut` over the processes by FSDP2; further keywords are keys of `[train]`."""
-    adapter = Adapter(rank=4, dropout=dropout)
-    model = add_adapter(tiny_model().requires_grad_(False), adapter, seed=0, strategy=strategy).model
+    """A trainer over `rows()`, the longer the harder to a curriculum; further keywords are keys of `[train]`.
+
+    `cut` : over the processes, by FSDP2.
+    """
+    base = tiny_model().requires_grad_(False)
+    base.set_attn_implementation(attention)
+    model = add_adapter(base, Adapter(rank=4, dropout=dropout), seed=0, strategy=strategy).model
     spec = LayerSpec("t/marks", "block:0", Marks, (KIND.name,), loss=span_loss if loss else None)
     layers = ExtraLayers(model.base_model.model, [spec] if layer else [], seed=0)
     if cut:
         shard(model, torch.device("cpu"), int(os.environ["WORLD_SIZE"]))
     config = Train(**{"batch_size": 4, "learning_rate": 1e-2, "layer_learning_rate": 1e-2, "epochs": 2, **train})
     used = rows() if data is None else data
+    order = order_of(config, len(used), 7, curriculum, [float(row.length) for row in used])
     return Trainer(
-        model, layers, used, KINDS, SupervisedFineTuning(), config, order=order_of(config, len(used), 7),
+        model, layers, used, KINDS, SupervisedFineTuning(), config, order=order,
         seed=7, save=save, on_step=on_step, layer_loss_weights={"t/marks": 0.3} if loss else {},
     )  # fmt: skip
 
