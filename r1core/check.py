@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from r1core import check_data
+from r1core import check_continual, check_data
 from r1core.api import JSON, PluginError, Problem, R1Error, UserError
 from r1core.compose import RewardSum
 from r1core.decode.prompt import read_facts
@@ -78,6 +78,7 @@ def before(bench: Workbench, forecast: dict[str, JSON] | None = None) -> list[Pr
         lambda: _chain(bench),
         lambda: _adapter(bench),
         lambda: _curriculum(bench),
+        lambda: check_continual.problems(bench),
         lambda: iter(column_problems(bench.recipe.data, bench.resolved)),
         lambda: check_data.doubts(bench.recipe.data, bench.resolved),
         lambda: _files(bench),
@@ -186,6 +187,7 @@ def _time(bench: Workbench, sample: check_data.Sample, forecast: dict[str, JSON]
     """Forecast the training of all records from the sample."""
     if not sample.encoded:
         return
+    forecast |= check_continual.forecast(bench)
     used, known = sample.used(bench.recipe.data.max_rows)
     aside = f", {sample.aside:,} set aside" if sample.aside else ""
     forecast["rows"] = f"{'' if known else 'more than '}{used:,} to train on{aside}"
@@ -194,6 +196,8 @@ def _time(bench: Workbench, sample: check_data.Sample, forecast: dict[str, JSON]
         forecast["time"] = "not told: the model's safetensors are not on this machine"
         return
     made = used * len(sample.encoded) / sample.read  # a transform may make several rows of one
+    _, new = bench.recipe.continual.split(bench.recipe.train.batch_size)
+    made *= bench.recipe.train.batch_size / new  # a step that replays rows has fewer new ones
     told = training(sample.encoded, made, bench.recipe, model, matmul_speed())
     forecast["time"] = str(told) if known else f"{told}; not all rows were counted, so longer"
     yield from ()

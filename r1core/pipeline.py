@@ -112,24 +112,25 @@ def _train(bench: Workbench, console: Console, force: bool) -> StageResult:
     fingerprint = bench.fingerprint("train", output_hashes(bench.run, bench.run.split("train")), components)
 
     def body() -> dict[str, JSON]:
-        from r1core.train.stage import train
+        from r1core.train.naive import train_and_compare
 
         def progress(step: int, total: int, metrics: Mapping[str, float]) -> None:
             console.progress("train", step, total, metrics)
 
-        return train(bench, compute_of(bench), fingerprint.digest, progress, console.line)
+        return train_and_compare(bench, compute_of(bench), fingerprint.digest, progress, console.line)
 
     outputs = [bench.run.adapter, bench.run.metrics.path]
     if bench.privacy is not None:
         outputs.append(bench.run.privacy_card.parent)
     if bench.recipe.curriculum.difficulty:
         outputs.append(bench.run.difficulty)
+    outputs += bench.compared + [bench.run.continual] * bool(bench.earlier and bench.recipe.continual.ewc)
     return run_stage(bench.run, "train", fingerprint, outputs, body, tell=console.line, force=force)
 
 
 def _evaluate(bench: Workbench, console: Console, force: bool) -> StageResult:
     run = bench.run
-    inputs = output_hashes(run, run.adapter, *(run.split(s) for s in SPLITS))
+    inputs = output_hashes(run, run.adapter, *bench.compared[:1], *(run.split(s) for s in SPLITS))
     demo = bench.recipe.report.demo_facts
     if demo is not None and Path(demo).is_file():
         inputs["demo_facts"] = sha256_file(Path(demo))

@@ -30,6 +30,7 @@ from r1core.recipe.strategy import Strategy
 from r1core.recipe.training import Adapter
 
 CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
 
 
 class PeftAdapted(Adapted):

@@ -24,6 +24,7 @@ from r1core.runs import checkpoints
 from r1core.runs.files import directory_replaced, write_json
 from r1core.train import difficulty
 from r1core.train.base_loss import base_losses
+from r1core.train.continual import Begun, begin, new_part
 from r1core.train.curriculum import Staged, classes_of, described
 from r1core.train.feed import layout_of
 from r1core.train.loop import Groups, Trainer
@@ -51,13 +52,15 @@ def train(
     """
     _refuse_combinations(bench)
     run, recipe = bench.run, bench.recipe
-    rows = encoded_rows(bench, "train")
+    rows: Sequence[Encoded] = encoded_rows(bench, "train")
     known = _known_difficulty(bench)
     model = _base(bench, compute)
     world = _processes(bench, compute, model, rows)
     torch.set_num_threads(compute.threads if world == 1 else 1)
     order = _order(bench, model, rows, known, fingerprint, world, tell)
     adapted, layers = _adapted(bench, model)
+    begun = begin(bench, adapted, layers, rows, order, fingerprint, world, tell)
+    rows = begun.rows
     _check_packing(bench, adapted.model, rows, compute)
     found = checkpoints.latest_valid(run, fingerprint=fingerprint)
 
@@ -74,7 +77,7 @@ def train(
         progress(step, trainer.total, metrics)
 
     def rank() -> Trainer:
-        made = _trainer(bench, adapted, layers, rows, order, save, on_step)
+        made = _trainer(bench, adapted, layers, begun, save, on_step)
         if found is not None:
             made.resume({group: found.tensors(group) for group in found.groups}, found.state())
         return made
@@ -127,7 +130,7 @@ def _order(
         return base_losses(model, rows, bench.chain.kinds, together=together, processes=processes)
 
     values = difficulty.kept_or(bench, ids, digest, measured) if known is None else known
-    order = order_of(recipe.train, len(rows), recipe.run.seed, recipe.curriculum, values)
+    order = order_of(new_part(bench), len(rows), recipe.run.seed, recipe.curriculum, values)
     if isinstance(order, Staged):
         difficulty.write(bench, ids, values, order.classes, digest)
         for line in described(order):
@@ -152,8 +155,7 @@ def _trainer(
     bench: Workbench,
     adapted: Adapted,
     layers: ExtraLayers,
-    rows: Sequence[Encoded],
-    order: Order,
+    begun: Begun,
     save: Callable[[int, Groups, dict[str, Any]], None],
     on_step: Callable[[int, Mapping[str, float]], None],
 ) -> Trainer:
@@ -161,16 +163,17 @@ def _trainer(
     return Trainer(
         adapted.model,
         layers,
-        rows,
+        begun.rows,
         bench.chain.kinds,
         objective_of(recipe.train),
         recipe.train,
-        order=order,
+        order=begun.order,
         seed=recipe.run.seed,
         save=save,
         on_step=on_step,
         privacy=bench.privacy,
         layer_loss_weights=recipe.layers,
+        penalty=begun.penalty,
     )
 
 
