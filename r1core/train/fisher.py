@@ -3,7 +3,7 @@
 The answers are drawn from the model, token by token behind the row's own answer so far, and each row's gradient is
 squared by itself: `F_i = sum_rows (d/d theta_i log p(drawn answer))^2 / sum_rows tokens`. Drawn tokens make this the
 Fisher information; with the gold answers (the "empirical" one) it would vanish wherever the model has learnt its rows
-by heart, which is when it is needed: F. Kunstner et al., arXiv:1905.12558, section 3. Per token, as the training loss
+by heart, which is when it is needed: F. Kunstner et al., arXiv:1905.12558. Per token, as the training loss
 is a mean over tokens: lambda = 1 then is the second-order expansion of the earlier tasks' mean loss. Of several earlier
 runs the sum is taken, all of them measured anew at the weights that training starts from.
 
