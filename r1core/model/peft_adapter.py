@@ -5,6 +5,7 @@ Any tool that reads PEFT reads ours. Where an output head was untied, such a too
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -28,6 +29,7 @@ from r1core.model.placement import depth_of, full, linear_names, low_rank, tied,
 from r1core.model.roles import plain_name
 from r1core.recipe.strategy import Strategy
 from r1core.recipe.training import Adapter
+from r1core.runs.files import write_json
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -54,6 +56,9 @@ class PeftAdapted(Adapted):
     def save(self, directory: Path) -> None:
         """PEFT's layout, without its empty model card; the run has its own."""
         self.model.save_pretrained(str(directory), save_embedding_layers=False)
+        stated = json.loads((directory / CONFIG).read_bytes())
+        if isinstance(stated["target_modules"], list):  # of a set, whose order is another in every process
+            write_json(directory / CONFIG, stated | {"target_modules": sorted(stated["target_modules"])})
         (directory / "README.md").unlink(missing_ok=True)
 
     @property
