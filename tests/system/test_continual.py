@@ -184,7 +184,7 @@ def test_an_earlier_run_that_is_not_whole_is_one_line(copy: Desk) -> None:
     shutil.rmtree(run / "adapter")
     assert "not trained yet" in copy("check", *NEW, code=2).out
     shutil.rmtree(run)
-    [line, fix] = copy("train", *NEW, code=2).err.splitlines()
+    [line, _] = copy("train", *NEW, code=2).err.splitlines()
     assert line == "error: --continue runs/own: no run here (no recipe.toml)"
     assert not (copy.folder / "runs/own-2").exists()
 

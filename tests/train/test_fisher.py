@@ -48,7 +48,10 @@ def test_it_is_that_of_a_plain_loop_over_rows(run: Trainer) -> None:
     for index, row in enumerate(run.rows):
         logs = log_chances(run, row)
         points = np.random.default_rng([9, index]).random(len(logs))
-        drawn = [int((np.cumsum(c) < u * c.sum()).sum()) for c, u in zip(logs.exp().detach().double().numpy(), points)]
+        drawn = [
+            int((np.cumsum(c) < u * c.sum()).sum())
+            for c, u in zip(logs.exp().detach().double().numpy(), points, strict=True)
+        ]
         run.model.zero_grad(set_to_none=True)
         run.layers.zero_grad(set_to_none=True)
         sum(logs[place, token] for place, token in enumerate(drawn)).backward()
