@@ -102,7 +102,9 @@ def main() -> None:
         run = place / f"continual-seed{chosen.seed}-{number + 1}-{group}"
         command = [sys.executable, "-m", "r1core.cli.main", "adapt", "--recipe", str(recipe), "--run", str(run)]
         if earlier is not None:
-            command += ["--continue", str(earlier), *(word for one in chosen.sets for word in ("--set", one))]
+            command += ["--continue", str(earlier)]
+        sets = [one for one in chosen.sets if earlier is not None or not one.startswith("continual.")]
+        command += [word for one in sets for word in ("--set", one)]
         subprocess.run(command, check=True)
         earlier = run
     told = json.loads((run / "evaluation" / "continual.json").read_text(encoding="utf-8"))
