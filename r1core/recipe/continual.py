@@ -32,7 +32,7 @@ class Continual(Table):
         description="share of each step's rows that are training rows of the earlier runs; 0 = none",
     )
     ewc: float = Field(
-        default=100.0,
+        default=10_000.0,
         ge=0.0,
         strict=False,
         description="lambda of elastic weight consolidation; 1 = the earlier tasks' loss counts as the new one's, "
