@@ -83,6 +83,7 @@ def keys(table: type[Table] = Recipe, prefix: str = "") -> Iterator[tuple[str, F
     for name, field in table.model_fields.items():
         kinds = _alternatives(field.annotation)
         listed = [one for kind in kinds if get_origin(kind) is list for one in get_args(kind)]
+        name = field.alias or name
         inner = [kind for kind in [*kinds, *listed] if isinstance(kind, type) and issubclass(kind, Table)]
         if not inner or inner[0] in listed:
             yield f"{prefix}{name}", field

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from r1core import check_data
+from r1core import check_continual, check_data
 from r1core.api import JSON, PluginError, Problem, R1Error, UserError
 from r1core.compose import RewardSum
 from r1core.decode.prompt import read_facts
@@ -76,6 +76,7 @@ def before(bench: Workbench, forecast: dict[str, JSON] | None = None) -> list[Pr
         lambda: _chain(bench),
         lambda: _adapter(bench),
         lambda: _curriculum(bench),
+        lambda: check_continual.problems(bench),
         lambda: iter(column_problems(bench.recipe.data, bench.resolved)),
         lambda: check_data.doubts(bench.recipe.data, bench.resolved),
         lambda: _files(bench),
@@ -184,6 +185,7 @@ def _time(bench: Workbench, sample: check_data.Sample, forecast: dict[str, JSON]
     """Forecast time and memory of training on all records from the sample."""
     if not sample.encoded:
         return
+    forecast |= check_continual.forecast(bench)
     used, known = sample.used(bench.recipe.data.max_rows)
     aside = f", {sample.aside:,} set aside" if sample.aside else ""
     forecast["rows"] = f"{'' if known else 'more than '}{used:,} to train on{aside}"
@@ -194,6 +196,8 @@ def _time(bench: Workbench, sample: check_data.Sample, forecast: dict[str, JSON]
     recipe = bench.recipe
     table = table_of(shape, recipe.adapter, recipe.strategy, recipe.train)
     rows = sample.rows_like(recipe.data.max_rows, recipe.train.batch_size)
+    _, new = recipe.continual.split(recipe.train.batch_size)
+    rows = replace(rows, number=rows.number * recipe.train.batch_size / new)  # a step that replays has fewer new ones
     told = here(table, rows, recipe, private=bench.privacy is not None)
     if isinstance(told, str):
         forecast["time"] = told

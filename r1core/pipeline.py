@@ -100,7 +100,7 @@ def _refuse_unmeasurable(bench: Workbench) -> None:
 def _follow(bench: Workbench, crew: Crew) -> NoReturn:
     """Join the trainings that the first process says, until it has ended; then end like it, without a word."""
     from r1core.model.probe import Compute
-    from r1core.train.stage import train
+    from r1core.train.naive import train_and_compare
 
     while "end" not in (said := crew.hear()):
         own = _train_fingerprint(bench)
@@ -111,7 +111,8 @@ def _follow(bench: Workbench, crew: Crew) -> NoReturn:
                 fix="start the same command, with the same packages and one run directory, on every machine",
             )
         with crew.following():
-            train(bench, Compute(**said["compute"]), own.digest, lambda *step: None, lambda line: None)
+            train_and_compare(bench, Compute(**said["compute"]), own.digest, lambda *step: None, lambda line: None)
+            crew.leave()
     raise SystemExit(said["end"])
 
 
@@ -140,7 +141,7 @@ def _train(bench: Workbench, console: Console, force: bool) -> StageResult:
     fingerprint = _train_fingerprint(bench)
 
     def body() -> dict[str, JSON]:
-        from r1core.train.stage import train
+        from r1core.train.naive import train_and_compare
 
         compute = compute_of(bench)
         if bench.crew is not None:
@@ -150,19 +151,23 @@ def _train(bench: Workbench, console: Console, force: bool) -> StageResult:
         def progress(step: int, total: int, metrics: Mapping[str, float]) -> None:
             console.progress("train", step, total, metrics)
 
-        return train(bench, compute, fingerprint.digest, progress, console.line)
+        figures = train_and_compare(bench, compute, fingerprint.digest, progress, console.line)
+        if bench.crew is not None:
+            bench.crew.leave()
+        return figures
 
     outputs = [bench.run.adapter, bench.run.metrics.path]
     if bench.privacy is not None:
         outputs.append(bench.run.privacy_card.parent)
     if bench.recipe.curriculum.difficulty:
         outputs.append(bench.run.difficulty)
+    outputs += bench.compared + [bench.run.continual] * bool(bench.earlier and bench.recipe.continual.ewc)
     return run_stage(bench.run, "train", fingerprint, outputs, body, tell=console.line, force=force)
 
 
 def _evaluate(bench: Workbench, console: Console, force: bool) -> StageResult:
     run = bench.run
-    inputs = output_hashes(run, run.adapter, *(run.split(s) for s in SPLITS))
+    inputs = output_hashes(run, run.adapter, *bench.compared[:1], *(run.split(s) for s in SPLITS))
     demo = bench.recipe.report.demo_facts
     if demo is not None and Path(demo).is_file():
         inputs["demo_facts"] = sha256_file(Path(demo))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Selection:
-    """What the user typed: a domain or none, a recipe file, overrides, and how plugins are narrowed."""
+    """What the user typed: a domain or none, a recipe file, overrides, how plugins are narrowed, a run to continue."""
 
     domain: str | None = None
     recipe: Path | None = None
@@ -16,3 +16,4 @@ class Selection:
     run: Path | None = None
     blocked: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
+    earlier: Path | None = None

@@ -38,10 +38,12 @@ from r1core.data.tokens import Renderer
 from r1core.model.resolve import BaseModel, resolve
 from r1core.plugins.find import load_domain
 from r1core.plugins.loading import Plugins
+from r1core.recipe.continued import EarlierRecipe
 from r1core.recipe.load import Resolved
 from r1core.recipe.load import resolve as resolve_recipe
 from r1core.recipe.problems import InvalidInput, collecting, in_order
 from r1core.recipe.schema import Data, Recipe, read_by
+from r1core.runs.chain import EarlierRun, chain_of, files_read
 from r1core.runs.directory import RunDirectory
 from r1core.runs.files import tree_digest
 from r1core.runs.fingerprint import Fingerprint, source_hash, stage_fingerprint
@@ -138,6 +140,23 @@ class Workbench:
         return pick(found, name, "difficulty", "curriculum.difficulty") if "/" in name else None
 
     @cached_property
+    def earlier(self) -> list[EarlierRun]:
+        """The runs that this one continues, oldest first; none where it continues none."""
+        start = self.recipe.continual.from_
+        return [] if start is None else chain_of(start, self.directory)
+
+    @cached_property
+    def start(self) -> Path | None:
+        """The adapter that training starts from; None for an untrained one."""
+        return self.earlier[-1].run.adapter if self.earlier else None
+
+    @property
+    def compared(self) -> list[Path]:
+        """What training writes of plain sequential tuning."""
+        wanted = self.earlier and self.recipe.continual.naive
+        return [self.run.naive / "adapter", self.run.naive / "metrics.jsonl"] if wanted else []
+
+    @cached_property
     def callbacks(self) -> list[Callback]:
         """Observers in name order."""
         found: list[Callback] = self.components("callback")
@@ -184,7 +203,7 @@ class Workbench:
         return stage_fingerprint(
             stage,
             recipe_sections=read_by(stage, self.recipe.model_dump(mode="json")),
-            inputs={**inputs, "model": self.base.fingerprint, **self._domain_source},
+            inputs={**inputs, "model": self.base.fingerprint, **self._domain_source, **self._of_earlier(stage)},
             source=source_hash(*STAGE_ROOMS[stage]),
             plugins=self.plugins.lock(),
             components=components,
@@ -198,8 +217,15 @@ class Workbench:
             return {}
         return {"domain": tree_digest(self.domain.resources, keep=lambda path: path.suffix == ".py")}
 
+    def _of_earlier(self, stage: str) -> dict[str, str]:
+        """Hashes of what a stage reads of the runs that this one continues."""
+        return {n: tree_digest(p) for n, p in files_read(stage, self.earlier, self.recipe.continual).items()}
+
     def input_files(self, stage: str) -> dict[str, Path]:
         """The local files that a stage reads besides the run's own, by a name for the manifest."""
+        return self._components_files(stage) | files_read(stage, self.earlier, self.recipe.continual)
+
+    def _components_files(self, stage: str) -> dict[str, Path]:
         if stage == "prepare":
             parts = named_files([self.source, *self.chain.steps, *self.gates.values(), *self.augments])
             origin = {f"{self.base.name}: {path.name}": path for path in files_of(self.base.source)}
@@ -226,10 +252,13 @@ def open_bench(selection: Selection) -> Workbench:
     InvalidInput : with every problem of the recipe at once.
     UserError : for a missing, broken or incompatible plugin or domain.
     """
-    if selection.domain is None and selection.recipe is None:
+    if selection.domain is None and selection.recipe is None and selection.earlier is None:
         raise UserError("no domain and no recipe", fix="r1core adapt medical, or --recipe my.toml")
-    domain = load_domain(selection.domain) if selection.domain else None
-    resolved = resolve_recipe(domain=domain, file=selection.recipe, sets=selection.sets)
+    earlier = EarlierRecipe(selection.earlier) if selection.earlier else None
+    named = selection.domain or (earlier and earlier.domain)
+    domain = load_domain(named) if named else None
+    layer = None if earlier and earlier.domain == named else domain  # an earlier run's recipe holds its domain's
+    resolved = resolve_recipe(domain=layer, file=selection.recipe, sets=selection.sets, earlier=earlier)
     try:
         return _opened(selection, domain, resolved)
     except InvalidInput as refused:

@@ -36,6 +36,7 @@ LEVELS = {
     "r1core.evaluate": 7,
     "r1core.testing": 7,
     "r1core.runs.report.gather": 8,
+    "r1core.check_continual": 8,
     "r1core.check_data": 8,
     "r1core.check": 9,
     "r1core.plan": 9,

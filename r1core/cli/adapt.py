@@ -19,6 +19,7 @@ def command(selection: Selection, as_json: bool) -> None:
     """Prepare, train, evaluate and report; an interrupted run continues where it stood."""
     from r1core.evaluate import summary
     from r1core.pipeline import run_to
+    from r1core.runs.report.over_time import over_time
 
     bench = open_bench(selection)
     results = run_to(bench, "report", Terminal())
@@ -31,6 +32,12 @@ def command(selection: Selection, as_json: bool) -> None:
     shown = [r for r in rows if r.metric == main]
     table = [(r.system, f"{r.value:.3f}", f"± {1.96 * r.se:.3f}" if r.se == r.se else "", str(r.n)) for r in shown]
     print_table(("system", main, "95 %", "rows"), table)
+    chain = over_time(bench.run.evaluation / "continual.json")
+    if chain is not None:
+        for title, matrix in chain.tables[: chain.short]:
+            click.echo(f"\n{title}")
+            print_table(matrix.columns, matrix.rows)
+        click.echo(f"\n{chain.summary}")
     for result in results:
         if result.status == "done":
             click.echo(f"{result.name}: {result.seconds:.0f} s, {result.cpu_seconds:.0f} CPU-s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -36,6 +37,13 @@ def selects_run(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar="FILE.py",
         help="Load a plugin from a file.",
     )
+    @click.option(
+        "--continue",
+        "earlier",
+        type=click.Path(path_type=Path),
+        metavar="RUN",
+        help="Start from an earlier run's adapter and recipe, on new data.",
+    )
     @functools.wraps(function)
     def wrapped(
         target: str | None,
@@ -44,9 +52,10 @@ def selects_run(function: Callable[..., Any]) -> Callable[..., Any]:
         run: Path | None,
         blocked: tuple[str, ...],
         files: tuple[Path, ...],
+        earlier: Path | None,
         **others: Any,
     ) -> Any:
-        return function(select(target, recipe, sets, run, blocked, files), **others)
+        return function(select(target, recipe, sets, run, blocked, files, earlier), **others)
 
     return wrapped
 
@@ -58,8 +67,11 @@ def select(
     run: Path | None,
     blocked: tuple[str, ...],
     files: tuple[Path, ...],
+    earlier: Path | None = None,
 ) -> Selection:
     """A domain's name, or the directory of an existing run whose `recipe.toml` is taken up again.
+
+    A run that is taken up states all that there is to say, so `earlier` there only says where it starts from.
 
     Raises
     ------
@@ -72,8 +84,10 @@ def select(
             raise UserError(f"{target}: no run here (no recipe.toml)", fix="name a run directory, or a domain")
         if recipe is not None:
             raise UserError(f"{target} is a run with a recipe of its own, and --recipe gives another", fix="drop one")
+        if earlier is not None:
+            sets = (f"continual.from={json.dumps(str(earlier.absolute()), ensure_ascii=False)}", *sets)
         return Selection(_domain_of(frozen), frozen, sets, run or directory, blocked, files)
-    return Selection(target, recipe, sets, run, blocked, files)
+    return Selection(target, recipe, sets, run, blocked, files, earlier)
 
 
 def _domain_of(frozen: Path) -> str | None:

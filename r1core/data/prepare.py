@@ -42,6 +42,7 @@ def prepare(bench: Workbench, tell: Callable[[str], None]) -> dict[str, JSON]:
     seen: set[str] = set()
     read_answer = answer_reading(bench)
     card: dict[str, JSON] = {"source": bench.source.name, "task": bench.task.name, "splits": {}}
+    card["tasks"] = {t.name: {"choices": list(t.choices), "cluster": t.cluster} for t in bench.source.tasks.values()}
     for split in SPLITS:
         lines, tokens, labels, spans = [], [], Counter[str](), 0
         intake = Intake(bench, split, seen)

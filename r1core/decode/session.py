@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -44,19 +45,21 @@ class Session:
     Parameters
     ----------
     adapted : load the run's adapter and layers (they can be switched off again with `as_base`).
+    adapter : another directory to load them from.
     """
 
-    def __init__(self, bench: Workbench, compute: Compute, *, adapted: bool) -> None:
+    def __init__(self, bench: Workbench, compute: Compute, *, adapted: bool, adapter: Path | None = None) -> None:
         torch.set_num_threads(compute.threads)
         self.bench, self.compute = bench, compute
         recipe = bench.recipe
         base = load_model(bench.base, precision=compute.precision, attention=recipe.model.attention)
         base.to(torch.device(compute.device))  # type: ignore[arg-type]  # transformers' stub takes a model here
-        self.adapted = load_adapter(base, bench.run.adapter) if adapted else None  # first: it may replace modules
+        directory = adapter or bench.run.adapter
+        self.adapted = load_adapter(base, directory) if adapted else None  # first: it may replace modules
         self.layers = ExtraLayers(base, bench.layer_specs(base.config) if adapted else [], recipe.run.seed)
         self.model: LanguageModel = base if self.adapted is None else self.adapted.model
         if adapted:
-            weights = bench.run.adapter / WEIGHTS
+            weights = directory / WEIGHTS
             with torch.no_grad():
                 self.layers.load(load_file(weights) if weights.exists() else {})
         self.model.eval()

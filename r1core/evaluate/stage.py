@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
-from r1core.api import JSON, Example
+from r1core.api import JSON, Example, Task
 from r1core.data import codec
 from r1core.data.tokens import prompt_of
 from r1core.decode.demo import rule_demonstration
 from r1core.decode.generate import Decoding
 from r1core.decode.session import Session
-from r1core.evaluate import baselines, suite, summary
+from r1core.evaluate import baselines, over_time, suite, summary
 from r1core.evaluate.predictions import Prediction, from_scores, from_texts, gold_of, write_predictions
 from r1core.model.probe import Compute
 from r1core.model.processes import how_many, spread
@@ -42,8 +43,8 @@ def evaluate(bench: Workbench, compute: Compute, progress: Progress, tell: Calla
     session = Session(bench, compute, adapted=True)
     if recipe.evaluate.base_model:
         with session.as_base():
-            systems["base"] = _answers(session, test, "base", progress)
-    systems["adapted"] = _answers(session, test, "adapted", progress)
+            systems["base"] = answers(session, task, test, "base", progress)
+    systems["adapted"] = answers(session, task, test, "adapted", progress)
     metrics = {metric.name: metric for metric in bench.metrics}
     rows = suite.evaluate(task, systems, examples=test, plugin_metrics=metrics, seed=recipe.run.seed)
     summary.write_summary(run.summary, rows)
@@ -56,7 +57,8 @@ def evaluate(bench: Workbench, compute: Compute, progress: Progress, tell: Calla
         write_predictions(run.evaluation / f"{name}.jsonl", predictions)
     write_json(run.evaluation / "rule_demo.json", rule_demonstration(session))
     wanted = ("accuracy", "exact_match")
-    return {f"{r.system} {r.metric}": r.value for r in rows if r.metric in wanted}
+    reached = over_time.measure(bench, session, systems, test, partial(answers, progress=progress), tell)
+    return reached | {f"{r.system} {r.metric}": r.value for r in rows if r.metric in wanted}
 
 
 def _best(choices: Sequence[str]) -> str:
@@ -88,9 +90,9 @@ def _baselines(
     }
 
 
-def _answers(session: Session, test: list[Example], system: str, progress: Progress) -> list[Prediction]:
+def answers(session: Session, task: Task, test: Sequence[Example], system: str, progress: Progress) -> list[Prediction]:
     """One model's predictions, in batches of similar length, returned in the split's order."""
-    bench, task = session.bench, session.bench.task
+    bench = session.bench
     size = bench.recipe.evaluate.batch_size if bench.recipe.train.packing == "shared_prefix" else 1
     characters = [sum(len(m.content) for m in example.messages) for example in test]
     order = sorted(range(len(test)), key=characters.__getitem__)
@@ -108,11 +110,11 @@ def _answers(session: Session, test: list[Example], system: str, progress: Progr
     def work(chosen: Sequence[int]) -> tuple[list[str], np.ndarray]:
         examples = [test[i] for i in chosen]
         if tree is not None:
-            answers, scores = session.answer_and_score(examples, decoding, tree)
+            given, scores = session.answer_and_score(examples, decoding, tree)
         else:
             states = [session.constraint(prompt_of(e)) for e in examples]
-            answers, scores = session.answer(examples, decoding, states), np.zeros((len(examples), 0))
-        return [answer.text.strip() for answer in answers], scores
+            given, scores = session.answer(examples, decoding, states), np.zeros((len(examples), 0))
+        return [answer.text.strip() for answer in given], scores
 
     texts, scored = [""] * len(test), np.zeros((len(test), len(task.choices)))
     done = spread(processes, work, batches, lambda number: progress(system, number, len(batches)))

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from r1core.api import UserError
@@ -60,6 +62,22 @@ def load_adapter(model: PreTrainedModel, directory: Path) -> Adapted:
     if (directory / peft_adapter.CONFIG).is_file():
         return peft_adapter.load_peft(model, directory)
     raise UserError(f"{directory}: no adapter here", fix="train first: r1core train <the same arguments>")
+
+
+def stored_tensors(directory: Path) -> dict[str, torch.Tensor]:
+    """A saved adapter's weights, as `set_adapter_tensors` takes them.
+
+    Raises
+    ------
+    UserError : when the directory holds no adapter, or one that cannot be read.
+    """
+    found = [directory / name for name in (gelu_lora.WEIGHTS, peft_adapter.WEIGHTS) if (directory / name).is_file()]
+    if not found:
+        raise UserError(f"{directory}: no adapter here", fix="train that run first")
+    try:
+        return load_file(found[0])
+    except SafetensorError as error:
+        raise UserError(f"{found[0]}: cannot be read: {error}", fix="train that run again") from error
 
 
 def adapter_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:

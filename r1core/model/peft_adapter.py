@@ -5,6 +5,7 @@ Any tool that reads PEFT reads ours. Where an output head was untied, such a too
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -30,6 +31,7 @@ from r1core.model.placement import depth_of, full, linear_names, low_rank, tied,
 from r1core.model.roles import plain_name
 from r1core.recipe.strategy import Strategy
 from r1core.recipe.training import Adapter
+from r1core.runs.files import write_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -50,8 +52,10 @@ class PeftAdapted(Adapted):
 
     def save(self, directory: Path, tensors: Mapping[str, torch.Tensor] | None = None) -> None:
         """PEFT's layout: its configuration and its names."""
-        config = replace(self.model.peft_config["default"], inference_mode=True)
-        config.save_pretrained(str(directory))
+        replace(self.model.peft_config["default"], inference_mode=True).save_pretrained(str(directory))
+        stated = json.loads((directory / CONFIG).read_bytes())
+        if isinstance(stated["target_modules"], list):  # of a set, whose order is another in every process
+            write_json(directory / CONFIG, stated | {"target_modules": sorted(stated["target_modules"])})
         save_file(dict(tensors or self.tensors()), directory / WEIGHTS, metadata={"format": "pt"})
 
     @property

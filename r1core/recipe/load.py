@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import ValidationError
 
@@ -22,6 +22,19 @@ from r1core.recipe.problems import InvalidInput, refuse
 from r1core.recipe.schema import Recipe
 
 T = TypeVar("T")
+
+
+class Earlier(Protocol):
+    """A layer below all others: the recipe of the run that is continued (see `r1core.recipe.continued`)."""
+
+    def lay(self, merged: Merged) -> None:
+        """Merge it."""
+        ...
+
+    def drop_records(self, merged: Merged) -> None:
+        """Once all layers are merged: take out what belongs to the earlier run's records, where others are given."""
+        ...
+
 
 ALTERNATIVES: dict[str, tuple[frozenset[str], ...]] = {
     "model": (frozenset({"base"}), frozenset({"path"}), frozenset({"hub", "revision"})),
@@ -65,9 +78,13 @@ class Resolved:
         return _nearest(key, self.directories, Path.cwd())
 
 
-def resolve(*, domain: Domain | None, file: Path | None, sets: Sequence[str] = ()) -> Resolved:
+def resolve(
+    *, domain: Domain | None, file: Path | None, sets: Sequence[str] = (), earlier: Earlier | None = None
+) -> Resolved:
     """Merge the layers, validate the result, and report everything that is wrong with it at once."""
-    merged = _Merged()
+    merged = Merged()
+    if earlier is not None:
+        earlier.lay(merged)
     if domain is not None:
         merged.file(domain.recipe, domain.resources)
     from_domain = dict(merged.origins)
@@ -76,6 +93,8 @@ def resolve(*, domain: Domain | None, file: Path | None, sets: Sequence[str] = (
     for assignment in sets:
         merged.assignment(assignment)
     merged.drop_unused_sections(from_domain)
+    if earlier is not None:
+        earlier.drop_records(merged)
     draft = Resolved(None, merged.origins, merged.problems, merged.directories)
     if merged.unread:  # what is missing from a file that could not be read is not the user's mistake
         return draft
@@ -89,7 +108,7 @@ def resolve(*, domain: Domain | None, file: Path | None, sets: Sequence[str] = (
     return Resolved(whole, merged.origins, merged.problems, merged.directories, data)
 
 
-class _Merged:
+class Merged:
     """The layers so far: data, where each key was set, and what could not be read."""
 
     def __init__(self) -> None:
@@ -116,7 +135,7 @@ class _Merged:
             self._refuse(f"{path}:{line}", f"not TOML: {said}{column}", "valid TOML", "mend this line")
             return
         where = {key: f"{path}:{line}" for key, line in lines.index(text).items()}
-        self._layer(data, where, directory)
+        self.layer(data, where, directory)
 
     def assignment(self, text: str) -> None:
         """Merge one `a.b=value`; the value is TOML, or else a bare word taken as a string."""
@@ -135,7 +154,7 @@ class _Merged:
         for part in reversed(path):
             data = {part: data}
         where = {".".join(path[: n + 1]): place for n in range(len(path))}
-        self._layer(data, where, Path.cwd())
+        self.layer(data, where, Path.cwd())
 
     def drop_unused_sections(self, from_domain: Mapping[str, str]) -> None:
         """Where the user chose other plugins, drop the domain's sections of those that were left out."""
@@ -149,7 +168,7 @@ class _Merged:
             key = f"plugins.{name}"
             if all(self.origins[k] == from_domain.get(k) for k in self._under(key)):
                 del sections[name]
-                self._forget(key)
+                self.forget(key)
 
     def _text(self, path: Path) -> str | None:
         try:
@@ -164,7 +183,8 @@ class _Merged:
     def _refuse(self, where: str, found: str, expected: str, fix: str) -> None:
         self.problems.append(Problem(where, found, expected, fix))
 
-    def _layer(self, data: dict[str, Any], where: Mapping[str, str], directory: Path) -> None:
+    def layer(self, data: dict[str, Any], where: Mapping[str, str], directory: Path) -> None:
+        """Merge tables; `where` tells of each key what set it."""
         for section, alternatives in ALTERNATIVES.items():
             self._exclude(section, alternatives, data.get(section))
         self._merge(self.data, data, "", where, directory)
@@ -176,7 +196,7 @@ class _Merged:
         if chosen := [group for group in alternatives if group & new.keys()]:
             for key in {key for group in alternatives if group not in chosen for key in group} & old.keys():
                 del old[key]
-                self._forget(f"{section}.{key}")
+                self.forget(f"{section}.{key}")
 
     def _merge(
         self, old: dict[str, Any], new: dict[str, Any], prefix: str, where: Mapping[str, str], directory: Path
@@ -187,7 +207,7 @@ class _Merged:
                 self._mark(key, where, directory)
                 self._merge(old[name], value, key, where, directory)
             else:
-                self._forget(key)
+                self.forget(key)
                 self._mark_all(key, value, where, directory)
                 old[name] = value
 
@@ -201,7 +221,8 @@ class _Merged:
         self.origins[key] = _nearest(key, where, "recipe")
         self.directories[key] = directory
 
-    def _forget(self, key: str) -> None:
+    def forget(self, key: str) -> None:
+        """Let nothing be known of who set a key and what is under it; its value is the caller's to remove."""
         for old in self._under(key):
             del self.origins[old], self.directories[old]
 

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
+from r1core.recipe.continual import Continual
 from r1core.recipe.curriculum import Curriculum
 from r1core.recipe.strategy import Strategy
 from r1core.recipe.table import Fraction, Mistake, Positive, Table
@@ -164,6 +165,7 @@ class Recipe(Table):
     strategy: Strategy = Strategy()
     train: Train = Train()
     curriculum: Curriculum = Curriculum()
+    continual: Continual = Continual()
     evaluate: Evaluate = Evaluate()
     generate: Generate = Generate()
     report: Report = Report()
@@ -199,6 +201,7 @@ STAGE_SECTIONS: dict[str, tuple[Reads, ...]] = {
         Reads("strategy"),
         Reads("train", but=("checkpoint_every", "keep_checkpoints")),
         Reads("curriculum"),
+        Reads("continual", but=("from",)),  # what stands in that run counts as inputs, wherever it lies
         Reads("layers"),
         Reads("plugins"),
     ),
@@ -207,6 +210,7 @@ STAGE_SECTIONS: dict[str, tuple[Reads, ...]] = {
         Reads("model"),
         Reads("data", but=("prompt", "system", "max_tokens", "max_bad_fraction", "max_rows", "max_eval_rows")),
         Reads("train", only=("packing",)),
+        Reads("continual", only=("naive",)),
         Reads("evaluate"),
         Reads("generate", but=("temperature", "top_p")),
         Reads("report", but=("title", "examples")),

@@ -165,6 +165,16 @@ class RunDirectory:
         return self.adapter / "r1core_layers.safetensors"
 
     @property
+    def continual(self) -> Path:
+        """What training measured of the earlier runs, where this one continues them."""
+        return self.path / "continual"
+
+    @property
+    def naive(self) -> Path:
+        """Plain sequential tuning, to compare a continued run with: its adapter, metrics and checkpoints."""
+        return self.path / "naive"
+
+    @property
     def evaluation(self) -> Path:
         """Everything that evaluation writes."""
         return self.path / "evaluation"
@@ -205,7 +215,8 @@ class RunDirectory:
 
     def clean(self) -> None:
         """Remove what a killed command left unfinished at the top and in the artefact folders."""
-        for folder in (self.path, self.data, self.checkpoints, self.adapter, self.evaluation, self.privacy_card.parent):
+        own = (self.path, self.data, self.checkpoints, self.adapter, self.evaluation, self.privacy_card.parent)
+        for folder in (*own, self.continual, self.naive):
             for leftover in folder.glob(f"{ASIDE_PREFIX}*"):
                 if leftover.is_dir():
                     shutil.rmtree(leftover)

@@ -26,6 +26,8 @@ _WRITTEN_BY = {
     "data": ("prepare", "preparation"),
     "adapter": ("train", "training"),
     "privacy": ("train", "training"),
+    "continual": ("train", "training"),
+    "naive": ("train", "training"),
     "evaluation": ("evaluate", "evaluation"),
     "report.html": ("report", "report"),
     "README.md": ("report", "report"),

@@ -40,6 +40,7 @@ from r1core.train.objective import Objective
 from r1core.train.optimizer import Schedule, adamw, set_rates
 from r1core.train.order import Order
 from r1core.train.parallel import Together
+from r1core.train.penalty import Penalty
 from r1core.train.replay import Replay
 
 Tensors = Mapping[str, torch.Tensor]
@@ -49,7 +50,7 @@ State = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class _Figures:
-    """What a step has to tell; `figures` are its loss and gradient norm."""
+    """What a step has to tell; `figures` are its loss and gradient norm, and its penalty where there is one."""
 
     step: int
     figures: OnTheWay
@@ -75,6 +76,7 @@ class Trainer:
         A, or a strategy's first role), gradient norm before clipping, examples a second, tokens of the step, CPU
         seconds of all ranks so far.
     layer_loss_weights : weight of each layer's own loss, by layer name; a layer without one adds none.
+    penalty : added to the loss once a step, and told beside it.
     """
 
     def __init__(
@@ -92,7 +94,9 @@ class Trainer:
         on_step: Callable[[int, Mapping[str, float]], None],
         privacy: PrivacyPolicy | None = None,
         layer_loss_weights: Mapping[str, float] | None = None,
+        penalty: Penalty | None = None,
     ) -> None:
+        self.penalty = penalty
         self.model, self.layers, self.rows, self.kinds = model, layers, rows, kinds
         self.objective, self.config, self.seed = objective, config, seed
         self.save, self.on_step, self.privacy = save, on_step, privacy
@@ -192,8 +196,9 @@ class Trainer:
         used, self._clock = now - self._clock, now
         total, used = self.together.summed(self.trainable, total, used)
         self._cpu += used
+        penalties = [] if self.penalty is None else [self.penalty.add()]  # once, when the ranks' gradients are one
         norm = self.together.clip(self.trainable, self.config.max_grad_norm)
-        figures = torch.stack([total / given.weight, norm])
+        figures = torch.stack([total / given.weight, norm, *penalties])
         self.settle()
         set_rates(self.optimizer, self.schedule.factor(step))
         rate = self.optimizer.param_groups[0]["lr"]
@@ -216,15 +221,16 @@ class Trainer:
         if self._pending is None:
             return
         one, self._pending = self._pending, None
-        loss, norm = one.figures.read()
+        loss, norm, *penalty = one.figures.read()
         step, ids = one.step + 1, ", ".join(one.rows.ids)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             found = f"step {step}: loss {loss}, gradient norm {norm} (rows {ids}, ...)"
             raise NonFiniteLoss(f"{found}; nothing of this step is saved")
         if step == 1 and norm == 0.0:
             raise R1Error("the first batch gave a zero gradient: nothing would be trained; check adapter.targets")
+        told = dict(zip(("penalty",), penalty, strict=False))
         elapsed = max(1e-9, time.monotonic() - self._started)
-        metrics = {"loss": loss, "learning_rate": one.rate, "grad_norm": norm}
+        metrics = {"loss": loss, "learning_rate": one.rate, "grad_norm": norm, **told}
         metrics["examples_per_second"] = (step - self._first) * self.config.batch_size / elapsed
         metrics["tokens"] = float(one.rows.tokens)
         metrics["cpu_seconds"] = one.cpu_seconds

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ from r1core.runs.files import directory_replaced, write_json
 from r1core.runs.party import ALONE
 from r1core.train import difficulty
 from r1core.train.base_loss import base_losses
+from r1core.train.continual import Begun, begin, new_part
 from r1core.train.curriculum import Staged, classes_of, described
 from r1core.train.feed import layout_of
 from r1core.train.loop import Groups, Trainer
@@ -56,14 +57,18 @@ def train(
     _refuse_combinations(bench)
     run, crew = bench.run, bench.crew
     first = crew is None or crew.rank == 0
-    rows = encoded_rows(bench, "train")
+    rows: Sequence[Encoded] = encoded_rows(bench, "train")
     known = _known_difficulty(bench)
     model = _base(bench, compute)
     world = _processes(bench, compute, model, rows)
     if crew is None:
         torch.set_num_threads(compute.threads if world == 1 else 1)
-    order = _order(bench, model, rows, known, fingerprint, 1 if crew else world, tell)
+    forked = 1 if crew else world
+    order = _order(bench, model, rows, known, fingerprint, forked, tell)
     adapted, layers = _adapted(bench, model, compute)
+    with _first_alone(bench):
+        begun = begin(bench, adapted, layers, rows, order, fingerprint, forked, tell)
+    rows = begun.rows
     _check_packing(bench, adapted.model, rows, compute)
     found = _checkpoint(bench, fingerprint)
 
@@ -76,7 +81,7 @@ def train(
         progress(step, trainer.total, metrics)
 
     def rank() -> Trainer:
-        made = _trainer(bench, adapted, layers, rows, order, fingerprint, on_step)
+        made = _trainer(bench, adapted, layers, begun, fingerprint, on_step)
         if found is not None:
             here, of = (crew.rank, crew.world) if crew and made.together.sharded else (0, 1)
             made.resume({group: found.tensors(group, here, of) for group in found.groups}, found.state())
@@ -92,8 +97,6 @@ def train(
             run.metrics.keep(lambda line: int(line.get("step", 0)) <= trainer.done)
         trainer.run()
     _write(bench, adapted, layers)
-    if crew is not None:
-        crew.leave()
     return _figures(bench, trainer) | {"train_processes": world}
 
 
@@ -148,22 +151,29 @@ def _order(
         together = recipe.train.batch_size if whole else 1
         return base_losses(model, rows, bench.chain.kinds, together=together, processes=processes)
 
+    with _first_alone(bench):
+        values = difficulty.kept_or(bench, ids, digest, measured) if known is None else known
+        order = order_of(new_part(bench), len(rows), recipe.run.seed, recipe.curriculum, values)
+        if bench.crew is not None and bench.crew.rank:
+            return order
+        if isinstance(order, Staged):
+            difficulty.write(bench, ids, values, order.classes, digest)
+            for line in described(order):
+                tell(f"  {line}")
+        else:
+            bench.run.difficulty.unlink(missing_ok=True)  # of an earlier recipe
+    return order
+
+
+@contextmanager
+def _first_alone(bench: Workbench) -> Iterator[None]:
+    """Under a launcher, the first process runs the block, and the others when it has: they read what it wrote."""
     crew = bench.crew
     if crew is not None and crew.rank:
-        crew.exchange(None)  # the first process has measured
-    values = difficulty.kept_or(bench, ids, digest, measured) if known is None else known
-    order = order_of(recipe.train, len(rows), recipe.run.seed, recipe.curriculum, values)
-    if crew is not None and crew.rank:
-        return order
-    if isinstance(order, Staged):
-        difficulty.write(bench, ids, values, order.classes, digest)
-        for line in described(order):
-            tell(f"  {line}")
-    else:
-        bench.run.difficulty.unlink(missing_ok=True)  # of an earlier recipe
-    if crew is not None:
         crew.exchange(None)
-    return order
+    yield
+    if crew is not None and not crew.rank:
+        crew.exchange(None)
 
 
 def _adapted(bench: Workbench, model: PreTrainedModel, compute: Compute) -> tuple[Adapted, ExtraLayers]:
@@ -185,8 +195,7 @@ def _trainer(
     bench: Workbench,
     adapted: Adapted,
     layers: ExtraLayers,
-    rows: Sequence[Encoded],
-    order: Order,
+    begun: Begun,
     fingerprint: str,
     on_step: Callable[[int, Mapping[str, float]], None],
 ) -> Trainer:
@@ -201,16 +210,17 @@ def _trainer(
     trainer = Trainer(
         adapted.model,
         layers,
-        rows,
+        begun.rows,
         bench.chain.kinds,
         objective_of(recipe.train),
         recipe.train,
-        order=order,
+        order=begun.order,
         seed=recipe.run.seed,
         save=save,
         on_step=on_step,
         privacy=bench.privacy,
         layer_loss_weights=recipe.layers,
+        penalty=begun.penalty,
     )
     return trainer
 
@@ -314,6 +324,11 @@ def _refuse_beside_fsdp2(bench: Workbench) -> None:
         raise UserError(
             'train.parallel = "fsdp2" is for the processes of a launcher, and this one stands alone',
             fix='torchrun --nproc-per-node N -m -- r1core ..., or set train.parallel = "ddp"',
+        )
+    if bench.start is not None:
+        raise UserError(
+            'continual.from goes on from whole weights, train.parallel = "fsdp2" cuts them',
+            fix='set train.parallel = "ddp"',
         )
     if bench.recipe.curriculum.difficulty == "loss":
         raise UserError(

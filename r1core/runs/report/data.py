@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from r1core.api import JSON, ReportSection
+from r1core.api import JSON, ReportSection, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,24 @@ class RuleDemo:
 
 
 @dataclass(frozen=True, slots=True)
+class OverTime:
+    """What a chain of continued runs learnt and forgot.
+
+    Parameters
+    ----------
+    runs : names, oldest first, this run last.
+    tables : title and table; the first `short` of them are what a terminal shows.
+    headline : forgetting, for the top of the report.
+    """
+
+    runs: tuple[str, ...]
+    summary: str
+    tables: tuple[tuple[str, Table], ...]
+    short: int
+    headline: Figure
+
+
+@dataclass(frozen=True, slots=True)
 class ReportData:
     """Everything that a report or a model card shows.
 
@@ -142,6 +160,7 @@ class ReportData:
     confusion: Confusion | None = None
     examples: tuple[ExampleView, ...] = ()
     rule_demo: RuleDemo | None = None
+    over_time: OverTime | None = None
     sections: tuple[tuple[str, ReportSection], ...] = ()
     manifest: Mapping[str, JSON] = field(default_factory=dict)
     cost: Mapping[str, str] = field(default_factory=dict)

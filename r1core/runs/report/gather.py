@@ -14,6 +14,7 @@ from r1core.evaluate.predictions import Prediction, read_predictions
 from r1core.runs.files import write_atomic
 from r1core.runs.manifest import Manifest
 from r1core.runs.report import build, data, model_card
+from r1core.runs.report.over_time import over_time
 from r1core.workbench import Workbench
 
 CURVES = ("loss", "learning_rate", "grad_norm")
@@ -46,6 +47,7 @@ def gather(bench: Workbench) -> data.ReportData:
         name: read_predictions(path) for name in summary.SYSTEMS if (path := run.evaluation / f"{name}.jsonl").exists()
     }
     view = RunView(run.path, manifest, tuple(summary.to_json(rows)))
+    chain = over_time(run.evaluation / "continual.json")
     counts = suite.confusion_of(task, answers, "adapted" + summary.CONSTRAINED) if task.choices else None
     return data.ReportData(
         title=recipe.report.title or f"{recipe.run.name}: {bench.base.name} adapted",
@@ -53,7 +55,7 @@ def gather(bench: Workbench) -> data.ReportData:
         model=bench.base.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         summary=_sentence(rows, bool(task.choices)),
-        headline=tuple(_headline(rows, bool(task.choices))),
+        headline=(*_headline(rows, bool(task.choices)), *([chain.headline] if chain else [])),
         systems=tuple(
             data.SystemRow(r.task, r.system, r.metric, r.value, None if r.se != r.se else r.se, r.n) for r in rows
         ),
@@ -65,6 +67,7 @@ def gather(bench: Workbench) -> data.ReportData:
         ),
         examples=tuple(_examples(test, answers, recipe.report.examples)),
         rule_demo=_demo(run.evaluation / "rule_demo.json"),
+        over_time=chain,
         sections=tuple(_sections(bench, view)),
         manifest=manifest,
         cost=_cost(manifest["stages"]),

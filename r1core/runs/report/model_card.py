@@ -23,6 +23,11 @@ def model_card(data: ReportData) -> str:
         rows = [[row.system, *(" ".join(cell).strip() for cell in row.cells)] for row in table.rows]
         parts += [f"## Results: {_plain(table.task)}", _table(head, rows)]
         parts.append(f"On {table.n:,} held-out rows, each with ± one standard error. {_plain(table.gain)}".strip())
+    if data.over_time is not None:
+        parts += ["## Over time", _plain(data.over_time.summary)]
+        parts.append(f"Trained in this order: {_plain(', then '.join(data.over_time.runs))}.")
+        for title, shown in data.over_time.tables:
+            parts += [f"### {_plain(title)}", _table(list(shown.columns), [list(row) for row in shown.rows])]
     demo = data.rule_demo
     if demo is not None and demo.interventions:
         rules = [[one.rule, one.severity, one.citation] for one in demo.interventions]
