@@ -14,6 +14,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, field_validator, model_validator
 
 from r1core.recipe.curriculum import Curriculum
+from r1core.recipe.pool import Pool
 from r1core.recipe.strategy import Strategy
 from r1core.recipe.table import Fraction, Mistake, Positive, Table
 from r1core.recipe.training import Adapter, Train
@@ -162,6 +163,7 @@ class Recipe(Table):
     data: Data
     adapter: Adapter = Adapter()
     strategy: Strategy = Strategy()
+    pool: Pool = Pool()
     train: Train = Train()
     curriculum: Curriculum = Curriculum()
     evaluate: Evaluate = Evaluate()
@@ -190,6 +192,8 @@ STAGE_SECTIONS: dict[str, tuple[Reads, ...]] = {
         _RUN,
         Reads("model", but=("precision", "threads", "processes", "attention")),
         Reads("data"),
+        Reads("train", only=("objective",)),
+        Reads("pool", only=("prepend",)),
         Reads("plugins"),
     ),
     "train": (
@@ -197,6 +201,7 @@ STAGE_SECTIONS: dict[str, tuple[Reads, ...]] = {
         Reads("model"),
         Reads("adapter"),
         Reads("strategy"),
+        Reads("pool"),
         Reads("train", but=("checkpoint_every", "keep_checkpoints")),
         Reads("curriculum"),
         Reads("layers"),
@@ -206,7 +211,8 @@ STAGE_SECTIONS: dict[str, tuple[Reads, ...]] = {
         _RUN,
         Reads("model"),
         Reads("data", but=("prompt", "system", "max_tokens", "max_bad_fraction", "max_rows", "max_eval_rows")),
-        Reads("train", only=("packing",)),
+        Reads("train", only=("packing", "objective")),
+        Reads("pool", only=("prepend",)),
         Reads("evaluate"),
         Reads("generate", but=("temperature", "top_p")),
         Reads("report", but=("title", "examples")),
