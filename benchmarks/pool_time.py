@@ -36,7 +36,7 @@ from r1core.train.objective import objective_of
 from r1core.train.order import order_of
 
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
-from workload import SHAPES  # noqa: E402
+from workload import SHAPES
 
 TASKS = tuple(f"task-{number}" for number in range(10))
 SINGLE = "one LoRA"

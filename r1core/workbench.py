@@ -98,13 +98,22 @@ class Workbench:
         found: dict[str, DatasetSource] = unique([*own, *self.components("dataset_source")], "data set")
         return pick(found, self.recipe.data.source or "", "data set", "data.source")
 
+    @cached_property
+    def tasks(self) -> Mapping[str, Task]:
+        """The tasks of the data set by name, in its order.
+
+        Raises
+        ------
+        UserError : for a data set without one.
+        """
+        if not self.source.tasks:
+            raise UserError(f"{self.source.name} has no task", fix="mend the data set, or take another")
+        return self.source.tasks
+
     @property
-    def task(self) -> Task:
-        """The one task of the data set."""
-        tasks = self.source.tasks
-        if len(tasks) != 1:
-            raise UserError(f"{self.source.name} has {len(tasks)} tasks; the sft objective takes one")
-        return next(iter(tasks.values()))
+    def has_labels(self) -> bool:
+        """Whether any task has a label set."""
+        return any(task.choices for task in self.tasks.values())
 
     @cached_property
     def gates(self) -> dict[str, QualityGate]:
@@ -166,7 +175,14 @@ class Workbench:
     @cached_property
     def renderer(self) -> Renderer:
         """Messages to text and tokens, as the recipe's template says."""
-        return Renderer(self.encoder, self.chain.kinds, template=self.recipe.model.template)
+        routed = self.recipe.train.objective == "multitask"
+        return Renderer(
+            self.encoder,
+            self.chain.kinds,
+            template=self.recipe.model.template,
+            routed=routed,
+            task_token=routed and self.recipe.pool.prepend,
+        )
 
     def components(self, hook: str, **arguments: Any) -> list[Any]:
         """All plugins' components of one hook."""
@@ -181,7 +197,7 @@ class Workbench:
         return stage_fingerprint(
             stage,
             recipe_sections=read_by(stage, self.recipe.model_dump(mode="json")),
-            inputs={**inputs, "model": self.base.fingerprint, **self._domain_source},
+            inputs={**inputs, "model": self.base.fingerprint, **self._domain_source, **self._extended(stage)},
             source=source_hash(*STAGE_ROOMS[stage]),
             plugins=self.plugins.lock(),
             components=components,
@@ -194,6 +210,13 @@ class Workbench:
         if self.domain is None:
             return {}
         return {"domain": tree_digest(self.domain.resources, keep=lambda path: path.suffix == ".py")}
+
+    def _extended(self, stage: str) -> dict[str, str]:
+        """Hash of the trained pool that the train stage adds tasks to."""
+        directory = self.recipe.pool.extends
+        if stage != "train" or directory is None or not (directory / "adapter").is_dir():
+            return {}
+        return {"pool.extends": tree_digest(directory / "adapter")}
 
     def input_files(self, stage: str) -> dict[str, Path]:
         """The local files that a stage reads besides the run's own, by a name for the manifest."""

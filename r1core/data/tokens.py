@@ -17,7 +17,6 @@ from typing import Any
 
 from r1core.api import Example, Message, Span, SpanKind, UserError
 
-
 TASK_TOKEN = -1
 """Stands, as a row's first token id, for the vector of the row's task; no id of a vocabulary."""
 

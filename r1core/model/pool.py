@@ -10,8 +10,6 @@ passes, private training; all are refused before a weight is loaded (`r1core.mod
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace

@@ -100,11 +100,12 @@ def known_tasks(directory: Path) -> tuple[str, ...]:
     return Settings.read(directory).tasks if kind == KIND else ()
 
 
-def refusals(recipe: Recipe, tasks: Sequence[str], private: str | None) -> Iterator[Refusal]:
+def refusals(recipe: Recipe, tasks: Sequence[str], base: str, private: str | None) -> Iterator[Refusal]:
     """Everything that does not go with a pool over these tasks of the data, or without one.
 
     Parameters
     ----------
+    base : fingerprint of the base model.
     private : name of the privacy policy, if there is one.
     """
     pool, adapter = recipe.pool, recipe.adapter
@@ -127,6 +128,12 @@ def refusals(recipe: Recipe, tasks: Sequence[str], private: str | None) -> Itera
         yield Refusal("train.compile", found, "auto or off", 'set train.compile = "auto"')
     yield from _roles(recipe)
     yield from _tasks(pool, tasks)
+    if pool.extends is not None:
+        yield from _extended(recipe, pool.extends, base)
+    task = recipe.report.demo_task
+    if recipe.report.demo_prompt and (task or len(tasks) > 1) and task not in tasks:
+        found = f"report.demo_task = {task!r}, and the answer is a pool's"
+        yield Refusal("report.demo_task", found, f"one of {', '.join(tasks)}", "name the task of the demonstration")
 
 
 def _roles(recipe: Recipe) -> Iterator[Refusal]:
@@ -146,14 +153,22 @@ def _tasks(pool: Pool, tasks: Sequence[str]) -> Iterator[Refusal]:
             yield Refusal("pool.extends", found, "new tasks", "leave its rows out, or give it another name")
     total = len(before) + len(tasks)
     if total > pool.tasks:
-        already = f" {len(before)} of them in {pool.extends}," if before else ""
-        found = f"{total} tasks,{already} ({', '.join([*before, *tasks][:12])})" if before else (
-            f"{total} tasks ({', '.join(tasks[:12])})"
-        )
+        already = f", {len(before)} of them in {pool.extends} already" if before else ""
+        found = f"{total} tasks{already}: {', '.join([*before, *tasks])}"
         yield Refusal("pool.tasks", found, f"at most pool.tasks = {pool.tasks}", f"set pool.tasks = {total}")
     if pool.routing == "top_k" and pool.top_k > total:
         found = f"pool.top_k = {pool.top_k} of {total} adapters"
         yield Refusal("pool.top_k", found, f"at most {total}", "lower it")
+
+
+def _extended(recipe: Recipe, run: Path, base: str) -> Iterator[Refusal]:
+    """What stands between the recipe and the pool that it adds tasks to."""
+    yield from unlike(Settings.of(recipe.adapter, recipe.pool, ()), Settings.read(run / "adapter"))
+    manifest = json.loads((run / "manifest.json").read_bytes()) if (run / "manifest.json").is_file() else {}
+    made_on = manifest.get("inputs", {}).get("model", {}).get("sha256", base)
+    if made_on != base:
+        found = f"pool.extends: the pool of {run} was trained on another base model"
+        yield Refusal("pool.extends", found, "the same", "take the [model] of that run")
 
 
 def unlike(wanted: Settings, there: Settings) -> Iterator[Refusal]:

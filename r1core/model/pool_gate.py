@@ -1,8 +1,8 @@
 """What tells the tasks of a pool apart: a learned token each, a gate over the adapters, a place before each row.
 
 `g(task) = softmax(W t)`, W one row an adapter, t the task's token. With `top_k` the k heaviest are kept and divided by
-their sum (as a mixture of experts does it, arXiv:1701.06538, section 2.1, without noise); with `hard` a task has its own
-adapter and there is no gate. A prepended token is `P t`, in the place of the embedding of the row's first position.
+their sum (as a mixture of experts does it, arXiv:1701.06538, section 2.1, without noise); with `hard` a task has its
+own adapter and there is no gate. A prepended token is `P t`, in the place of the embedding of the row's first position.
 
 Tasks come in cohorts: those trained together, then those added later. A task is gated over the adapters that existed
 when it was trained and no others, in products of the same shapes ever after, so its weights do not change by a bit.

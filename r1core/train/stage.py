@@ -17,6 +17,7 @@ from r1core.model.adapted import Adapted, LanguageModel
 from r1core.model.adapter import add_adapter
 from r1core.model.layers import ExtraLayers
 from r1core.model.load import check_packing, load_model
+from r1core.model.pool import Wanted
 from r1core.model.probe import Compute
 from r1core.model.processes import how_many, ranks
 from r1core.model.scores import causal_of
@@ -141,7 +142,8 @@ def _adapted(bench: Workbench, model: PreTrainedModel) -> tuple[Adapted, ExtraLa
     """The base model with its untrained adapter and layers; a privacy policy is attached."""
     recipe = bench.recipe
     fused = bench.privacy is None
-    adapted = add_adapter(model, recipe.adapter, recipe.run.seed, strategy=recipe.strategy, fused=fused)
+    wanted = Wanted(recipe.pool, tuple(bench.tasks)) if recipe.train.objective == "multitask" else None
+    adapted = add_adapter(model, recipe.adapter, recipe.run.seed, strategy=recipe.strategy, fused=fused, wanted=wanted)
     layers = ExtraLayers(model, bench.layer_specs(model.config), recipe.run.seed)
     if bench.privacy is not None:
         bench.privacy.attach(adapted.model, _groups(bench))
