@@ -47,6 +47,11 @@ class Packed:
     allowed: np.ndarray
     starts: tuple[int, ...]
 
+    @property
+    def ends(self) -> list[int]:
+        """Place of the last token of each segment."""
+        return [start - 1 for start in (*self.starts[1:], len(self.ids))]
+
 
 def pack(segments: Sequence[Segment], *, masked: bool = True) -> Packed:
     """Lay segments one behind another, parents before children; without a mask where none is wanted.

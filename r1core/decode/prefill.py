@@ -77,10 +77,7 @@ def prefill(
     segments = [*tree.segments, *(Segment(place, path) for place in tree.place for path in paths)]
     packed = pack(segments)
     ids, routes = routed(packed, segments, [*tree.tasks, *(task for task in tasks for _ in paths)])
-    ends = [
-        packed.starts[at] + len(segments[at].tokens) - 1
-        for at in [*tree.place, *range(len(tree.segments), len(segments))]
-    ]
+    ends = [packed.ends[at] for at in [*tree.place, *range(len(tree.segments), len(segments))]]
     shifts = tree.shifts(packed)
     ahead = [answer.ahead(path) for answer in answers for path in paths]
     if ahead:

@@ -2,8 +2,8 @@
 
 `y = base(x) + scale * sum_n g_n(task) * B_n (A_n x)`. Adapters of one cohort (those that were added together) stand
 stacked, so that a mixture is two products with the gate in between; hard routing takes, for each run of a task's
-tokens, that task's slice of the stacks. As in `r1core.model.fused_lora` the low-rank product is added into the base's result by
-the matrix product itself, in the dtype of the base; the weights stay fp32 and get fp32 gradients.
+tokens, that task's slice of the stacks. As in `r1core.model.fused_lora` the low-rank product is added into the base's
+result by the matrix product itself, in the dtype of the base; the weights stay fp32 and get fp32 gradients.
 
 A cohort that no task of a pass can reach is left out of it, so adding one changes no bit of what others compute.
 
@@ -91,8 +91,7 @@ class PoolLinear(nn.Module):
         if x.numel() != now.length * x.shape[-1]:
             found = x.numel() // x.shape[-1]
             raise R1Error(f"a pool's layer was given {found} of {now.length} tokens: it cannot tell their tasks")
-        weight = self.base_layer.weight
-        weight = weight.t() if self._transposed else weight
+        weight = self.weight.t() if self._transposed else self.weight
         weights = [w for c in now.cohorts for w in (self.pool_A[c], self.pool_B[c])]
         casts = [w.detach().to(weight.dtype) for w in weights]
         given = (x, weight, self.base_layer.bias, self.scale, self.rank)
