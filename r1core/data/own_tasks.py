@@ -40,9 +40,11 @@ class OwnTasks:
         ------
         UserError : when the recipe describes a task of which train has no record.
         """
-        answers: dict[str, set[str]] = {} if self.column else {LONE: set()}
+        answers: dict[str, set[str]] = {}
         for example in train:
             answers.setdefault(example.task, set()).add(str(example.fields["label"]))
+        if not answers:  # whatever the reason is, it is told where records are counted
+            return {LONE: Task(LONE, description="no record")}
         if absent := [name for name in self._stated if name not in answers]:
             near = did_you_mean(absent[0], answers)
             found = f"data.tasks: train has no record of task {absent[0]!r}, only of {', '.join(sorted(answers))}"

@@ -127,9 +127,15 @@ def refusals(recipe: Recipe, tasks: Sequence[str], base: str, private: str | Non
         found = 'train.compile = "on" with a pool, whose layers change with the tasks of a batch'
         yield Refusal("train.compile", found, "auto or off", 'set train.compile = "auto"')
     yield from _roles(recipe)
-    yield from _tasks(pool, tasks)
+    there: Settings | None = None
     if pool.extends is not None:
-        yield from _extended(recipe, pool.extends, base)
+        try:
+            there = Settings.read(pool.extends / "adapter")
+        except UserError as error:
+            yield Refusal("pool.extends", str(error), "", error.fix)
+            return
+        yield from _extended(recipe, there, pool.extends, base)
+    yield from _tasks(pool, tasks, there)
     task = recipe.report.demo_task
     if recipe.report.demo_prompt and (task or len(tasks) > 1) and task not in tasks:
         found = f"report.demo_task = {task!r}, and the answer is a pool's"
@@ -143,10 +149,8 @@ def _roles(recipe: Recipe) -> Iterator[Refusal]:
             yield Refusal("strategy", found, "lora or frozen", f'set strategy.{role}.mode = "frozen"')
 
 
-def _tasks(pool: Pool, tasks: Sequence[str]) -> Iterator[Refusal]:
-    before: tuple[str, ...] = ()
-    if pool.extends is not None:
-        before = Settings.read(pool.extends / "adapter").tasks
+def _tasks(pool: Pool, tasks: Sequence[str], there: Settings | None) -> Iterator[Refusal]:
+    before = there.tasks if there is not None else ()
     for task in tasks:
         if task in before:
             found = f"task {task!r} is in the pool {pool.extends} already, and stays as it is there"
@@ -161,9 +165,9 @@ def _tasks(pool: Pool, tasks: Sequence[str]) -> Iterator[Refusal]:
         yield Refusal("pool.top_k", found, f"at most {total}", "lower it")
 
 
-def _extended(recipe: Recipe, run: Path, base: str) -> Iterator[Refusal]:
+def _extended(recipe: Recipe, there: Settings, run: Path, base: str) -> Iterator[Refusal]:
     """What stands between the recipe and the pool that it adds tasks to."""
-    yield from unlike(Settings.of(recipe.adapter, recipe.pool, ()), Settings.read(run / "adapter"))
+    yield from unlike(Settings.of(recipe.adapter, recipe.pool, ()), there)
     manifest = json.loads((run / "manifest.json").read_bytes()) if (run / "manifest.json").is_file() else {}
     made_on = manifest.get("inputs", {}).get("model", {}).get("sha256", base)
     if made_on != base:

@@ -23,6 +23,7 @@ from r1core.model.processes import how_many, ranks
 from r1core.model.scores import causal_of
 from r1core.runs import checkpoints
 from r1core.runs.files import directory_replaced, write_json
+from r1core.runs.verify import trained_adapter
 from r1core.train import difficulty
 from r1core.train.base_loss import base_losses
 from r1core.train.curriculum import Staged, classes_of, described
@@ -142,6 +143,8 @@ def _adapted(bench: Workbench, model: PreTrainedModel) -> tuple[Adapted, ExtraLa
     """The base model with its untrained adapter and layers; a privacy policy is attached."""
     recipe = bench.recipe
     fused = bench.privacy is None
+    if recipe.pool.extends is not None:
+        trained_adapter(recipe.pool.extends)  # refuses one that is not what its run recorded
     wanted = Wanted(recipe.pool, tuple(bench.tasks)) if recipe.train.objective == "multitask" else None
     adapted = add_adapter(model, recipe.adapter, recipe.run.seed, strategy=recipe.strategy, fused=fused, wanted=wanted)
     layers = ExtraLayers(model, bench.layer_specs(model.config), recipe.run.seed)
