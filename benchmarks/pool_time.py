@@ -5,8 +5,10 @@ Forward, backward and optimiser through r1core's own trainer, on random weights 
 depend on their values). Rows are as long as the medical domain's: a question that a task's rows share, a term, a short
 answer. Systems take their steps in turns (A B C A B C); a system's figure is the median of the ratios to the single
 LoRA's step of the same turn, in CPU seconds of one thread, or seconds on a GPU.
-Twice: with a question of its own for each task, as tasks have, and with one question for all, which is the worst case
-for a pool: a single LoRA computes that question once, a pool once a task.
+Three times: with no start shared, so that all systems compute the same tokens (but for the task token), which is what
+the targets are for; with a question of its own for each task, which a pool computes once a task and a single LoRA once a
+row; and with one question for all tasks, which a single LoRA computes once and a pool once a task.
+On a GPU nothing is compiled or recorded here, for either; a single LoRA's usual step is (docs: how a step is computed).
 """
 
 from __future__ import annotations
@@ -52,6 +54,11 @@ TARGETS = {"pool, hard": 1.3, "pool, soft": 1.7}
 QUESTION, TERM, ANSWER = 9, (4, 14), (1, 3)
 """Tokens: of a question, and bounds of a term and of an answer."""
 WARM = 2
+KINDS = {
+    "the same tokens": {"own": True, "packing": "best_fit"},
+    "a question a task": {"own": True, "packing": "shared_prefix"},
+    "one question for all": {"own": False, "packing": "shared_prefix"},
+}
 
 
 def rows(number: int, pool: Pool | None, *, own: bool, vocabulary: int) -> list[Encoded]:
@@ -69,7 +76,7 @@ def rows(number: int, pool: Pool | None, *, own: bool, vocabulary: int) -> list[
     return made
 
 
-def trainer(pool: Pool | None, chosen: argparse.Namespace, device: torch.device, *, own: bool) -> Trainer:
+def trainer(pool: Pool | None, chosen: argparse.Namespace, device: torch.device, *, own: bool, packing: str) -> Trainer:
     torch.manual_seed(0)
     on_gpu = device.type == "cuda"
     config = LlamaConfig(
@@ -79,7 +86,7 @@ def trainer(pool: Pool | None, chosen: argparse.Namespace, device: torch.device,
     train = Train(
         objective="sft" if pool is None else "multitask", batch_size=chosen.rows, learning_rate=1e-4,
         steps=10**6, schedule="constant", checkpoint_every=10**6, compile="off",
-        packing="best_fit" if chosen.long else "shared_prefix",
+        packing=packing,
     )  # fmt: skip
     given = rows(chosen.rows, pool, own=own, vocabulary=config.vocab_size)
     if chosen.long:
@@ -107,9 +114,9 @@ def seconds(run: Trainer, step: int, device: torch.device) -> float:
     return time.process_time() - started
 
 
-def measured(chosen: argparse.Namespace, device: torch.device, *, own: bool) -> dict[str, list[float]]:
+def measured(chosen: argparse.Namespace, device: torch.device, kind: str) -> dict[str, list[float]]:
     """Seconds of every timed step of each system; equal places were taken in the same turn."""
-    runs = {name: trainer(pool, chosen, device, own=own) for name, pool in SYSTEMS.items()}
+    runs = {name: trainer(pool, chosen, device, **KINDS[kind]) for name, pool in SYSTEMS.items()}
     for run in runs.values():
         _ = run.read
         run.model.train()
@@ -148,6 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--shape", choices=SHAPES, default="135m")
     parser.add_argument("--long", type=int, default=0, help="tokens of an answer, for rows that fill a GPU; 0 = short")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="some of: " + ", ".join(KINDS))
     chosen = parser.parse_args(arguments)
     cuda = chosen.device == "cuda" or (chosen.device == "auto" and torch.cuda.is_available())
     device = torch.device("cuda" if cuda else "cpu")
@@ -155,8 +163,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     where = f"{torch.cuda.get_device_name()}, torch {torch.__version__}" if cuda else f"{machine()}, one thread"
     size = f"{chosen.shape}, {chosen.rows} rows of 10 tasks, rank 16 from block {chosen.first_layer}"
     size += f", answers of {chosen.long} tokens" if chosen.long else ""
-    made = table(measured(chosen, device, own=True), f"{size}, a question a task", where, targets=True)
-    made += table(measured(chosen, device, own=False), f"{size}, one question for all", where, targets=False)
+    made = []
+    for kind in chosen.kinds.split(","):
+        found = measured(chosen, device, kind)
+        made += table(found, f"{size}, {kind}", where, targets=kind == "the same tokens")
     write("pool_time_gpu" if cuda else "pool_time", made)
 
 

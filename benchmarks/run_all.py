@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ALL = ("startup", "conversion", "mask_time", "rule_leaks", "tfidf_baseline", "adapt")
+ALL = ("startup", "conversion", "mask_time", "rule_leaks", "tfidf_baseline", "pool_time", "adapt")
 ON_A_GPU = ("gpu_checks", "training_gpu")
 
 

@@ -37,7 +37,9 @@ from r1core.runs.files import write_json
 MODULE = "r1core_pool"
 """Name under which tokens, gate and projection stand in the model."""
 MOST_RUNS = 2
-"""Runs a task of which hard routing takes slices; where tasks alternate more, one gated product is the cheaper."""
+"""Runs a task of which hard routing takes slices; where tasks alternate more, one gated product is the cheaper.
+
+It is on a GPU too, where ten small products take longer to launch than one large one takes to compute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,9 @@ class PoolAdapted(Adapted):
         """What the layers need: slices where hard routing has few runs, else gates."""
         firsts = [sum(self.gate.cohorts[:c]) for c in range(len(self.gate.cohorts))]
         cohort_of = [max(c for c, first in enumerate(firsts) if first <= number) for number in numbers]
-        if self.settings.routing == "hard" and len(numbers) <= MOST_RUNS * len(set(numbers)):
+        device = self.model.device
+        few = len(numbers) <= MOST_RUNS * len(set(numbers)) and device.type == "cpu"
+        if self.settings.routing == "hard" and few:
             cohorts = tuple(sorted(set(cohort_of)))
             slices = (
                 Slice(c, number - firsts[c], run.start, run.end)
@@ -184,9 +188,8 @@ class PoolAdapted(Adapted):
             )
             return Pass(routes.length, cohorts, slices=tuple(slices))
         cohorts = tuple(range(max(cohort_of) + 1))
-        device = self.model.device
-        lengths = [run.end - run.start for run in routes.runs]
-        of = torch.tensor([n for n, length in zip(numbers, lengths, strict=True) for _ in range(length)])
+        lengths = torch.tensor([run.end - run.start for run in routes.runs])
+        of = torch.repeat_interleave(torch.tensor(numbers), lengths)
         weights = self.gate.weights().to(device)
         of = of.to(device, non_blocking=True)
         gates = [weights[:, firsts[c] : firsts[c] + self.gate.cohorts[c]].index_select(0, of) for c in cohorts]

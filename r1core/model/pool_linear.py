@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional
 
 from r1core.api import R1Error
-from r1core.model.fused_lora import _scaled, _wide
+from r1core.model.fused_lora import Casting, _scaled, _wide
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Current:
     now: Pass | None = None
 
 
-class PoolLinear(nn.Module):
+class PoolLinear(Casting, nn.Module):
     """A linear layer and its adapters: (..., I) -> (..., O).
 
     `pool_A` : (n * r, I) and `pool_B` : (O, n * r) fp32, of each cohort. Those of a frozen cohort require no gradient.
@@ -93,11 +93,22 @@ class PoolLinear(nn.Module):
             raise R1Error(f"a pool's layer was given {found} of {now.length} tokens: it cannot tell their tasks")
         weight = self.weight.t() if self._transposed else self.weight
         weights = [w for c in now.cohorts for w in (self.pool_A[c], self.pool_B[c])]
-        casts = [w.detach().to(weight.dtype) for w in weights]
+        if self.casts is None:
+            casts = [w.detach().to(weight.dtype) for w in weights]
+        else:
+            casts = [self.casts[2 * c + half] for c in now.cohorts for half in (0, 1)]
         given = (x, weight, self.base_layer.bias, self.scale, self.rank)
         if now.slices:
             return _Routed.apply(*given, now, *weights, *casts)
         return _Mixed.apply(*given, now, *now.gates, *weights, *casts)
+
+    def adapter_weights(self) -> list[torch.Tensor]:
+        """A and B of each cohort."""
+        return [w for pair in zip(self.pool_A, self.pool_B, strict=True) for w in pair]
+
+    def base_dtype(self) -> torch.dtype:
+        """Of the base layer's weight."""
+        return self.weight.dtype
 
     @property
     def weight(self) -> torch.Tensor:

@@ -18,6 +18,7 @@ from r1core.data.packing import Batch, Layout, pack_rows
 from r1core.data.routes import routes_of
 from r1core.data.tokens import TASK_TOKEN, Encoded
 from r1core.model.adapter import add_adapter, load_adapter, set_adapter_tensors
+from r1core.model.fused_lora import Casts
 from r1core.model.load import logits_at
 from r1core.model.pool import PoolAdapted, Wanted
 from r1core.recipe.pool import Pool
@@ -317,3 +318,22 @@ def test_by_role_and_on_the_transposed_layers_of_gpt2() -> None:
         copy.load_state_dict(base.state_dict())
         found = logits_at(add_adapter(copy, ADAPTER, seed=0, wanted=Wanted(table, TASKS)).model, given)
         assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("routing", KINDS)
+def test_weights_cast_once_a_step_are_those_cast_in_every_pass(routing: str) -> None:
+    wanted = Wanted(Pool(routing=routing), TASKS)  # type: ignore[arg-type]
+    adapted = add_adapter(tiny_model().to(torch.bfloat16), ADAPTER, seed=0, wanted=wanted)
+    assert isinstance(adapted, PoolAdapted)
+    shaken(adapted)
+    given = pack_rows(rows(prepend=True), {}, torch.bfloat16)
+    expected = logits_at(adapted.model, given)
+    casts = Casts(adapted.model)
+    assert all(layer.casts is not None for layer in adapted.layers.values())
+    assert torch.equal(logits_at(adapted.model, given), expected)
+    shaken(adapted, seed=1)
+    casts.refresh()
+    changed = logits_at(adapted.model, given)
+    assert not torch.equal(changed, expected)
+    casts.end()
+    assert torch.equal(logits_at(adapted.model, given), changed)
