@@ -6,8 +6,8 @@ depend on their values). Rows are as long as the medical domain's: a question th
 answer. Systems take their steps in turns (A B C A B C); a system's figure is the median of the ratios to the single
 LoRA's step of the same turn, in CPU seconds of one thread, or seconds on a GPU.
 Three times: with no start shared, so that all systems compute the same tokens (but for the task token), which is what
-the targets are for; with a question of its own for each task, which a pool computes once a task and a single LoRA once a
-row; and with one question for all tasks, which a single LoRA computes once and a pool once a task.
+the targets are for; with a question of its own for each task, which a pool computes once a task and a single LoRA once
+a row; and with one question for all tasks, which a single LoRA computes once and a pool once a task.
 On a GPU nothing is compiled or recorded here, for either; a single LoRA's usual step is (docs: how a step is computed).
 """
 
