@@ -160,9 +160,9 @@ def _adapter(bench: Workbench) -> Iterator[Problem]:
     private = bench.privacy.name if bench.privacy is not None else None
     for key, found, expected, fix in refusals(bench.recipe, Path(bench.base.directory()), private):
         yield Problem(bench.resolved.where(key), found, expected, fix)
-    for key, found, expected, fix in pool_check.refusals(
-        bench.recipe, list(bench.tasks), bench.base.fingerprint, private
-    ):
+    readable = bench.recipe.train.objective == "multitask" and not column_problems(bench.recipe.data, bench.resolved)
+    tasks = list(bench.tasks) if readable else []
+    for key, found, expected, fix in pool_check.refusals(bench.recipe, tasks, bench.base.fingerprint, private):
         yield Problem(bench.resolved.where(key), found, expected, fix)
 
 

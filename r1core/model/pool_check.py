@@ -105,6 +105,7 @@ def refusals(recipe: Recipe, tasks: Sequence[str], base: str, private: str | Non
 
     Parameters
     ----------
+    tasks : names of the data set's tasks; none where they cannot be read, which is told elsewhere.
     base : fingerprint of the base model.
     private : name of the privacy policy, if there is one.
     """
@@ -135,6 +136,8 @@ def refusals(recipe: Recipe, tasks: Sequence[str], base: str, private: str | Non
             yield Refusal("pool.extends", str(error), "", error.fix)
             return
         yield from _extended(recipe, there, pool.extends, base)
+    if not tasks:
+        return
     yield from _tasks(pool, tasks, there)
     task = recipe.report.demo_task
     if recipe.report.demo_prompt and (task or len(tasks) > 1) and task not in tasks:
