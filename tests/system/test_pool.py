@@ -70,6 +70,7 @@ def two(desk: Desk) -> Desk:
     return desk
 
 
+@pytest.mark.slow
 def test_two_tasks_from_one_file_to_the_answer_and_a_third_added(two: Desk) -> None:
     done = two("adapt", "--recipe", "two.toml")
     run = two.folder / "runs" / "two"
