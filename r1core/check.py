@@ -26,6 +26,7 @@ from r1core.forecast.shape import read_shape
 from r1core.forecast.table import table_of
 from r1core.forecast.words import memory_line, time_line
 from r1core.forecast.work import Step
+from r1core.model import pool_check
 from r1core.model.resolve import StoredConfig, context_length
 from r1core.model.strategy import refusals
 from r1core.train.curriculum import unreached
@@ -132,7 +133,7 @@ def _model(bench: Workbench, forecast: dict[str, JSON]) -> Iterator[Problem]:
 
 def _chain(bench: Workbench) -> Iterator[Problem]:
     _ = bench.chain, bench.constraints, bench.gates, bench.augments, bench.metrics, bench.callbacks, bench.difficulty
-    if bench.metrics and bench.task.choices:
+    if bench.metrics and all(task.choices for task in bench.tasks.values()):
         where = bench.resolved.where("evaluate.metrics")
         found = "further metrics on a task with a label set, which is measured by accuracy, macro-F1 and top-3"
         yield Problem(where, found, "a free-text task", "drop evaluate.metrics", severity="warning")
@@ -157,6 +158,10 @@ def _adapter(bench: Workbench) -> Iterator[Problem]:
     """What the kind of adapter and the strategy do not go together with."""
     private = bench.privacy.name if bench.privacy is not None else None
     for key, found, expected, fix in refusals(bench.recipe, Path(bench.base.directory()), private):
+        yield Problem(bench.resolved.where(key), found, expected, fix)
+    readable = bench.recipe.train.objective == "multitask" and not column_problems(bench.recipe.data, bench.resolved)
+    tasks = list(bench.tasks) if readable else []
+    for key, found, expected, fix in pool_check.refusals(bench.recipe, tasks, bench.base.fingerprint, private):
         yield Problem(bench.resolved.where(key), found, expected, fix)
 
 

@@ -30,6 +30,10 @@ def problems(bench: Workbench) -> Iterator[Problem]:
     """What stands against continuing the run that the recipe names; nothing where it names none."""
     if bench.recipe.continual.from_ is None:
         return
+    if len(bench.tasks) > 1:
+        found = f"{len(bench.tasks)} tasks in a run that continues another, where each run has one"
+        fix = "a run for each task in turn, or add tasks to a pool by pool.extends"
+        yield Problem(bench.resolved.where(KEY), found, "one task", fix)
     chain = bench.earlier  # refuses what is no chain
     yield from _whole(bench, chain)
     yield from _private(bench, chain)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import itertools
 import re
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from r1core.api import Example, Problem, UserError
@@ -77,14 +78,16 @@ def problems(bench: Workbench, sample: Sample) -> Iterator[Problem]:
     """What stands against the data; the records of train fill the sample."""
     where = bench.resolved.where("data.files" if isinstance(bench.source, FileSource) else "data.source")
     seen: set[str] = set()
-    labels: set[str] = set()
+    labels: dict[str, set[str]] = {name: set() for name, task in bench.tasks.items() if task.choices}
+    val: Counter[str] = Counter()
     all_counted = True
     for split in SPLITS:
         intake = Intake(bench, split, seen)
         records = iter(intake)
         first = list(itertools.islice(records, SAMPLE_ROWS))
         spread = _Spread()
-        whole = _read_on(records, first, labels if split == "train" and bench.task.choices else None, spread)
+        counted = val if split == "val" else Counter[str]()
+        whole = _read_on(records, first, labels if split == "train" else {}, counted, spread)
         all_counted = all_counted and whole
         if said := intake.too_many():
             so_far = "" if whole else f" (of those read in {COUNT_SECONDS:.0f} s)"
@@ -93,8 +96,9 @@ def problems(bench: Workbench, sample: Sample) -> Iterator[Problem]:
         if split == "train":
             sample.rows, sample.aside, sample.all_counted = intake.good, len(intake.bad), whole
             sample.stretch = _stretch(bench, first, spread.records)
-        if split == "val" and all_counted and labels and bench.recipe.evaluate.baselines:
-            yield from _untunable(bench, labels, intake.good)
+        if split == "val" and all_counted and bench.recipe.evaluate.baselines:
+            for name, found in ((name, found) for name, found in labels.items() if found):
+                yield from _untunable(bench, found, val[name], name if len(bench.tasks) > 1 else "")
         if first or not said:
             yield from _tried(bench, split, first, whole and intake.good == len(first), where, sample)
 
@@ -105,10 +109,11 @@ def doubts(data: Data, resolved: Resolved) -> Iterator[Problem]:
         found = f"text and answer are one column, {data.columns.text!r}: the prompt holds its answer"
         where = resolved.where("data.columns.answer")
         yield Problem(where, found, "two columns", "set data.columns.answer", severity="warning")
-    for name in dict.fromkeys(re.findall(r"\{(\w+)\}", data.prompt)):
-        if name != "text":
-            found = f"data.prompt: {{{name}}} is sent to the model as it stands; only {{text}} is filled in"
-            where = resolved.where("data.prompt")
+    asked = {f"data.tasks.{i}.prompt": task.prompt for i, task in enumerate(data.tasks) if task.prompt}
+    for key, prompt in {"data.prompt": data.prompt, **asked}.items():
+        for name in (name for name in dict.fromkeys(re.findall(r"\{(\w+)\}", prompt)) if name != "text"):
+            found = f"{key}: {{{name}}} is sent to the model as it stands; only {{text}} is filled in"
+            where = resolved.where(key)
             yield Problem(where, found, "", f"remove {{{name}}}", severity="warning")
 
 
@@ -117,7 +122,7 @@ def train_sample(bench: Workbench) -> Sample:
     intake, spread = Intake(bench, "train", set()), _Spread()
     records = iter(intake)
     first = list(itertools.islice(records, SAMPLE_ROWS))
-    whole = _read_on(records, first, None, spread)
+    whole = _read_on(records, first, {}, Counter(), spread)
     rows = list(map(answer_reading(bench), bench.chain.stream(augmented(bench, first))))
     return Sample(
         read=len(first),
@@ -142,21 +147,28 @@ def _stretch(bench: Workbench, first: list[Example], spread: list[Example]) -> f
     return mean(spread) / mean(first)
 
 
-def _read_on(records: Iterator[Example], first: list[Example], labels: set[str] | None, spread: _Spread) -> bool:
-    """Read the other records too, collecting the answers where wanted; whether time sufficed for all of them."""
+def _read_on(
+    records: Iterator[Example],
+    first: list[Example],
+    labels: Mapping[str, set[str]],
+    rows: Counter[str],
+    spread: _Spread,
+) -> bool:
+    """Read the other records too, collecting answers and counting rows by task; whether time sufficed for all."""
     deadline = time.monotonic() + COUNT_SECONDS
     for record in itertools.chain(first, records):
         spread.add(record)
-        if labels is not None and record.messages:
-            labels.add(record.messages[-1].content)
+        rows[record.task] += 1
+        if record.task in labels and record.messages:
+            labels[record.task].add(record.messages[-1].content)
         if time.monotonic() > deadline:
             return False
     return True
 
 
-def _untunable(bench: Workbench, labels: set[str], val_rows: int) -> Iterator[Problem]:
+def _untunable(bench: Workbench, labels: set[str], val_rows: int, task: str) -> Iterator[Problem]:
     try:
-        refuse_untunable(labels, val_rows)
+        refuse_untunable(labels, val_rows, task)
     except UserError as error:
         yield Problem(bench.resolved.where("evaluate.baselines"), str(error), "", error.fix)
 

@@ -92,9 +92,12 @@ def _run_to(bench: Workbench, last: str, console: Console, force: bool) -> list[
 
 def _refuse_unmeasurable(bench: Workbench) -> None:
     """Stop before the training whose evaluation could not be made."""
-    if bench.task.choices and bench.recipe.evaluate.baselines:
+    if bench.has_labels and bench.recipe.evaluate.baselines:
         splits = json.loads(bench.run.data_card.read_bytes())["splits"]
-        refuse_untunable(splits["train"]["labels"], splits["val"]["rows"])
+        for name, task in bench.tasks.items():
+            train, val = (splits[s].get("tasks", {}).get(name, splits[s]) for s in ("train", "val"))
+            if task.choices:
+                refuse_untunable(train["labels"], val["rows"], "" if len(bench.tasks) == 1 else name)
 
 
 def _follow(bench: Workbench, crew: Crew) -> NoReturn:

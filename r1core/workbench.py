@@ -103,13 +103,22 @@ class Workbench:
         found: dict[str, DatasetSource] = unique([*own, *self.components("dataset_source")], "data set")
         return pick(found, self.recipe.data.source or "", "data set", "data.source")
 
+    @cached_property
+    def tasks(self) -> Mapping[str, Task]:
+        """The tasks of the data set by name, in its order.
+
+        Raises
+        ------
+        UserError : for a data set without one.
+        """
+        if not self.source.tasks:
+            raise UserError(f"{self.source.name} has no task", fix="mend the data set, or take another")
+        return self.source.tasks
+
     @property
-    def task(self) -> Task:
-        """The one task of the data set."""
-        tasks = self.source.tasks
-        if len(tasks) != 1:
-            raise UserError(f"{self.source.name} has {len(tasks)} tasks; the sft objective takes one")
-        return next(iter(tasks.values()))
+    def has_labels(self) -> bool:
+        """Whether any task has a label set."""
+        return any(task.choices for task in self.tasks.values())
 
     @cached_property
     def gates(self) -> dict[str, QualityGate]:
@@ -188,7 +197,14 @@ class Workbench:
     @cached_property
     def renderer(self) -> Renderer:
         """Messages to text and tokens, as the recipe's template says."""
-        return Renderer(self.encoder, self.chain.kinds, template=self.recipe.model.template)
+        routed = self.recipe.train.objective == "multitask"
+        return Renderer(
+            self.encoder,
+            self.chain.kinds,
+            template=self.recipe.model.template,
+            routed=routed,
+            task_token=routed and self.recipe.pool.prepend,
+        )
 
     def components(self, hook: str, **arguments: Any) -> list[Any]:
         """All plugins' components of one hook."""
@@ -203,7 +219,13 @@ class Workbench:
         return stage_fingerprint(
             stage,
             recipe_sections=read_by(stage, self.recipe.model_dump(mode="json")),
-            inputs={**inputs, "model": self.base.fingerprint, **self._domain_source, **self._of_earlier(stage)},
+            inputs={
+                **inputs,
+                "model": self.base.fingerprint,
+                **self._domain_source,
+                **self._of_earlier(stage),
+                **self._extended(stage),
+            },
             source=source_hash(*STAGE_ROOMS[stage]),
             plugins=self.plugins.lock(),
             components=components,
@@ -220,6 +242,13 @@ class Workbench:
     def _of_earlier(self, stage: str) -> dict[str, str]:
         """Hashes of what a stage reads of the runs that this one continues."""
         return {n: tree_digest(p) for n, p in files_read(stage, self.earlier, self.recipe.continual).items()}
+
+    def _extended(self, stage: str) -> dict[str, str]:
+        """Hash of the trained pool that the train stage adds tasks to."""
+        directory = self.recipe.pool.extends
+        if stage != "train" or directory is None or not (directory / "adapter").is_dir():
+            return {}
+        return {"pool.extends": tree_digest(directory / "adapter")}
 
     def input_files(self, stage: str) -> dict[str, Path]:
         """The local files that a stage reads besides the run's own, by a name for the manifest."""

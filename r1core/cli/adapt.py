@@ -28,10 +28,14 @@ def command(selection: Selection, as_json: bool) -> None:
         click.echo(json.dumps(summary.to_json(rows)))
         return
     click.echo("")
-    main = "accuracy" if bench.task.choices else "exact_match"
-    shown = [r for r in rows if r.metric == main]
+    main = {name: "accuracy" if task.choices else "exact_match" for name, task in bench.tasks.items()}
+    shown = [r for r in rows if r.metric == main[r.task]]
     table = [(r.system, f"{r.value:.3f}", f"± {1.96 * r.se:.3f}" if r.se == r.se else "", str(r.n)) for r in shown]
-    print_table(("system", main, "95 %", "rows"), table)
+    if len(main) == 1:
+        print_table(("system", *main.values(), "95 %", "rows"), table)
+    else:
+        table_of_all = [(r.task, r.metric, *cells) for r, cells in zip(shown, table, strict=True)]
+        print_table(("task", "metric", "system", "value", "95 %", "rows"), table_of_all)
     chain = over_time(bench.run.evaluation / "continual.json")
     if chain is not None:
         for title, matrix in chain.tables[: chain.short]:

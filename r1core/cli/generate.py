@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     "--facts", type=click.Path(path_type=Path), help='JSON facts, for instance {"medications": ["warfarin"]}.'
 )
 @click.option("--prefix", default="", metavar="TEXT", help="Start of the answer, given to the model.")
+@click.option("--task", metavar="NAME", help="Which of the run's several tasks the prompt is of.")
 @click.option("--choices", is_flag=True, help="Answer within the task's label set.")
 @click.option("--base", is_flag=True, help="Ask the base model, without adapter and layers.")
 @click.option("--no-rules", is_flag=True, help="Without the plugins' decode constraints (says so).")
@@ -39,6 +40,7 @@ def command(
     prompt: str | None,
     facts: Path | None,
     prefix: str,
+    task: str | None,
     choices: bool,
     base: bool,
     no_rules: bool,
@@ -47,7 +49,8 @@ def command(
 ) -> None:
     """Answer a prompt with a run's adapted model, under the rules. TARGET is a run directory or a domain."""
     from r1core.api import Example, Message, UserError
-    from r1core.decode.prompt import read_facts, refuse_too_long
+    from r1core.decode.prompt import read_facts, refuse_too_long, task_of
+    from r1core.model.pool_check import known_tasks
     from r1core.model.resolve import context_length
     from r1core.runs.verify import trained_adapter
 
@@ -57,19 +60,26 @@ def command(
         click.echo(f"note: without plugin {name} ({reason})", err=True)
     if not base:
         trained_adapter(bench.directory, ", or --base")
+    pool = () if base else known_tasks(bench.run.adapter)
+    asked = task_of(task, pool, lambda: list(bench.tasks), labels=choices)
+    if choices and asked not in bench.tasks:
+        raise UserError(
+            f"--choices: the label set of {asked!r} is not in this run's data, only in that of the run it extends",
+            fix="answer freely, or ask that run",
+        )
     text = prompt if prompt is not None else sys.stdin.read().strip()
     if not text:
         raise UserError("no prompt", fix='--prompt "..." or a text on standard input')
     config = bench.recipe.generate
     most = max_new_tokens or config.max_new_tokens
-    example = bench.chain.annotate(Example("prompt", (Message("user", text),), "prompt", facts=known))
+    example = bench.chain.annotate(Example("prompt", (Message("user", text),), asked or "prompt", facts=known))
     refuse_too_long(bench.renderer, example, prefix, most, context_length(bench.base.directory()))
     from r1core.decode.generate import Decoding  # torch: only once there is something to answer
     from r1core.decode.session import Session
     from r1core.pipeline import compute_of
 
     session = Session(bench, compute_of(bench), adapted=not base)
-    labels = bench.task.choices if choices else ()
+    labels = bench.tasks[asked].choices if choices and asked is not None else ()
     start = session.constraint(example, labels, rules=not no_rules)
     decoding = Decoding(most, config.temperature, config.top_p, bench.recipe.run.seed)
     answer = session.answer([example], decoding, [start], prefix=prefix)[0]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from r1core.api import Example, Message, Task, UserError
+from r1core.data.own_tasks import OwnTasks
 from r1core.recipe.schema import Data
 
 Split = Literal["train", "val", "test"]
@@ -171,7 +172,7 @@ class FileSource:
     def __init__(self, data: Data) -> None:
         if data.files is None:
             raise ValueError("no [data.files] in this recipe")
-        self._data = data
+        self._data, self._own = data, OwnTasks(data)
         self._paths: dict[Split, Path | None] = {
             "train": data.files.train, "val": data.files.val, "test": data.files.test
         }  # fmt: skip
@@ -179,21 +180,15 @@ class FileSource:
 
     @cached_property
     def tasks(self) -> Mapping[str, Task]:
-        """The one task of one's own files; its label set is the recipe's, or every answer seen in train."""
-        choices: tuple[str, ...] = ()
-        if self._data.kind == "choice":
-            choices = tuple(self._data.choices or sorted({e.fields["label"] for e in self._examples("train")}))
-        cluster = "cluster" if self._data.columns.cluster or self._data.columns.group else ""
-        return {"own": Task("own", choices=choices, cluster=cluster, description="records of one's own files")}
+        """The tasks of one's own files; a label set is the recipe's, or every answer seen in train."""
+        return self._own.described(self._examples("train"))
 
     def read(self, split: Split) -> Iterator[Example]:
         """Yield the split's examples; rows that cannot be used go to `self.rejected`."""
         self.rejected = []
-        choices = set(self.tasks["own"].choices)
+        choices = {name: frozenset(task.choices) for name, task in self.tasks.items()}
         for example in self._examples(split, collect=True):
-            if choices and example.fields["label"] not in choices:
-                shown = ", ".join(sorted(choices)[:5])
-                reason = f"answer {example.fields['label']!r} is not one of the label set ({shown}, ...)"
+            if reason := _misfit(example, choices):
                 file, _, line = example.source.rpartition(":")
                 self.rejected.append(Rejected(file, int(line), reason, example.fields["text"]))
             else:
@@ -276,21 +271,35 @@ class FileSource:
         if not (facts is None or (isinstance(facts, dict) and _is_json(facts))):
             reason = f"column {columns.facts!r}: expected a JSON object, found {type(facts).__name__}"
             return Rejected(str(path), number, reason, _raw(row))
+        if not (task := self._own.name_of(row)):
+            reason = f"column {columns.task!r}: expected the name of a task, found nothing"
+            return Rejected(str(path), number, reason, _raw(row))
         system = (Message("system", self._data.system),) if self._data.system else ()
         group = _optional(row, columns.group)
         fields = {str(k): v for k, v in row.items() if _is_json(v)} | {"label": answer.strip(), "text": text}
         fields["cluster"] = _optional(row, columns.cluster) or group
-        prompt = self._data.prompt.replace("{text}", text)
+        prompt = self._own.prompt(task).replace("{text}", text)
         return Example(
             id=_optional(row, columns.id) or f"{path.name}:{number}",
             messages=(*system, Message("user", prompt), Message("assistant", answer.strip())),
-            task="own",
+            task=task,
             source=f"{path}:{number}",
             group=group,
             as_of=_optional(row, columns.as_of),
             facts=facts,
             fields=fields,
         )
+
+
+def _misfit(example: Example, choices: Mapping[str, frozenset[str]]) -> str:
+    """Why a readable record cannot be used, or ""."""
+    if example.task not in choices:
+        return f"task {example.task!r} has no record in train, only {', '.join(sorted(choices))} have"
+    labels = choices[example.task]
+    if not labels or example.fields["label"] in labels:
+        return ""
+    shown = ", ".join(sorted(labels)[:5])
+    return f"answer {example.fields['label']!r} is not one of the label set ({shown}, ...)"
 
 
 def _optional(row: Mapping[str, Any], column: str | None) -> str | None:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from r1core.api import SlotFeatures, SpanKind
-from r1core.data.tokens import Encoded, Slot
+from r1core.data.routes import Routes, routes_of
+from r1core.data.tokens import TASK_TOKEN, Encoded, Slot
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +46,11 @@ class Packed:
     positions: np.ndarray
     allowed: np.ndarray
     starts: tuple[int, ...]
+
+    @property
+    def ends(self) -> list[int]:
+        """Place of the last token of each segment."""
+        return [start - 1 for start in (*self.starts[1:], len(self.ids))]
 
 
 def pack(segments: Sequence[Segment], *, masked: bool = True) -> Packed:
@@ -93,13 +99,79 @@ def shared_prefix(rows: Sequence[Sequence[int]], slots: Sequence[Sequence[Slot]]
 
 
 @dataclass(frozen=True, slots=True)
+class Tree:
+    """Rows as segments: those of a task behind a root of their own, which holds the start that they share.
+
+    Parameters
+    ----------
+    tasks : of each segment; "" where rows have none.
+    place : segment in which each row stands, or ends.
+    root : segment in which its start stands, of each row; -1 where it shares none.
+    shared : tokens of each row that stand in its root.
+    """
+
+    segments: list[Segment]
+    tasks: list[str]
+    place: list[int]
+    root: list[int]
+    shared: list[int]
+
+    def starts(self, packed: Packed) -> list[int]:
+        """Packed place of the first token of each row that is not in its root."""
+        return [packed.starts[place] for place in self.place]
+
+    def shifts(self, packed: Packed) -> list[int]:
+        """By how much the own part of each row stands further on than in the row alone."""
+        return [start - shared for start, shared in zip(self.starts(packed), self.shared, strict=True)]
+
+
+def tree_of(
+    rows: Sequence[tuple[int, ...]],
+    prompts: Sequence[Sequence[int]],
+    slots: Sequence[Sequence[Slot]],
+    tasks: Sequence[str] = (),
+    *,
+    share: bool = True,
+) -> Tree:
+    """Lay rows out task by task, in the order in which tasks first come.
+
+    Parameters
+    ----------
+    prompts : the part of each row that may be shared.
+    """
+    groups: dict[str, list[int]] = {}
+    for index in range(len(rows)):
+        groups.setdefault(tasks[index] if tasks else "", []).append(index)
+    made = Tree([], [], [0] * len(rows), [-1] * len(rows), [0] * len(rows))
+    for task, members in groups.items():
+        common = share and len(members) > 1
+        shared = shared_prefix([prompts[i] for i in members], [slots[i] for i in members]) if common else 0
+        root = len(made.segments) if shared else -1
+        if shared:
+            made.segments.append(Segment(-1, tuple(rows[members[0]][:shared])))
+        for index in members:
+            made.place[index], made.root[index], made.shared[index] = len(made.segments), root, shared
+            made.segments.append(Segment(root, rows[index][shared:]))
+        made.tasks.extend([task] * (len(made.segments) - len(made.tasks)))
+    return made
+
+
+def routed(packed: Packed, segments: Sequence[Segment], tasks: Sequence[str]) -> tuple[np.ndarray, Routes | None]:
+    """Ids that a vocabulary has, with 0 in the place of task tokens, (T,), and the routes that say where these are."""
+    places = packed.ids == TASK_TOKEN
+    tokens = np.flatnonzero(places).tolist()
+    routes = routes_of(tasks, [len(segment.tokens) for segment in segments[: len(tasks)]], tokens)
+    return np.where(places, 0, packed.ids), routes
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What one forward pass reads. Rows that share a prefix stand in one sequence.
 
     `input_ids`, `position_ids` (1, T) int64; `mask` (1, 1, T, T) additive, in the compute dtype, or None for one plain
     causal row; `where` (P,) packed positions whose logits are wanted; `targets`, `row` (P,) int64; `row` is R for a
     position that only pads. For a flash kernel, `boundaries` (R + 2,) int32 tell where each row, and the padding behind
-    them, start and end, and `longest` bounds their lengths.
+    them, start and end, and `longest` bounds their lengths. `routes` tell each token's task, where rows have one.
     """
 
     input_ids: torch.Tensor
@@ -112,6 +184,7 @@ class Batch:
     features: Mapping[str, SlotFeatures]
     boundaries: torch.Tensor | None = None
     longest: int = 0
+    routes: Routes | None = None
 
     def by_row(self, each: torch.Tensor) -> torch.Tensor:
         """Sums of `each` (P,) over the positions of each row, (R,)."""
@@ -170,28 +243,26 @@ def pack_rows(
     import torch
 
     whole = [row.prompt + row.response[:-1] for row in rows]
-    common = layout.share and len(rows) > 1
-    shared = shared_prefix([row.prompt for row in rows], [row.slots for row in rows]) if common else 0
-    children = [Segment(0 if shared else -1, ids[shared:]) for ids in whole]
+    tasks = [row.task for row in rows]
+    tree = tree_of(whole, [row.prompt for row in rows], [row.slots for row in rows], tasks, share=layout.share)
     padding = -sum(map(len, whole)) % layout.multiple if layout.flash else 0
-    filler = [Segment(-1, (0,) * padding)] if padding else []
-    segments = ([Segment(-1, whole[0][:shared])] if shared else []) + children + filler
+    segments = tree.segments + ([Segment(-1, (0,) * padding)] if padding else [])
     packed = pack(segments, masked=not layout.flash and len(rows) > 1)
-    starts = packed.starts[1:] if shared else packed.starts
+    ids, routes = routed(packed, segments, tree.tasks)
+    shifts = tree.shifts(packed)
     where: list[int] = []
     targets: list[int] = []
     owner: list[int] = []
-    for index, (row, start) in enumerate(zip(rows, starts, strict=False)):  # padding stands behind the rows
-        first = start + len(row.prompt) - shared - 1
+    for index, (row, shift) in enumerate(zip(rows, shifts, strict=True)):
+        first = shift + len(row.prompt) - 1
         where += range(first, first + len(row.response))
         targets += row.response
         owner += [index] * len(row.response)
-    shifts = [start - shared for start in starts[: len(rows)]]
     number = max(len(rows), layout.rows)
     spare = -len(where) % layout.multiple if layout.flash else 0
     ends = [*packed.starts, *[len(packed.ids)] * (number + 2 - len(packed.starts))]
     return Batch(
-        input_ids=torch.from_numpy(packed.ids)[None],
+        input_ids=torch.from_numpy(ids)[None],
         position_ids=torch.from_numpy(packed.positions)[None],
         mask=additive(packed.allowed, dtype) if packed.allowed.size else None,
         where=torch.tensor(where + [0] * spare),
@@ -201,6 +272,7 @@ def pack_rows(
         features=slot_features([row.slots for row in rows], shifts, kinds),
         boundaries=torch.tensor(ends, dtype=torch.int32) if layout.flash else None,
         longest=max(layout.longest, layout.multiple),
+        routes=routes.until(len(ids)) if routes is not None else None,
     )
 
 

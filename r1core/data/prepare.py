@@ -41,10 +41,10 @@ def prepare(bench: Workbench, tell: Callable[[str], None]) -> dict[str, JSON]:
     quarantined: list[dict[str, JSON]] = []
     seen: set[str] = set()
     read_answer = answer_reading(bench)
-    card: dict[str, JSON] = {"source": bench.source.name, "task": bench.task.name, "splits": {}}
-    card["tasks"] = {t.name: {"choices": list(t.choices), "cluster": t.cluster} for t in bench.source.tasks.values()}
+    card: dict[str, JSON] = {"source": bench.source.name, "task": ", ".join(bench.tasks), "splits": {}}
+    card["tasks"] = {t.name: {"choices": list(t.choices), "cluster": t.cluster} for t in bench.tasks.values()}
     for split in SPLITS:
-        lines, tokens, labels, spans = [], [], Counter[str](), 0
+        lines, tokens, labels, spans = [], [], {name: Counter[str]() for name in bench.tasks}, 0
         intake = Intake(bench, split, seen)
         read, bad = list(intake), intake.bad
         if said := intake.too_many():
@@ -63,11 +63,10 @@ def prepare(bench: Workbench, tell: Callable[[str], None]) -> dict[str, JSON]:
                     fix="shorten or drop the row, or raise data.max_tokens (up to the model's context)",
                 )
             tokens.append(encoded.length)
-            labels[str(example.fields.get("label", ""))] += 1
+            _counted(bench, labels, example)
             spans += len(example.spans)
             lines.append(to_json(example, bench.chain.kinds) + "\n")
-        if not lines and split != "val":
-            raise UserError(f"{bench.source.name}: no usable row in {split}", fix=more_rows(bench, split))
+        _refuse_empty(bench, labels, split)
         write_atomic(run.split(split), "".join(lines).encode())
         quarantined += bad
         card["splits"][split] = {
@@ -76,13 +75,47 @@ def prepare(bench: Workbench, tell: Callable[[str], None]) -> dict[str, JSON]:
             "tokens_mean": round(sum(tokens) / max(1, len(tokens)), 2),
             "tokens_max": max(tokens, default=0),
             "spans": spans,
-            "labels": dict(sorted(labels.items())) if bench.task.choices else len(labels),
+            **_told(bench, labels),
         }
         tell(f"  {split}: {counted(len(lines), 'row')}, {len(bad):,} set aside, {counted(spans, 'span')}")
     write_jsonl(run.quarantine, quarantined)
     write_json(run.data_card, card)
     counts = {f"rows_{s}": card["splits"][s]["rows"] for s in SPLITS}
     return {**counts, "quarantined": len(quarantined)}
+
+
+def _counted(bench: Workbench, labels: Mapping[str, Counter[str]], example: Example) -> None:
+    """Count a row's label under its task.
+
+    Raises
+    ------
+    UserError : for a row of a task that the data set does not name.
+    """
+    if example.task not in labels:
+        raise UserError(
+            f"{bench.source.name}: row {example.id!r} is of task {example.task!r}, which the data set does not name",
+            fix=f"mend the data set (its tasks: {', '.join(labels)})",
+        )
+    labels[example.task][str(example.fields.get("label", ""))] += 1
+
+
+def _refuse_empty(bench: Workbench, labels: Mapping[str, Counter[str]], split: Split) -> None:
+    """Raise a `UserError` where a task has nothing to train on, or nothing to be measured on."""
+    if split == "val" or all(found.total() for found in labels.values()):
+        return
+    empty = next(name for name, found in labels.items() if not found.total())
+    of = f" of task {empty!r}" if len(labels) > 1 else ""
+    raise UserError(f"{bench.source.name}: no usable row{of} in {split}", fix=more_rows(bench, split))
+
+
+def _told(bench: Workbench, labels: Mapping[str, Counter[str]]) -> dict[str, JSON]:
+    """What the data card says of a split's labels: of its one task, or of each of several."""
+    shown: dict[str, JSON] = {
+        name: dict(sorted(found.items())) if bench.tasks[name].choices else len(found) for name, found in labels.items()
+    }
+    if len(labels) == 1:
+        return {"labels": next(iter(shown.values()))}
+    return {"tasks": {name: {"rows": found.total(), "labels": shown[name]} for name, found in labels.items()}}
 
 
 def _limit(bench: Workbench) -> int:

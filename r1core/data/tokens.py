@@ -11,11 +11,14 @@ recognise it, had been read. No token before that one can see it (`r1core.data.a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 from r1core.api import Example, Message, Span, SpanKind, UserError
+
+TASK_TOKEN = -1
+"""Stands, as a row's first token id, for the vector of the row's task; no id of a vocabulary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +33,26 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """`prompt` and `response` token ids (the response ends with the end-of-turn token) and the aligned spans."""
+    """`prompt` and `response` token ids (the response ends with the end-of-turn token) and the aligned spans.
+
+    `task` : of a row that is read by a pool of task adapters, else "".
+    """
 
     id: str
     prompt: tuple[int, ...]
     response: tuple[int, ...]
     slots: tuple[Slot, ...]
+    task: str = ""
 
     @property
     def length(self) -> int:
         """Tokens of the row."""
         return len(self.prompt) + len(self.response)
+
+    def for_base(self) -> Encoded:
+        """The row as the base model reads it, without task and task token."""
+        prompt, slots = without_task_token(self.prompt, self.slots)
+        return replace(self, prompt=prompt, slots=slots, task="")
 
 
 def prompt_of(example: Example) -> Example:
@@ -53,10 +65,20 @@ class Renderer:
 
     `template` : `chat` is the tokenizer's own chat template (plain where it has none); `plain` is each message's
     content and a newline, which spends no tokens on role markers.
+    `routed` : rows keep their task; `task_token` : a place for its vector stands before the prompt.
     """
 
-    def __init__(self, tokenizer: Any, kinds: Mapping[str, SpanKind], *, template: str = "chat") -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        kinds: Mapping[str, SpanKind],
+        *,
+        template: str = "chat",
+        routed: bool = False,
+        task_token: bool = False,
+    ) -> None:
         self._tokenizer = tokenizer
+        self._routed, self._before = routed, (TASK_TOKEN,) if task_token else ()
         self._chat = template == "chat" and tokenizer.chat_template is not None
         self._kinds = kinds
         self._render = lru_cache(maxsize=4096)(self._render_uncached)
@@ -78,7 +100,8 @@ class Renderer:
             raise UserError(f"example {example.id!r}: the last message is not the assistant's answer")
         ids, slots = self.encode_prompt(prompt)
         response = self.response_ids(example.messages[-1].content)
-        return Encoded(example.id, ids, response, slots + self._answer_slots(example, response[:-1], len(ids)))
+        slots += self._answer_slots(example, response[:-1], len(ids))
+        return Encoded(example.id, ids, response, slots, example.task if self._routed else "")
 
     def response_ids(self, text: str) -> tuple[int, ...]:
         """Token ids of an answer with its end-of-turn token."""
@@ -92,13 +115,13 @@ class Renderer:
         """Token ids of a prompt and its spans on tokens, longest-first where their kind says so."""
         text = self.prompt_text(example.messages)
         encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=bool(example.spans))
-        ids = tuple(encoded["input_ids"])
+        ids = (*self._before, *encoded["input_ids"])
         if not example.spans:
             return ids, ()
         starts = self._message_starts(example, text)
         offsets = encoded["offset_mapping"]
         slots = [self._slot(example, span, starts, offsets) for span in self.settled(example.spans)]
-        return ids, tuple(slot for slot in slots if slot is not None)
+        return ids, moved((slot for slot in slots if slot is not None), len(self._before))
 
     def answer_text(self, tokens: Sequence[int]) -> str:
         """The text of an answer's tokens so far, without the character that the last of them may leave unfinished."""
@@ -182,3 +205,13 @@ class Renderer:
             return "".join(m.content + "\n" for m in messages)
         turns = [{"role": m.role, "content": m.content} for m in messages]
         return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation))
+
+
+def without_task_token(ids: tuple[int, ...], slots: tuple[Slot, ...]) -> tuple[tuple[int, ...], tuple[Slot, ...]]:
+    """A prompt as a model without a pool reads it."""
+    return (ids[1:], moved(slots, -1)) if ids[:1] == (TASK_TOKEN,) else (ids, slots)
+
+
+def moved(slots: Iterable[Slot], by: int) -> tuple[Slot, ...]:
+    """Slots that stand this many tokens further on."""
+    return tuple(replace(slot, start=slot.start + by, end=slot.end + by) for slot in slots)

@@ -24,7 +24,9 @@ def rule_demonstration(session: Session) -> dict[str, JSON] | None:
     if recipe.report.demo_facts is not None:
         facts = read_facts(recipe.report.demo_facts)
     messages = (Message("user", recipe.report.demo_prompt),)
-    example = session.bench.chain.annotate(Example("demonstration", messages, "demonstration", facts=facts))
+    tasks = list(session.bench.tasks)
+    task = recipe.report.demo_task or (tasks[0] if len(tasks) == 1 else "demonstration")
+    example = session.bench.chain.annotate(Example("demonstration", messages, task, facts=facts))
     decoding = Decoding(recipe.generate.max_new_tokens, seed=recipe.run.seed)
     prefix = recipe.report.demo_prefix
     free = session.answer([example], decoding, prefix=prefix)[0]

@@ -19,6 +19,7 @@ import torch
 
 from r1core.api import ConstraintState, Reason, SlotFeatures, TokenMask
 from r1core.data.packing import additive, slot_features
+from r1core.data.routes import routes_of, told
 from r1core.decode.constraints import DeadEnd, allowed_bool
 from r1core.decode.prefill import Prefilled
 from r1core.model.adapted import LanguageModel
@@ -109,6 +110,7 @@ def _advance(
             attention_mask=additive(visible, model.dtype).to(device) if not visible.all() else None,
             past_key_values=start.cache,
             use_cache=True,
+            **told(routes_of([start.tasks[row] for row, _ in taken] if start.tasks else [], [1] * len(taken))),
         )
     return output.logits[0].float(), visible
 

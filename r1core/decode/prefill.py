@@ -17,7 +17,8 @@ from transformers import DynamicCache
 
 from r1core.api import SlotFeatures, SpanKind
 from r1core.data.answers import Growing
-from r1core.data.packing import Packed, Segment, additive, pack, shared_prefix, slot_features
+from r1core.data.packing import Packed, Segment, Tree, additive, pack, routed, slot_features, tree_of
+from r1core.data.routes import told
 from r1core.data.tokens import Slot
 from r1core.model.adapted import LanguageModel
 from r1core.model.layers import ExtraLayers, Row
@@ -35,6 +36,7 @@ class Prefilled:
     `outputs` : what the layers say of each row, by layer name, for the row's constraints; empty unless asked for.
     `answers` : each row's answer so far, which finds spans of causal kinds in it; empty where the run has none.
     `no_spans` : what the layers are given for tokens behind the prompt that carry no span.
+    `tasks` : of each row, where the model is a pool of task adapters.
     """
 
     logits: torch.Tensor
@@ -47,6 +49,7 @@ class Prefilled:
     answers: Sequence[Growing]
     kinds: Mapping[str, SpanKind]
     no_spans: Mapping[str, SlotFeatures]
+    tasks: Sequence[str] = ()
 
 
 @torch.no_grad()
@@ -59,6 +62,7 @@ def prefill(
     answers: Sequence[Growing] = (),
     *,
     outputs: bool = False,
+    tasks: Sequence[str] = (),
 ) -> Prefilled:
     """Read all prompts in one pass, and behind each of them every one of `paths` (token runs that start there).
 
@@ -66,33 +70,32 @@ def prefill(
     ----------
     answers : one for each prompt where the run has causal kinds, at the state in which the prompt's tokens end.
     outputs : ask the layers that declare one for their output on each prompt.
+    tasks : of each prompt, for a pool of task adapters.
     """
     rows, slots = [p[0] for p in prompts], [p[1] for p in prompts]
-    shared = shared_prefix(rows, slots) if len(rows) > 1 else 0
-    segments = [Segment(-1, rows[0][:shared])] if shared else []
-    first = len(segments)
-    segments += [Segment(0 if shared else -1, ids[shared:]) for ids in rows]
-    segments += [Segment(first + r, path) for r in range(len(rows)) for path in paths]
+    tree = tree_of(rows, rows, slots, tasks)
+    segments = [*tree.segments, *(Segment(place, path) for place in tree.place for path in paths)]
     packed = pack(segments)
-    ends = [s + len(g.tokens) - 1 for s, g in zip(packed.starts, segments, strict=True)][first:]
-    starts = packed.starts[first:]
-    shifts = [start - shared for start in starts[: len(rows)]]
+    ids, routes = routed(packed, segments, [*tree.tasks, *(task for task in tasks for _ in paths)])
+    ends = [packed.ends[at] for at in [*tree.place, *range(len(tree.segments), len(segments))]]
+    shifts = tree.shifts(packed)
     ahead = [answer.ahead(path) for answer in answers for path in paths]
     if ahead:
-        slots, shifts = [*slots, *ahead], [*shifts, *starts[len(rows) :]]
+        slots, shifts = [*slots, *ahead], [*shifts, *packed.starts[len(tree.segments) :]]
     cache = DynamicCache()
     features = slot_features(slots, shifts, kinds)
     device = model.device
     plain = len(segments) == 1
-    apart = _rows(prompts, packed, shared, kinds, device) if outputs and layers.gives_outputs else []
+    apart = _rows(prompts, packed, tree, kinds, device) if outputs and layers.gives_outputs else []
     with layers.using({k: f.to(device) for k, f in features.items()}, apart):
         output = model(
-            input_ids=torch.from_numpy(packed.ids)[None].to(device),
+            input_ids=torch.from_numpy(ids)[None].to(device),
             position_ids=torch.from_numpy(packed.positions)[None].to(device),
             attention_mask=None if plain else additive(packed.allowed, model.dtype).to(device),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=torch.tensor(ends, device=device),
+            **told(routes),
         )
         said = layers.outputs() or [{} for _ in rows]
     logits = output.logits[0].float()
@@ -107,17 +110,18 @@ def prefill(
         answers=answers,
         kinds=kinds,
         no_spans={k: f.to(device) for k, f in slot_features([], [], kinds).items()},
+        tasks=tasks,
     )
 
 
 def _rows(
-    prompts: Sequence[Prompt], packed: Packed, shared: int, kinds: Mapping[str, SpanKind], device: torch.device
+    prompts: Sequence[Prompt], packed: Packed, tree: Tree, kinds: Mapping[str, SpanKind], device: torch.device
 ) -> list[Row]:
     """Each prompt as it stands in the packed sequence: the shared tokens first, then its own."""
-    first = 1 if shared else 0
     rows = []
-    for (ids, slots), start in zip(prompts, packed.starts[first:], strict=False):  # behind the prompts stand the paths
-        places = torch.cat([torch.arange(shared), torch.arange(start, start + len(ids) - shared)])
+    for (ids, slots), start, root, shared in zip(prompts, tree.starts(packed), tree.root, tree.shared, strict=True):
+        first = packed.starts[root] if shared else 0
+        places = torch.cat([torch.arange(first, first + shared), torch.arange(start, start + len(ids) - shared)])
         features = {kind: found.to(device) for kind, found in slot_features([slots], [0], kinds).items()}
         rows.append(Row(places.to(device), features))
     return rows

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from r1core.api import JSON, Example, UserError
 from r1core.data.tokens import Renderer, prompt_of
+from r1core.recipe.problems import did_you_mean
 
 FACTS = '{"medications": ["warfarin"]}'
 
@@ -29,6 +31,38 @@ def read_facts(file: Path) -> dict[str, JSON]:
     if not isinstance(facts, dict):
         raise UserError(f"{file}: expected a JSON object, found {type(facts).__name__}", fix=fix)
     return facts
+
+
+def task_of(
+    asked: str | None, pool: Sequence[str], in_data: Callable[[], Sequence[str]], *, labels: bool
+) -> str | None:
+    """The task of a prompt; None where nothing depends on it.
+
+    Parameters
+    ----------
+    asked : what the user named.
+    pool : tasks of the pool that answers; () where none does.
+    in_data : names of the data set's tasks, read only if need be.
+    labels : whether the task's label set is wanted.
+
+    Raises
+    ------
+    UserError : for a task that is not there, or where one of several has to be named.
+    """
+    if not pool and not labels and asked is None:
+        return None
+    known = pool or in_data()
+    if asked is None and len(known) == 1:
+        return known[0]
+    one_of = f"--task with one of: {', '.join(known)}"
+    if asked is None:
+        raise UserError(f"this run has {len(known)} tasks, and none was named", fix=one_of)
+    if asked not in known:
+        near = did_you_mean(asked, known)
+        raise UserError(
+            f"--task: this run was not trained on {asked!r}", fix=f"did you mean {near!r}?" if near else one_of
+        )
+    return asked
 
 
 def refuse_too_long(

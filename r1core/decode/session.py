@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from r1core.api import ConstraintState, Example, SpanKind, UserError
 from r1core.data.answers import AnswerReader, Growing
-from r1core.data.tokens import prompt_of
+from r1core.data.tokens import prompt_of, without_task_token
 from r1core.decode.choices import ChoiceAutomaton
 from r1core.decode.constraints import Request, allowed_bool, intersect
 from r1core.decode.generate import Completion, Decoding, LabelTree, decode
@@ -85,7 +85,8 @@ class Session:
 
     def prompt(self, example: Example) -> Prompt:
         """Tokens and aligned spans of an example's prompt."""
-        return self.renderer.encode_prompt(prompt_of(example))
+        prompt = self.renderer.encode_prompt(prompt_of(example))
+        return prompt if self._routed else without_task_token(*prompt)
 
     def constraint(self, example: Example, choices: Sequence[str] = (), *, rules: bool = True) -> Start | None:
         """The run's constraints on one answer, and the label set where one is given; None where there are none.
@@ -124,7 +125,10 @@ class Session:
             on_given = answers[row].take(given, len(ids)) if answers else ()
             prompts.append((ids + given, slots + on_given))
         waiting = starts or [None] * len(examples)
-        read = prefill(self.model, self.layers, self._kinds, prompts, answers=answers, outputs=any(waiting))
+        read = prefill(
+            self.model, self.layers, self._kinds, prompts, answers=answers, outputs=any(waiting),
+            tasks=self._tasks(examples),
+        )  # fmt: skip
         states = [_started(start, said, given, self._width) for start, said in zip(waiting, read.outputs, strict=True)]
         done = decode(self.model, read, decoding, self._eos, states)
         return [Answer(self.text(c.tokens), c) for c in done]
@@ -134,7 +138,8 @@ class Session:
     ) -> tuple[list[Answer], np.ndarray]:
         """Free-running answers and each label's log-probability `(N, C)`, from one reading of the prompts."""
         prompts = [self.prompt(e) for e in examples]
-        read = prefill(self.model, self.layers, self._kinds, prompts, tree.branches, self._growing(examples))
+        growing, tasks = self._growing(examples), self._tasks(examples)
+        read = prefill(self.model, self.layers, self._kinds, prompts, tree.branches, growing, tasks=tasks)
         scores = tree.scores(read.logits, read.extra)
         done = decode(self.model, read, decoding, self._eos)
         return [Answer(self.text(c.tokens), c) for c in done], scores
@@ -154,6 +159,14 @@ class Session:
     def text(self, tokens: Sequence[int]) -> str:
         """Tokens as text, special tokens left out."""
         return str(self.bench.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    @property
+    def _routed(self) -> bool:
+        """Whether the model that answers is a pool of task adapters."""
+        return self.adapted is not None and self.adapted.routed
+
+    def _tasks(self, examples: Sequence[Example]) -> list[str]:
+        return [example.task for example in examples] if self._routed else []
 
     @property
     def _kinds(self) -> Mapping[str, SpanKind]:

@@ -157,13 +157,14 @@ def _accuracy(result: TfidfResult) -> float:
     return result.validation_accuracy
 
 
-def refuse_untunable(labels: Collection[str], val_rows: int) -> None:
+def refuse_untunable(labels: Collection[str], val_rows: int, task: str = "") -> None:
     """Raise a `UserError` where `tfidf` cannot be tuned: by the labels of train and the number of validation rows."""
     skip = "give more records, or set evaluate.baselines = false"
+    of = f"task {task!r}: " if task else ""
     if not val_rows:
-        raise UserError("the validation split has no rows, so the TF-IDF baseline cannot be tuned", fix=skip)
+        raise UserError(f"{of}the validation split has no rows, so the TF-IDF baseline cannot be tuned", fix=skip)
     if len(labels) < 2:
-        raise UserError(f"the training split holds {len(labels)} label(s), a TF-IDF baseline needs two", fix=skip)
+        raise UserError(f"{of}the training split holds {len(labels)} label(s), a TF-IDF baseline needs two", fix=skip)
     try:
         metadata.version("scikit-learn")  # asked, and not imported: `check` stays light
     except metadata.PackageNotFoundError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -33,42 +33,62 @@ def evaluate(bench: Workbench, compute: Compute, progress: Progress, tell: Calla
     ------
     UserError : when the run is not trained, or its test split is empty.
     """
-    run, recipe, task = bench.run, bench.recipe, bench.task
+    run, recipe = bench.run, bench.recipe
     run.evaluation.mkdir(mode=0o700, exist_ok=True)
     splits = {s: list(codec.read(run.split(s), bench.chain.kinds)) for s in ("train", "val", "test")}
-    test = splits["test"]
-    systems: dict[str, list[Prediction]] = {}
-    if task.choices and recipe.evaluate.baselines:
-        systems |= _baselines(bench, splits["train"], splits["val"], test, tell)
+    fitted = {name: _baselines(bench, task, splits, tell) for name, task in bench.tasks.items()}
     session = Session(bench, compute, adapted=True)
-    if recipe.evaluate.base_model:
-        with session.as_base():
-            systems["base"] = answers(session, task, test, "base", progress)
-    systems["adapted"] = answers(session, task, test, "adapted", progress)
     metrics = {metric.name: metric for metric in bench.metrics}
-    rows = suite.evaluate(task, systems, examples=test, plugin_metrics=metrics, seed=recipe.run.seed)
+    rows: list[summary.Row] = []
+    compared: list[summary.Comparison] = []
+    answered: dict[str, list[Prediction]] = {}
+    for name, task in bench.tasks.items():
+        test = of_task(splits["test"], name)
+        systems = fitted[name] | _models(session, task, test, progress)
+        rows += suite.evaluate(task, systems, examples=test, plugin_metrics=metrics, seed=recipe.run.seed)
+        against, best = [s for s in ("tfidf", "base") if s in systems], _best(task.choices)
+        compared += [c for other in against for c in suite.compare(task, systems, best, other, seed=recipe.run.seed)]
+        for system, predictions in systems.items():
+            answered.setdefault(system, []).extend(predictions)
     summary.write_summary(run.summary, rows)
-    against = [s for s in ("tfidf", "base") if s in systems]
-    compared = [
-        c for other in against for c in suite.compare(task, systems, _best(task.choices), other, seed=recipe.run.seed)
-    ]
     summary.write_comparisons(run.evaluation / "comparisons.json", compared)
-    for name, predictions in systems.items():
-        write_predictions(run.evaluation / f"{name}.jsonl", predictions)
+    for system, predictions in answered.items():
+        write_predictions(run.evaluation / f"{system}.jsonl", predictions)
     write_json(run.evaluation / "rule_demo.json", rule_demonstration(session))
     wanted = ("accuracy", "exact_match")
-    reached = over_time.measure(bench, session, systems, test, partial(answers, progress=progress), tell)
-    return reached | {f"{r.system} {r.metric}": r.value for r in rows if r.metric in wanted}
+    reached = over_time.measure(bench, session, answered, splits["test"], partial(answers, progress=progress), tell)
+    several = len(bench.tasks) > 1
+    named = {f"{r.task}: " * several + f"{r.system} {r.metric}": r.value for r in rows if r.metric in wanted}
+    return reached | named
+
+
+def of_task(examples: Sequence[Example], task: str) -> list[Example]:
+    """The examples of one task, in their order."""
+    return [example for example in examples if example.task == task]
 
 
 def _best(choices: Sequence[str]) -> str:
     return "adapted" + summary.CONSTRAINED if choices else "adapted"
 
 
+def _models(session: Session, task: Task, test: list[Example], progress: Progress) -> dict[str, list[Prediction]]:
+    """What the base model and the adapted one answer on a task."""
+    of = f" {task.name}" if len(session.bench.tasks) > 1 else ""
+    systems: dict[str, list[Prediction]] = {}
+    if session.bench.recipe.evaluate.base_model:
+        with session.as_base():
+            systems["base"] = answers(session, task, test, f"base{of}", progress)
+    systems["adapted"] = answers(session, task, test, f"adapted{of}", progress)
+    return systems
+
+
 def _baselines(
-    bench: Workbench, train: list[Example], val: list[Example], test: list[Example], tell: Callable[[str], None]
+    bench: Workbench, task: Task, splits: Mapping[str, Sequence[Example]], tell: Callable[[str], None]
 ) -> dict[str, list[Prediction]]:
-    task = bench.task
+    """The majority's and the linear model's answers; none for free text, or where the recipe wants none."""
+    if not (task.choices and bench.recipe.evaluate.baselines):
+        return {}
+    train, val, test = (of_task(splits[s], task.name) for s in ("train", "val", "test"))
 
     def gold(examples: Sequence[Example]) -> list[str]:
         return [gold_of(e, task.choices) for e in examples]
@@ -81,7 +101,8 @@ def _baselines(
         texts(train), gold(train), texts(val), gold(val), texts(test), labels=task.choices, seed=bench.recipe.run.seed
     )
     tell(
-        f"  tfidf: {fitted.features}, {fitted.classifier}, C = {fitted.c} "
+        f"  tfidf{f' {task.name}' if len(bench.tasks) > 1 else ''}: "
+        f"{fitted.features}, {fitted.classifier}, C = {fitted.c} "
         f"(validation accuracy {fitted.validation_accuracy:.3f})"
     )
     return {

@@ -51,6 +51,11 @@ class Adapted(ABC):
         self.model, self.strategy = model, strategy
         setattr(model, _HANDLE, self)
 
+    @property
+    def routed(self) -> bool:
+        """Whether a pass has to be told which of its tokens belong to which task."""
+        return False
+
     @abstractmethod
     def off(self) -> AbstractContextManager[None]:
         """Inside, the model is the base model, to the bit."""

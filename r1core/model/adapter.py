@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from r1core.api import UserError
-from r1core.model import gelu_lora, peft_adapter
+from r1core.model import gelu_lora, peft_adapter, pool, pool_check
 from r1core.model.adapted import Adapted, adapted_of
 from r1core.model.placement import tied, untie
 from r1core.model.strategy import beside_gelu, needs_untie, tied_refusal
@@ -20,7 +20,13 @@ from r1core.recipe.training import Adapter
 
 
 def add_adapter(
-    model: PreTrainedModel, adapter: Adapter, seed: int, *, strategy: Strategy | None = None, fused: bool = True
+    model: PreTrainedModel,
+    adapter: Adapter,
+    seed: int,
+    *,
+    strategy: Strategy | None = None,
+    fused: bool = True,
+    wanted: pool.Wanted | None = None,
 ) -> Adapted:
     """Put an untrained adapter into the model, in place; trained weights are fp32 (DESIGN §9), all others frozen.
 
@@ -28,6 +34,7 @@ def add_adapter(
     ----------
     seed : of the initial weights; the global generator stays as it is.
     strategy : the layer-wise table; none = LoRA on `adapter.targets` from `adapter.first_layer` on.
+    wanted : the pool of task adapters to make; none = one adapter for all rows.
     fused : take the faster forward of `fused_lora`; False where per-sample gradients hook PEFT's own layers.
 
     Raises
@@ -43,6 +50,8 @@ def add_adapter(
             untie(model)
     if all(treatment.mode == "frozen" for treatment in strategy.treatments().values()):
         raise UserError("strategy: every role is frozen, nothing would be trained", fix="give a role another mode")
+    if wanted is not None:
+        return pool.add_pool(model, adapter, strategy, seed, wanted)
     if adapter.kind == "gelu_lora":
         if (refusal := beside_gelu(strategy)) is not None:
             raise refusal
@@ -57,6 +66,8 @@ def load_adapter(model: PreTrainedModel, directory: Path) -> Adapted:
     ------
     UserError : when the directory holds no adapter, or one that does not fit.
     """
+    if pool_check.known_tasks(directory):
+        return pool.load_pool(model, directory)
     if (directory / gelu_lora.CONFIG).is_file():
         return gelu_lora.load_gelu(model, directory)
     if (directory / peft_adapter.CONFIG).is_file():

@@ -27,7 +27,8 @@ def compile_blocks(model: nn.Module) -> None:
 
 def compiles(config: Train, device: torch.device) -> bool:
     """Whether training compiles: as the recipe says, or where it pays."""
-    return config.compile == "on" or (config.compile == "auto" and device.type == "cuda")
+    alike = config.objective != "multitask"  # a pool's layers do other things in every batch
+    return config.compile == "on" or (config.compile == "auto" and device.type == "cuda" and alike)
 
 
 def checkpoint_blocks(model: nn.Module) -> None:

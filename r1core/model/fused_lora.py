@@ -126,11 +126,23 @@ class _LowRankSum(torch.autograd.Function):
         return by_rows.view(ctx.shape) if inward else None, None, None, by_down, by_up, None, None, None
 
 
-class FusedLinear(Linear):
-    """`peft.tuners.lora.Linear` that takes the fused path where it means the same."""
+class Casting:
+    """A layer that takes its adapters' weights in the base's dtype where `Casts` has them at hand."""
 
-    casts: tuple[torch.Tensor, torch.Tensor] | None = None
-    """A and B in the base's dtype, kept up to date by `Casts`; None: cast anew in every pass."""
+    casts: tuple[torch.Tensor, ...] | None = None
+    """`adapter_weights()` in the base's dtype, kept up to date by `Casts`; None: cast anew in every pass."""
+
+    def adapter_weights(self) -> list[torch.Tensor]:
+        """A and B in fp32, in the order of `casts`; none where they are not taken so."""
+        raise NotImplementedError
+
+    def base_dtype(self) -> torch.dtype:
+        """Of the frozen weight."""
+        raise NotImplementedError
+
+
+class FusedLinear(Casting, Linear):
+    """`peft.tuners.lora.Linear` that takes the fused path where it means the same."""
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """PEFT's `forward`, (..., I) -> (..., O)."""
@@ -150,27 +162,34 @@ class FusedLinear(Linear):
         casts = (down.detach().to(x.dtype), up.detach().to(x.dtype)) if self.casts is None else self.casts
         return _LowRankSum.apply(x, base.weight, base.bias, down, up, *casts, self.scaling[names[0]])
 
+    def adapter_weights(self) -> list[torch.Tensor]:
+        """A and B of the one adapter; none where there are several."""
+        if len(self.active_adapters) != 1:
+            return []
+        return [part[self.active_adapters[0]].get_parameter("weight") for part in (self.lora_A, self.lora_B)]
+
+    def base_dtype(self) -> torch.dtype:
+        """Of the base layer's weight."""
+        return self.get_base_layer().get_parameter("weight").dtype
+
 
 class Casts:
     """Copies of all fused layers' A and B in the base's dtype, made once a step instead of once a layer and pass."""
 
     def __init__(self, model: torch.nn.Module) -> None:
-        self._layers: list[FusedLinear] = []
+        self._layers: list[Casting] = []
         self._from: list[torch.Tensor] = []
         self._to: list[torch.Tensor] = []
         for layer in model.modules():
-            if not isinstance(layer, FusedLinear) or len(layer.active_adapters) != 1:
+            if not isinstance(layer, Casting):
                 continue
-            name, base = layer.active_adapters[0], layer.get_base_layer()
-            weights = [part[name].get_parameter("weight") for part in (layer.lora_A, layer.lora_B)]
-            dtype = base.get_parameter("weight").dtype
-            if dtype == weights[0].dtype:
+            weights = layer.adapter_weights()
+            if not weights or layer.base_dtype() == weights[0].dtype:
                 continue
-            down, up = (w.detach().to(dtype) for w in weights)
-            layer.casts = (down, up)
+            layer.casts = tuple(w.detach().to(layer.base_dtype()) for w in weights)
             self._layers.append(layer)
             self._from += weights
-            self._to += [down, up]
+            self._to += layer.casts
 
     def refresh(self) -> None:
         """Copy the weights as they are now."""

@@ -14,7 +14,7 @@ from transformers import AutoConfig
 
 from r1core.api import UserError
 from r1core.data.hub import offline
-from r1core.model import gelu_lora
+from r1core.model import gelu_lora, pool_check
 from r1core.model.adapter import load_adapter
 from r1core.model.layers import WEIGHTS
 from r1core.model.load import DTYPES, load_model
@@ -40,7 +40,8 @@ def refuse_unmergeable(adapter: Path) -> None:
     own = adapter / gelu_lora.CONFIG
     if own.is_file():
         kind = json.loads(own.read_text(encoding="utf-8")).get("kind")
-        why = gelu_lora.NOT_MERGEABLE if kind == gelu_lora.KIND else "it is no update of a weight"
+        known = {gelu_lora.KIND: gelu_lora.NOT_MERGEABLE, pool_check.KIND: pool_check.NOT_MERGEABLE}
+        why = known.get(kind, "it is no update of a weight")
         raise UserError(f'{own}: adapter.kind = "{kind}" cannot be merged: {why}', fix=fix)
 
 

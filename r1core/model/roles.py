@@ -19,7 +19,7 @@ _MIXER = re.compile(
 )
 """Attention, or what mixes tokens in its place."""
 _OUTPUT = re.compile(r"head|embed_out|project_out|^output$", re.IGNORECASE)
-_ADAPTER = re.compile(r"\.(?:lora_|gelu_[AB]\b|base_layer\b|modules_to_save\b|original_module\b).*")
+_ADAPTER = re.compile(r"\.(?:lora_|gelu_[AB]\b|pool_[AB]\b|base_layer\b|modules_to_save\b|original_module\b).*")
 
 
 def plain_name(name: str) -> str:

@@ -20,6 +20,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from r1core.data.packing import Batch
+from r1core.data.routes import told
 from r1core.model.limits import CHUNK_BYTES
 
 BODY = "r1core_body"
@@ -104,6 +105,7 @@ def inputs_of(batch: Batch, past: object = None) -> dict[str, Any]:
         "attention_mask": batch.mask,
         "past_key_values": past,
         "use_cache": past is not None,
+        **told(batch.routes),
     }
     if batch.boundaries is not None:  # transformers' names for rows of different lengths
         said |= {"cu_seq_lens_q": batch.boundaries, "cu_seq_lens_k": batch.boundaries}

@@ -6,7 +6,6 @@ Sections under `[plugins.<name>]` are validated by that plugin's own config mode
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -15,8 +14,10 @@ from pydantic import Field, field_validator, model_validator
 
 from r1core.recipe.continual import Continual
 from r1core.recipe.curriculum import Curriculum
+from r1core.recipe.pool import Pool
 from r1core.recipe.strategy import Strategy
-from r1core.recipe.table import Fraction, Mistake, Positive, Table
+from r1core.recipe.table import Fraction, Positive, Table
+from r1core.recipe.tasks import Kind, OwnTask, labels, labels_of_free_text, named_once, taking_text
 from r1core.recipe.training import Adapter, Train
 
 
@@ -70,6 +71,7 @@ class Columns(Table):
     as_of: str | None = None
     facts: str | None = None
     cluster: str | None = None
+    task: str | None = None
 
 
 class DataFiles(Table):
@@ -89,7 +91,10 @@ class Data(Table):
     prompt: str = Field(default="{text}", description="user message made from a record of one's own files")
     system: str = Field(default="", description="system message; empty for none")
     choices: list[str] | None = Field(default=None, description="label set; absent = every answer seen in train")
-    kind: Literal["choice", "text"] = "choice"
+    kind: Kind = "choice"
+    tasks: list[OwnTask] = Field(
+        default_factory=list, description="with `columns.task`: where one of several tasks differs from the rest"
+    )
     max_tokens: Positive = Field(default=256, description="a longer row is an error, never cut silently")
     max_bad_fraction: Fraction = Field(default=0.01, description="share of quarantined rows that stops the run")
     max_rows: int = Field(default=0, ge=0, description="use at most this many training rows; 0 = all")
@@ -100,31 +105,19 @@ class Data(Table):
         if (self.source is None) == (self.files is None):
             raise ValueError("expected exactly one of data.source and data.files")
         if self.kind == "text" and self.choices is not None:
-            raise Mistake('a label set with kind = "text"', 'remove `choices`, or set kind = "choice"', key="choices")
+            raise labels_of_free_text()
+        named_once(self.tasks, self.columns.task)
         return self
 
     @field_validator("prompt")
     @classmethod
     def _takes_the_text(cls, prompt: str) -> str:
-        if "{text}" not in prompt:
-            raise Mistake("no `{text}` in it, so no record would be seen", "write {text} where the record's text goes")
-        return prompt
+        return taking_text(prompt)
 
     @field_validator("choices")
     @classmethod
     def _are_labels(cls, choices: list[str] | None) -> list[str] | None:
-        if choices is None:
-            return None
-        if not choices:
-            raise Mistake("no label in it", "list the labels, or remove `choices`: then it is every answer of train")
-        for label, count in Counter(label.strip() for label in choices).items():
-            if not label:
-                raise Mistake("an empty label", "remove it")
-            if count > 1:
-                raise Mistake(f"the label {label!r} stands there {count} times", "keep one")
-        if outer := [label for label in choices if label != label.strip()]:
-            raise Mistake(f"the label {outer[0]!r} has spaces around it, answers have none", "remove them")
-        return choices
+        return labels(choices)
 
 
 class Evaluate(Table):
@@ -153,6 +146,7 @@ class Report(Table):
     demo_prompt: str = ""
     demo_facts: Annotated[Path | None, Field(strict=False)] = None
     demo_prefix: str = Field(default="", description="start of the answer, given to the model")
+    demo_task: str = Field(default="", description="task of `demo_prompt`, for a pool of several")
 
 
 class Recipe(Table):
@@ -163,6 +157,7 @@ class Recipe(Table):
     data: Data
     adapter: Adapter = Adapter()
     strategy: Strategy = Strategy()
+    pool: Pool = Pool()
     train: Train = Train()
     curriculum: Curriculum = Curriculum()
     continual: Continual = Continual()
@@ -192,6 +187,8 @@ STAGE_SECTIONS: dict[str, tuple[Reads, ...]] = {
         _RUN,
         Reads("model", but=("precision", "threads", "processes", "attention")),
         Reads("data"),
+        Reads("train", only=("objective",)),
+        Reads("pool", only=("prepend",)),
         Reads("plugins"),
     ),
     "train": (
@@ -199,6 +196,7 @@ STAGE_SECTIONS: dict[str, tuple[Reads, ...]] = {
         Reads("model"),
         Reads("adapter"),
         Reads("strategy"),
+        Reads("pool"),
         Reads("train", but=("checkpoint_every", "keep_checkpoints")),
         Reads("curriculum"),
         Reads("continual", but=("from",)),  # what stands in that run counts as inputs, wherever it lies
@@ -209,7 +207,8 @@ STAGE_SECTIONS: dict[str, tuple[Reads, ...]] = {
         _RUN,
         Reads("model"),
         Reads("data", but=("prompt", "system", "max_tokens", "max_bad_fraction", "max_rows", "max_eval_rows")),
-        Reads("train", only=("packing",)),
+        Reads("train", only=("packing", "objective")),
+        Reads("pool", only=("prepend",)),
         Reads("continual", only=("naive",)),
         Reads("evaluate"),
         Reads("generate", but=("temperature", "top_p")),

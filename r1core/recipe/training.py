@@ -49,7 +49,7 @@ class Adapter(Table):
 class Train(Table):
     """[train]: the objective and the optimiser. Learning rates are per optimiser step."""
 
-    objective: Literal["sft"] = "sft"
+    objective: Literal["sft", "multitask"] = "sft"
     epochs: Positive = 1
     steps: int = Field(default=0, ge=0, description="stop after this many optimiser steps; 0 = by epochs")
     batch_size: Positive = Field(default=16, description="rows per optimiser step")

@@ -36,7 +36,7 @@ def base_losses(
 @torch.no_grad()
 def _pass(model: torch.nn.Module, kinds: Mapping[str, SpanKind], rows: Sequence[Encoded]) -> list[float]:
     weight = next(model.parameters())
-    batch = pack_rows(rows, kinds, weight.dtype).to(weight.device)
+    batch = pack_rows([row.for_base() for row in rows], kinds, weight.dtype).to(weight.device)
     each = functional.cross_entropy(logits_at(model, batch), batch.targets, reduction="none")
     sums = torch.zeros(batch.rows, device=each.device).index_add(0, batch.row, each)
     means: list[float] = (sums / torch.bincount(batch.row, minlength=batch.rows)).tolist()

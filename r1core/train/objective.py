@@ -50,6 +50,17 @@ class SupervisedFineTuning:
         return batch.by_row(each)
 
 
+class Multitask(SupervisedFineTuning):
+    """The same mean over the rows of all tasks, each read under the adapters of its task (`r1core.model.pool`).
+
+    A task weighs as many response tokens as its rows have; rows that may not prevail have to be fewer.
+    """
+
+    name = "multitask"
+
+
 def objective_of(config: Train) -> Objective:
     """The objective that the recipe names."""
+    if config.objective == "multitask":
+        return Multitask(config.label_smoothing)
     return SupervisedFineTuning(config.label_smoothing)

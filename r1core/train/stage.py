@@ -18,6 +18,7 @@ from r1core.model.adapted import Adapted, LanguageModel
 from r1core.model.adapter import add_adapter
 from r1core.model.layers import ExtraLayers
 from r1core.model.load import check_packing, load_model
+from r1core.model.pool import Wanted
 from r1core.model.probe import Compute
 from r1core.model.processes import how_many, ranks
 from r1core.model.scores import causal_of
@@ -26,6 +27,7 @@ from r1core.model.slices import whole
 from r1core.runs import checkpoints
 from r1core.runs.files import directory_replaced, write_json
 from r1core.runs.party import ALONE
+from r1core.runs.verify import trained_adapter
 from r1core.train import difficulty
 from r1core.train.base_loss import base_losses
 from r1core.train.continual import Begun, begin, new_part
@@ -180,7 +182,10 @@ def _adapted(bench: Workbench, model: PreTrainedModel, compute: Compute) -> tupl
     """The base model with its untrained adapter and layers, cut if it is to be; a privacy policy is attached."""
     recipe = bench.recipe
     fused = bench.privacy is None
-    adapted = add_adapter(model, recipe.adapter, recipe.run.seed, strategy=recipe.strategy, fused=fused)
+    if recipe.pool.extends is not None:
+        trained_adapter(recipe.pool.extends)  # refuses one that is not what its run recorded
+    wanted = Wanted(recipe.pool, tuple(bench.tasks)) if recipe.train.objective == "multitask" else None
+    adapted = add_adapter(model, recipe.adapter, recipe.run.seed, strategy=recipe.strategy, fused=fused, wanted=wanted)
     layers = ExtraLayers(model, bench.layer_specs(model.config), recipe.run.seed)
     if bench.privacy is not None:
         bench.privacy.attach(adapted.model, _groups(bench))
@@ -328,6 +333,11 @@ def _refuse_beside_fsdp2(bench: Workbench) -> None:
     if bench.start is not None:
         raise UserError(
             'continual.from goes on from whole weights, train.parallel = "fsdp2" cuts them',
+            fix='set train.parallel = "ddp"',
+        )
+    if bench.recipe.train.objective == "multitask":
+        raise UserError(
+            'train.parallel = "fsdp2" cuts weights that a pool of adapters reads whole',
             fix='set train.parallel = "ddp"',
         )
     if bench.recipe.curriculum.difficulty == "loss":

@@ -259,3 +259,36 @@ def test_a_folder_that_is_called_like_a_file(tmp_path: Path) -> None:
     (tmp_path / "d.csv").mkdir()
     with pytest.raises(UserError, match=r"d\.csv: a folder, expected a file"):
         only(tmp_path / "d.csv").columns_missing()
+
+
+TASKS = """Text,Answer,Kind,Patient
+cough,lungs,clinic,1
+rash,skin,clinic,2
+aspirin,bleeding,drug,3
+,nothing,drug,4
+who,knows,,5
+"""
+
+
+def test_a_column_may_name_each_records_task(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.csv", TASKS)
+    test = write(tmp_path / "test.csv", "Text,Answer,Kind,Patient\nx,lungs,drug,9\ny,bone,clinic,8\nz,a,other,7\n")
+    columns = {"text": "Text", "answer": "Answer", "task": "Kind", "group": "Patient"}
+    stated = [{"name": "drug", "kind": "text", "prompt": "What of {text}?"}]
+    found = source(train, val=train, test=test, columns=columns, tasks=stated, prompt="Where? {text}")
+    assert list(found.tasks) == ["clinic", "drug"]
+    assert found.tasks["clinic"].choices == ("lungs", "skin")
+    assert found.tasks["drug"].choices == ()
+    assert [(e.task, e.messages[0].content) for e in found.read("train")] == [
+        ("clinic", "Where? cough"), ("clinic", "Where? rash"), ("drug", "What of aspirin?")
+    ]  # fmt: skip
+    assert [one.line for one in found.rejected] == [5, 6]
+    assert found.rejected[1].reason == "column 'Kind': expected the name of a task, found nothing"
+    assert [e.task for e in found.read("test")] == ["drug"]
+    assert [one.reason for one in found.rejected] == [
+        "answer 'bone' is not one of the label set (lungs, skin, ...)",
+        "task 'other' has no record in train, only clinic, drug have",
+    ]
+    with pytest.raises(UserError, match="no record of task 'drugs', only of clinic, drug") as refused:
+        _ = source(train, columns=columns, tasks=[{"name": "drugs"}]).tasks
+    assert refused.value.fix == "did you mean 'drug'?"

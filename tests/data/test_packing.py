@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1core.api import SpanKind
-from r1core.data.packing import Batch, Segment, additive, pack, pack_rows, shared_prefix
+from r1core.data.packing import Batch, Layout, Segment, additive, pack, pack_rows, shared_prefix
 from r1core.data.tokens import Encoded, Slot
 from r1core.model.load import check_packing, logits_at
 from r1core.testing.tiny import VOCABULARY, tiny_model
@@ -181,3 +181,31 @@ def test_the_additive_mask_opens_exactly_what_is_allowed() -> None:
     assert mask.shape == (1, 1, 3, 3)
     assert torch.equal(mask[0, 0] == 0, torch.from_numpy(allowed))
     assert bool(torch.isfinite(mask).all())
+
+
+def test_rows_of_a_task_stand_together_behind_their_own_start() -> None:
+    prompts = ([-1, 5, 6, 7], [-1, 9, 8, 7], [-1, 5, 6, 8], [-1, 9, 8, 6])
+    rows = [Encoded(str(i), tuple(p), (30 + i, 2), (), "ab"[i % 2]) for i, p in enumerate(prompts)]
+    batch = pack_rows(rows, KINDS, torch.float32)
+    assert batch.routes is not None
+    assert [(run.task, run.start, run.end) for run in batch.routes.runs] == [("a", 0, 7), ("b", 7, 14)]
+    assert batch.routes.tokens == (0, 7)
+    assert batch.input_ids[0].tolist() == [0, 5, 6, 7, 30, 8, 32, 0, 9, 8, 7, 31, 6, 33]
+    assert batch.position_ids[0].tolist() == [0, 1, 2, 3, 4, 3, 4] * 2
+    assert batch.targets.tolist() == [30, 2, 31, 2, 32, 2, 33, 2]
+    assert batch.row.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert batch.where.tolist() == [3, 4, 10, 11, 5, 6, 12, 13]
+    assert batch.mask is not None
+    seen = (batch.mask[0, 0] == 0).int()
+    assert not seen[7:, :7].any()
+    assert seen[6].tolist() == [1, 1, 1, 0, 0, 1, 1] + [0] * 7
+
+
+def test_padding_of_a_flash_batch_belongs_to_some_task() -> None:
+    rows = [Encoded(str(i), (-1, 5, 6), (30, 2), (), "ab"[i % 2]) for i in range(3)]
+    batch = pack_rows(rows, KINDS, torch.float32, Layout(share=False, flash=True, longest=8, multiple=16))
+    assert batch.routes is not None
+    assert [(run.task, run.start, run.end) for run in batch.routes.runs] == [("a", 0, 8), ("b", 8, 16)]
+    assert batch.boundaries is not None
+    assert batch.boundaries.tolist() == [0, 4, 8, 12, 16]
+    assert batch.row.tolist()[:6] == [0, 0, 1, 1, 2, 2]

@@ -41,6 +41,9 @@ def stages_changed(table: str, key: str, value: object) -> set[str]:
         ("train", "packing", "none", {"train", "evaluate"}),
         ("train", "checkpoint_every", 7, set()),
         ("train", "keep_checkpoints", 1, set()),
+        ("train", "objective", "multitask", {"prepare", "train", "evaluate"}),
+        ("pool", "prepend", False, {"prepare", "train", "evaluate"}),  # a task token more in each row
+        ("pool", "routing", "hard", {"train"}),
         ("curriculum", "difficulty", "loss", {"train"}),
         ("evaluate", "batch_size", 8, {"evaluate", "report"}),
         ("generate", "max_new_tokens", 8, {"evaluate", "report"}),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from r1core.api import JSON, Example, ReportSection, RunView
+from r1core.api import JSON, Example, ReportSection, RunView, Task
 from r1core.data import codec
 from r1core.evaluate import suite, summary
 from r1core.evaluate.predictions import Prediction, read_predictions
@@ -39,7 +39,7 @@ def write_redacted(bench: Workbench) -> Path:
 
 def gather(bench: Workbench) -> data.ReportData:
     """Everything that the report shows, read from the run directory."""
-    run, recipe, task = bench.run, bench.recipe, bench.task
+    run, recipe = bench.run, bench.recipe
     rows = summary.read_summary(run.summary)
     manifest = Manifest(run).read()
     test = list(codec.read(run.split("test"), bench.chain.kinds))
@@ -48,14 +48,16 @@ def gather(bench: Workbench) -> data.ReportData:
     }
     view = RunView(run.path, manifest, tuple(summary.to_json(rows)))
     chain = over_time(run.evaluation / "continual.json")
-    counts = suite.confusion_of(task, answers, "adapted" + summary.CONSTRAINED) if task.choices else None
+    lone = next(iter(bench.tasks.values())) if len(bench.tasks) == 1 else None  # several have tables of their own only
+    counts = suite.confusion_of(lone, answers, "adapted" + summary.CONSTRAINED) if lone and lone.choices else None
+    headline = [f for task in bench.tasks.values() for f in _headline(rows, task, several=lone is None)]
     return data.ReportData(
         title=recipe.report.title or f"{recipe.run.name}: {bench.base.name} adapted",
         domain=bench.domain.name if bench.domain else "",
         model=bench.base.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        summary=_sentence(rows, bool(task.choices)),
-        headline=(*_headline(rows, bool(task.choices)), *([chain.headline] if chain else [])),
+        summary=" ".join(filter(None, (_sentence(rows, task, several=lone is None) for task in bench.tasks.values()))),
+        headline=(*headline, *([chain.headline] if chain else [])),
         systems=tuple(
             data.SystemRow(r.task, r.system, r.metric, r.value, None if r.se != r.se else r.se, r.n) for r in rows
         ),
@@ -79,25 +81,28 @@ def _main(choices: bool) -> tuple[str, str]:
     return ("accuracy", "adapted" + summary.CONSTRAINED) if choices else ("exact_match", "adapted")
 
 
-def _headline(rows: Sequence[summary.Row], choices: bool) -> Iterator[data.Figure]:
+def _headline(rows: Sequence[summary.Row], task: Task, *, several: bool) -> Iterator[data.Figure]:
+    choices = bool(task.choices)
     metric, best = _main(choices)
     shown = [(best, "adapted model, labels only"), ("adapted", "adapted model, free-running")]
     shown += [("base" + summary.CONSTRAINED, "before adaptation, labels only"), ("tfidf", "TF-IDF on the same rows")]
     for system, label in shown if choices else [("adapted", "adapted model"), ("base", "before adaptation")]:
-        row = summary.find(rows, system, metric)
-        if row is not None:
+        row = summary.find(rows, system, metric, task.name)
+        if row is not None and not (several and system not in (best, best.replace("adapted", "base"))):
+            label = f"{task.name}: {label}" if several else label
             spread = "" if row.se != row.se else f"± {INTERVAL * row.se * 100:.1f} points (95 %, clustered)"
             yield data.Figure(label, f"{row.value * 100:.1f} %", f"{spread}, {row.n} rows".lstrip(", "))
 
 
-def _sentence(rows: Sequence[summary.Row], choices: bool) -> str:
-    metric, best = _main(choices)
-    after = summary.find(rows, best, metric)
-    before = summary.find(rows, best.replace("adapted", "base"), metric)
+def _sentence(rows: Sequence[summary.Row], task: Task, *, several: bool) -> str:
+    metric, best = _main(bool(task.choices))
+    after = summary.find(rows, best, metric, task.name)
+    before = summary.find(rows, best.replace("adapted", "base"), metric, task.name)
     if after is None or before is None:
         return ""
     return (
-        f"On {after.n} held-out records the adapted model reaches {after.value * 100:.1f} % "
+        f"On {after.n} held-out records {f'of {task.name} ' if several else ''}"
+        f"the adapted model reaches {after.value * 100:.1f} % "
         f"{metric.replace('_', ' ')}, from {before.value * 100:.1f} % before adaptation."
     )
 
@@ -111,7 +116,8 @@ def _examples(
     test: Sequence[Example], answers: Mapping[str, Sequence[Prediction]], wanted: int
 ) -> Iterator[data.ExampleView]:
     """Records with linked concepts first, right and wrong answers in turn, so that the page does not flatter."""
-    adapted, base = answers["adapted"], answers.get("base", answers["adapted"])
+    by_id = {name: {one.example_id: one for one in found} for name, found in answers.items()}
+    adapted, base = ([by_id[n][e.id] for e in test] for n in ("adapted", "base" if "base" in by_id else "adapted"))
     order = sorted(range(len(test)), key=lambda i: (not test[i].spans, test[i].id))
     right = [i for i in order if (adapted[i].constrained or adapted[i].text) == adapted[i].gold]
     wrong = [i for i in order if i not in set(right)]

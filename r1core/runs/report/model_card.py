@@ -66,26 +66,30 @@ def _front_matter(data: ReportData) -> str:
 
 
 def _use(data: ReportData) -> str:
+    task = "--task NAME " if _kind(data) == "pool" else ""
     domain = f" to the domain {_plain(data.domain)}" if data.domain else ""
     return (
         f"An adapter for {_plain(data.model)}, adapted{domain} with r1core on {_plain(data.created)}. Use it with the "
         "plugins of the run, so that prompts are preprocessed and rules applied as in training:\n\n"
-        '```console\n$ r1core generate RUN "your prompt"\n```\n\n'
+        f'```console\n$ r1core generate RUN {task}--prompt "your prompt"\n```\n\n'
         + ("`adapter/` is of r1core's own format and needs r1core" if _own(data) else "`adapter/` is a PEFT directory")
         + "; extra layers are in `r1core_layers.safetensors` and need r1core."
     )
 
 
 def _kind(data: ReportData) -> str:
-    """The kind of adapter, as the recipe names it."""
+    """The kind of adapter, as the recipe names it, or `pool`."""
     recipe = data.manifest.get("recipe")
+    train = recipe.get("train") if isinstance(recipe, dict) else None
+    if isinstance(train, dict) and train.get("objective") == "multitask":
+        return "pool"
     adapter = recipe.get("adapter") if isinstance(recipe, dict) else None
     return str(adapter.get("kind", "lora")) if isinstance(adapter, dict) else "lora"
 
 
 def _own(data: ReportData) -> bool:
     """Whether PEFT cannot read the adapter."""
-    return _kind(data) == "gelu_lora"
+    return _kind(data) in ("gelu_lora", "pool")
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -272,6 +272,10 @@ def test_the_model_card_says_who_can_read_the_adapter() -> None:
     assert "library_name: r1core" in card
     assert '"gelu-lora"' in card
     assert "PEFT" not in card
+    recipe = {"adapter": {"kind": "lora"}, "train": {"objective": "multitask"}}
+    card = model_card(replace(DATA, manifest={**DATA.manifest, "recipe": recipe}))
+    assert "library_name: r1core" in card
+    assert 'generate RUN --task NAME --prompt "your prompt"' in card
 
 
 def test_the_model_card_is_a_hub_card_with_the_results() -> None:
