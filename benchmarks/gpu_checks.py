@@ -1,4 +1,4 @@
-"""On a GPU: rows side by side under the flash kernel do not see one another, and recorded passes change rounding only.
+"""On a GPU: packed rows do not see one another, their gradients are finite, and recorded passes change rounding only.
 
 Run: python benchmarks/gpu_checks.py. A CPU has no such kernel; the tests hold the same of the masks that it uses.
 """
@@ -8,13 +8,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 from record import write
+from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from r1core.data.packing import Layout, pack_rows
+from r1core.data.packing import Layout, additive, pack_rows
 from r1core.data.tokens import Encoded
 from r1core.model import flash_rows
 from r1core.model.adapter import add_adapter
 from r1core.model.layers import ExtraLayers
+from r1core.model.load import without_cudnn_attention
 from r1core.model.scores import inputs_of
 from r1core.recipe.strategy import Strategy
 from r1core.recipe.training import Adapter, Train
@@ -68,6 +70,26 @@ def packed_against_alone(data: list[Encoded]) -> tuple[float, bool]:
     return float((found[: len(wanted)] - wanted).norm() / wanted.norm()), apart
 
 
+def lengths_without_gradient() -> int:
+    """Of 256 lengths of a packed sequence under a mask, those at which attention's gradient is not finite."""
+    wrong = 0
+    for length in range(65, 321):
+        torch.manual_seed(length)
+        rows = torch.randint(2, 17, ()).item()
+        owner = torch.randint(0, int(rows), (length,)).sort().values
+        allowed = (owner[:, None] == owner[None]) & torch.ones(length, length).tril().bool()
+        allowed[:, :4] |= torch.ones(length, 4).tril().bool()
+        mask = additive(allowed.numpy(), torch.bfloat16).to(CUDA)
+        parts = [torch.randn(1, heads, length, 64, device=CUDA, dtype=torch.bfloat16) for heads in (9, 3, 3)]
+        query, key, value = (part.requires_grad_() for part in parts)
+        out = functional.scaled_dot_product_attention(
+            query, key.repeat_interleave(3, 1), value.repeat_interleave(3, 1), attn_mask=mask
+        )
+        out.backward(torch.randn_like(out))
+        wrong += not all(bool(part.grad.isfinite().all()) for part in parts)  # type: ignore[union-attr]
+    return wrong
+
+
 def losses(data: list[Encoded], **how: object) -> list[float]:
     """The loss of every step of a short training."""
     base = model(torch.bfloat16)
@@ -86,6 +108,10 @@ def losses(data: list[Encoded], **how: object) -> list[float]:
 
 def main() -> None:
     data = rows(64)
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    untouched = lengths_without_gradient()
+    without_cudnn_attention()
+    unsound = lengths_without_gradient()
     error, apart = packed_against_alone(data[:7])
     plain = losses(data, compile="off")
     recorded = losses(data, compile="on")
@@ -95,6 +121,8 @@ def main() -> None:
     found = [
         ("packed bf16 logits against fp32 row by row, relative error", error, "<= 0.02", error <= 0.02),
         ("rows that change with another row's tokens", float(not apart), "0", apart),
+        ("lengths of 256 whose gradient under a mask is not finite", float(unsound), "0", not unsound),
+        ("the same with cuDNN's attention, which is switched off", float(untouched), None, None),
         ("largest relative difference of a loss, recorded passes", differences[0], "<= 1e-3", differences[0] <= 1e-3),
         ("the same, accumulated over micro-batches", differences[1], "<= 1e-3", differences[1] <= 1e-3),
     ]

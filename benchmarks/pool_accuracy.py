@@ -40,6 +40,7 @@ from r1core.evaluate.metrics import mean
 from r1core.model import flash_rows
 from r1core.model.adapter import add_adapter
 from r1core.model.layers import ExtraLayers
+from r1core.model.load import without_cudnn_attention
 from r1core.model.pool import Wanted
 from r1core.recipe.pool import Pool
 from r1core.recipe.training import Adapter, Train
@@ -118,6 +119,7 @@ class Bench:
         made = AutoModelForCausalLM.from_pretrained(
             self.model, dtype=self.dtype, attn_implementation=attention, local_files_only=True
         )
+        without_cudnn_attention()
         return made.requires_grad_(False).eval().to(self.device)
 
     def renderer(self, pool: Pool | None) -> Renderer:

@@ -47,9 +47,18 @@ def load_model(base: BaseModel, *, precision: str, attention: str) -> PreTrained
         raise UserError(f"{directory}: broken weights: {error}", fix="copy or download the model again") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{directory}: not a causal language model: {_first_line(error)}") from error
+    without_cudnn_attention()
     model.requires_grad_(False)
     model.eval()
     return model
+
+
+def without_cudnn_attention() -> None:
+    """Keep torch from cuDNN's attention, whose backward pass under a mask gives NaN for some shapes.
+
+    Seen on an H100 with torch 2.11 for 192 packed tokens in bf16; `benchmarks/gpu_checks.py` looks for it.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def logits_at(model: torch.nn.Module, batch: Batch, past: object = None) -> torch.Tensor:
