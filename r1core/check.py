@@ -26,7 +26,7 @@ from r1core.forecast.shape import read_shape
 from r1core.forecast.table import table_of
 from r1core.forecast.words import memory_line, time_line
 from r1core.forecast.work import Step
-from r1core.model import pool_check
+from r1core.model import parallel_check, pool_check
 from r1core.model.resolve import StoredConfig, context_length
 from r1core.model.strategy import refusals
 from r1core.train.curriculum import unreached
@@ -159,10 +159,17 @@ def _adapter(bench: Workbench) -> Iterator[Problem]:
     private = bench.privacy.name if bench.privacy is not None else None
     for key, found, expected, fix in refusals(bench.recipe, Path(bench.base.directory()), private):
         yield Problem(bench.resolved.where(key), found, expected, fix)
+    for key, found, expected, fix in parallel_check.refusals(bench.recipe, private):
+        yield Problem(bench.resolved.where(key), found, expected, fix)
     readable = bench.recipe.train.objective == "multitask" and not column_problems(bench.recipe.data, bench.resolved)
     tasks = list(bench.tasks) if readable else []
     for key, found, expected, fix in pool_check.refusals(bench.recipe, tasks, bench.base.fingerprint, private):
         yield Problem(bench.resolved.where(key), found, expected, fix)
+    directory = Path(bench.base.directory())
+    if bench.recipe.pool.extends is not None and directory.is_dir():
+        for spec in bench.layer_specs(StoredConfig(directory)):
+            found = f"{spec.name} beside pool.extends: a layer trained on new tasks changes earlier ones' answers"
+            yield Problem(bench.resolved.where("pool.extends"), found, "no extra layers", "leave its plugin out")
 
 
 def _curriculum(bench: Workbench, rows: int | None = None) -> Iterator[Problem]:
@@ -200,9 +207,7 @@ def _time(bench: Workbench, sample: check_data.Sample, forecast: dict[str, JSON]
         return
     recipe = bench.recipe
     table = table_of(shape, recipe.adapter, recipe.strategy, recipe.train)
-    rows = sample.rows_like(recipe.data.max_rows, recipe.train.batch_size)
-    _, new = recipe.continual.split(recipe.train.batch_size)
-    rows = replace(rows, number=rows.number * recipe.train.batch_size / new)  # a step that replays has fewer new ones
+    rows = sample.rows_like(recipe)
     told = here(table, rows, recipe, private=bench.privacy is not None)
     if isinstance(told, str):
         forecast["time"] = told

@@ -19,7 +19,7 @@ from r1core.data.tokens import Encoded, prompt_of
 from r1core.evaluate.baselines import refuse_untunable
 from r1core.forecast.work import Rows, rows_of
 from r1core.recipe.load import Resolved
-from r1core.recipe.schema import Data
+from r1core.recipe.schema import Data, Recipe
 from r1core.workbench import Workbench
 
 SAMPLE_ROWS = 20
@@ -51,10 +51,13 @@ class Sample:
         used = min(self.rows, most) if most else self.rows
         return used, self.all_counted or used == most
 
-    def rows_like(self, most: int, batch_size: int) -> Rows:
-        """What the training rows are like; a transform may make several of one record."""
-        used, _ = self.used(most)
-        return rows_of(self.encoded, used * len(self.encoded) / self.read, batch_size, self.stretch)
+    def rows_like(self, recipe: Recipe) -> Rows:
+        """What the training rows are like, with those replayed; a transform may make several of one record."""
+        used, _ = self.used(recipe.data.max_rows)
+        size = recipe.train.batch_size
+        _, new = recipe.continual.split(size)
+        number = used * len(self.encoded) / self.read * size / new
+        return rows_of(self.encoded, number, size, self.stretch)
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Turns what hooks return into one preprocessing chain, one reward, one constraint, one set of named components.
 
-Conflict rules stand here and nowhere else (DESIGN §5): cycles, unknown names and duplicates are errors before any
+Conflict rules stand here and nowhere else: cycles, unknown names and duplicates are errors before any
 work; an empty token mask stops; all rewards abstaining is `None`, never 0.
 """
 

@@ -114,7 +114,7 @@ def outlook(bench: Workbench, asked: Asked) -> Outlook:
         raise UserError(f"--method {method}: told for GPUs only", fix="add --hardware, for instance 8xA100-80G")
     else:
         told = here(table, rows, recipe, private=private is not None)
-    notes = (*table.notes(), *_layers(bench, directory), *_untold(bench), *_untrained(method))
+    notes = (*table.notes(), *_layers(bench, directory), *_pool(bench, table), *_untold(bench), *_untrained(method))
     sampled = asked.samples is None or asked.tokens is None
     return Outlook(
         bench.base.name, table, recipe.train, rows, told, tuple(assumed), notes, sampled, asked.hardware is not None
@@ -165,14 +165,14 @@ def _stored(bench: Workbench, directory: Path) -> Shape:
 
 def _rows(bench: Workbench, asked: Asked) -> tuple[Rows, list[str]]:
     """What is trained on, and what of it is assumed."""
-    data, train = bench.recipe.data, bench.recipe.train
+    data = bench.recipe.data
     if asked.samples is not None and asked.tokens is not None:
         rows = _alike(asked.samples, asked.tokens)
         return rows, [f"a quarter of a sample's tokens are its answer, {rows.answered:.0f}"]
     sample = train_sample(bench)
     if not sample.encoded:
         raise UserError("no training row could be read", fix="see r1core check with the same arguments")
-    rows = sample.rows_like(data.max_rows, train.batch_size)
+    rows = sample.rows_like(bench.recipe)
     used, known = sample.used(data.max_rows)
     if asked.samples is not None:
         rows = Rows(asked.samples, rows.length, rows.answered, rows.shared, rows.square)
@@ -195,7 +195,23 @@ def _layers(bench: Workbench, directory: Path) -> Iterator[str]:
             yield f"the extra layer {spec.name} ({spec.site}) is trained too; how large it is, only its plugin knows"
 
 
+def _pool(bench: Workbench, table: Table) -> Iterator[str]:
+    """What a pool trains, of which the table counts one adapter."""
+    pool = bench.recipe.pool
+    if bench.recipe.train.objective != "multitask":
+        return
+    tasks, width = len(bench.tasks), table.shape.width
+    token = tasks * pool.width if pool.prepend or pool.routing != "hard" else 0
+    gate = 0 if pool.routing == "hard" else tasks * pool.width
+    project = pool.width * width if pool.prepend and pool.extends is None else 0
+    each = f"{tasks} x {table.trained:,} weights of adapters"
+    total = tasks * table.trained + token + gate + project
+    yield f"the table and the forecast count one adapter; the pool trains {each}, {total:,} with tokens and gate"
+
+
 def _untold(bench: Workbench) -> Iterator[str]:
+    if bench.recipe.continual.from_ is not None and bench.recipe.continual.naive:
+        yield "the comparison with plain tuning (continual.naive) takes about as long again and is not in the time"
     if bench.recipe.curriculum.difficulty == "loss":
         yield 'the pass of the base model over all rows for curriculum.difficulty = "loss" is not in the time'
 

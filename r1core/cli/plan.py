@@ -47,7 +47,7 @@ def command(
 
     gpus = None if hardware is None else named(hardware)
     asked = Asked(gpus, samples, tokens, None if method is None else method_named(method))
-    if selection.domain is None and selection.recipe is None:
+    if selection.domain is None and selection.recipe is None and selection.earlier is None:
         if selection.sets:
             raise UserError("--set changes a recipe, and none is named", fix="name a domain, or --recipe")
         found = unnamed(asked)

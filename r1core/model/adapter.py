@@ -28,7 +28,7 @@ def add_adapter(
     fused: bool = True,
     wanted: pool.Wanted | None = None,
 ) -> Adapted:
-    """Put an untrained adapter into the model, in place; trained weights are fp32 (DESIGN §9), all others frozen.
+    """Put an untrained adapter into the model, in place; trained weights are fp32, all others frozen.
 
     Parameters
     ----------

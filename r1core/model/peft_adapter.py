@@ -70,7 +70,7 @@ class PeftAdapted(Adapted):
 
 
 def add_peft(model: PreTrainedModel, adapter: Adapter, strategy: Strategy, seed: int, *, fused: bool) -> PeftAdapted:
-    """Put the recipe's adapter into the model; trained weights are fp32 (DESIGN §9)."""
+    """Put the recipe's adapter into the model; trained weights are fp32."""
     places, whole = low_rank(model, adapter, strategy), full(model, adapter, strategy)
     blocks, first = depth_of(model), adapter.first_layer
     everywhere = not strategy.given  # named by what layers are called, as PEFT's users do

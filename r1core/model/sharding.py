@@ -1,7 +1,7 @@
 """A model cut over processes by torch's FSDP2: each holds a slice of every weight and gathers a block when it is due.
 
 Gradients of the slices are summed over the processes, never averaged: the loss is normalised by the whole batch's
-weight before. What is trained keeps its fp32 beside a base of another dtype (DESIGN §9).
+weight before. What is trained keeps its fp32 beside a base of another dtype.
 
 Not covered: weights outside the model's tree (extra layers), which every process holds whole.
 """

@@ -306,8 +306,11 @@ def _figures(bench: Workbench, trainer: Trainer) -> dict[str, JSON]:
 
 
 def _refuse_combinations(bench: Workbench) -> None:
-    if bench.recipe.train.parallel == "fsdp2":
-        _refuse_beside_fsdp2(bench)
+    if bench.recipe.train.parallel == "fsdp2" and bench.crew is None:
+        raise UserError(
+            'train.parallel = "fsdp2" is for the processes of a launcher, and this one stands alone',
+            fix='torchrun --nproc-per-node N -m -- r1core ..., or set train.parallel = "ddp"',
+        )
     if bench.privacy is not None and bench.crew is not None:
         raise UserError(f"{bench.privacy.name}: private training runs in one process", fix="start r1core by itself")
     if bench.privacy is not None and bench.recipe.train.packing != "none":
@@ -321,27 +324,4 @@ def _refuse_combinations(bench: Workbench) -> None:
         raise UserError(
             f"{bench.privacy.name}: private training draws its rows at random, a curriculum by what they hold",
             fix='set curriculum.difficulty = ""',
-        )
-
-
-def _refuse_beside_fsdp2(bench: Workbench) -> None:
-    if bench.crew is None:
-        raise UserError(
-            'train.parallel = "fsdp2" is for the processes of a launcher, and this one stands alone',
-            fix='torchrun --nproc-per-node N -m -- r1core ..., or set train.parallel = "ddp"',
-        )
-    if bench.start is not None:
-        raise UserError(
-            'continual.from goes on from whole weights, train.parallel = "fsdp2" cuts them',
-            fix='set train.parallel = "ddp"',
-        )
-    if bench.recipe.train.objective == "multitask":
-        raise UserError(
-            'train.parallel = "fsdp2" cuts weights that a pool of adapters reads whole',
-            fix='set train.parallel = "ddp"',
-        )
-    if bench.recipe.curriculum.difficulty == "loss":
-        raise UserError(
-            'curriculum.difficulty = "loss" needs the whole model in one process, train.parallel = "fsdp2" cuts it',
-            fix='set train.parallel = "ddp", or take difficulty from a column or a plugin',
         )
