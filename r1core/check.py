@@ -29,6 +29,7 @@ from r1core.forecast.work import Step
 from r1core.model import parallel_check, pool_check
 from r1core.model.resolve import StoredConfig, context_length
 from r1core.model.strategy import refusals
+from r1core.runs.verify import trained_adapter
 from r1core.train.curriculum import unreached
 from r1core.train.difficulty import of_records
 from r1core.workbench import Workbench, column_problems
@@ -165,11 +166,26 @@ def _adapter(bench: Workbench) -> Iterator[Problem]:
     tasks = list(bench.tasks) if readable else []
     for key, found, expected, fix in pool_check.refusals(bench.recipe, tasks, bench.base.fingerprint, private):
         yield Problem(bench.resolved.where(key), found, expected, fix)
-    directory = Path(bench.base.directory())
-    if bench.recipe.pool.extends is not None and directory.is_dir():
+    yield from _extended(bench)
+
+
+def _extended(bench: Workbench) -> Iterator[Problem]:
+    """What stands against adding tasks to the trained pool of another run."""
+    extends, directory = bench.recipe.pool.extends, Path(bench.base.directory())
+    if extends is None:
+        return
+    where = bench.resolved.where("pool.extends")
+    if extends.resolve() == bench.directory.absolute().resolve():
+        yield Problem(where, f"pool.extends = {extends}, which is this run", "another run", "name a new one with --run")
+        return
+    try:
+        trained_adapter(extends)
+    except UserError as error:
+        yield Problem(where, f"pool.extends: {error}", "a trained run", error.fix)
+    if directory.is_dir():
         for spec in bench.layer_specs(StoredConfig(directory)):
             found = f"{spec.name} beside pool.extends: a layer trained on new tasks changes earlier ones' answers"
-            yield Problem(bench.resolved.where("pool.extends"), found, "no extra layers", "leave its plugin out")
+            yield Problem(where, found, "no extra layers", "leave its plugin out")
 
 
 def _curriculum(bench: Workbench, rows: int | None = None) -> Iterator[Problem]:
@@ -179,7 +195,9 @@ def _curriculum(bench: Workbench, rows: int | None = None) -> Iterator[Problem]:
         where = bench.resolved.where("curriculum.difficulty")
         found = f"a curriculum under {bench.privacy.name}, which draws its rows at random"
         yield Problem(where, found, "none", 'set curriculum.difficulty = ""')
-    if config.difficulty and (late := unreached(config, bench.recipe.train, rows)):
+    _, new = bench.recipe.continual.split(bench.recipe.train.batch_size)
+    train = bench.recipe.train.model_copy(update={"batch_size": max(1, new)})  # a step's new rows, beside replayed ones
+    if config.difficulty and (late := unreached(config, train, rows)):
         where = bench.resolved.where("curriculum.stages")
         fix = "train longer, or lower `until`"
         yield Problem(where, late, "a training that gets to every stage", fix, severity="warning")
@@ -216,7 +234,9 @@ def _time(bench: Workbench, sample: check_data.Sample, forecast: dict[str, JSON]
     forecast["memory"] = memory_line(told)
     if not told.fits:
         fix = "a smaller model, model.processes = 1, or fewer rows in train.batch_size"
-        yield Problem("memory", memory_line(told), "as much as is needed", fix)
+        cut = recipe.train.parallel == "fsdp2"
+        line = memory_line(told) + (" (told for the whole model on one device; fsdp2 cuts it)" if cut else "")
+        yield Problem("memory", line, "as much as is needed", fix, severity="warning" if cut else "error")
 
 
 def _rewards(bench: Workbench) -> Iterator[Problem]:

@@ -39,6 +39,11 @@ def problems(bench: Workbench) -> Iterator[Problem]:
     yield from _private(bench, chain)
     yield from _shares(bench)
     last = chain[-1]
+    if "multitask" in (bench.recipe.train.objective, last.recipe.train.objective):
+        found = 'train.objective = "multitask": a pool of adapters cannot be continued'
+        fix = "add tasks to it by pool.extends, or continue a run of one adapter"
+        yield Problem(bench.resolved.where("train.objective"), found, "sft", fix)
+        return
     yield from _same_base(bench, last)
     yield from _same_adapter(bench, last)
     yield from _same_layers(bench, last)

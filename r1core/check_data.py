@@ -56,7 +56,7 @@ class Sample:
         used, _ = self.used(recipe.data.max_rows)
         size = recipe.train.batch_size
         _, new = recipe.continual.split(size)
-        number = used * len(self.encoded) / self.read * size / new
+        number = used * len(self.encoded) / self.read * size / max(1, new)
         return rows_of(self.encoded, number, size, self.stretch)
 
 

@@ -13,6 +13,7 @@ from r1core.data.prepare import SPLITS, prepare
 from r1core.evaluate.baselines import refuse_untunable
 from r1core.recipe.problems import refuse, render
 from r1core.recipe.write import to_toml
+from r1core.runs import checkpoints
 from r1core.runs.files import sha256_file, write_atomic
 from r1core.runs.fingerprint import Fingerprint, diff, own_fingerprints
 from r1core.runs.manifest import Manifest
@@ -55,7 +56,7 @@ def run_to(bench: Workbench, last: str, console: Console, *, force: bool = False
     ------
     InvalidInput : with every problem that can be told before the tokenizer is loaded; nothing was written.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if os.environ.get("WORLD_SIZE", "") in ("", "1"):
         return _run_to(bench, last, console, force)
     from r1core.train.launched import Crew
 
@@ -147,6 +148,8 @@ def _train(bench: Workbench, console: Console, force: bool) -> StageResult:
         from r1core.train.naive import train_and_compare
 
         compute = compute_of(bench)
+        if force:  # else the newest checkpoint, of the last step, would be all
+            checkpoints.clear(bench.run)
         if bench.crew is not None:
             parts = fingerprint.to_json()
             bench.crew.say({"digest": fingerprint.digest, "parts": parts, "compute": compute.as_json()})

@@ -53,8 +53,8 @@ from r1core.selection import Selection
 
 STAGE_ROOMS: dict[str, tuple[str, ...]] = {
     "prepare": ("api", "compose.py", "data"),
-    "train": ("api", "compose.py", "data", "model", "train"),
-    "evaluate": ("api", "compose.py", "data", "model", "decode", "evaluate"),
+    "train": ("api", "compose.py", "data", "model", "recipe", "runs/chain.py", "train"),
+    "evaluate": ("api", "compose.py", "data", "model", "decode", "evaluate", "runs/chain.py"),
     "report": ("api", "data", "decode", "evaluate", "runs"),
 }
 """Rooms of the core whose source a stage's result depends on."""
@@ -252,7 +252,9 @@ class Workbench:
 
     def input_files(self, stage: str) -> dict[str, Path]:
         """The local files that a stage reads besides the run's own, by a name for the manifest."""
-        return self._components_files(stage) | files_read(stage, self.earlier, self.recipe.continual)
+        extends = self.recipe.pool.extends if stage == "train" else None
+        pool = {} if extends is None else {"pool.extends: adapter": extends / "adapter"}
+        return self._components_files(stage) | files_read(stage, self.earlier, self.recipe.continual) | pool
 
     def _components_files(self, stage: str) -> dict[str, Path]:
         if stage == "prepare":

@@ -54,7 +54,7 @@ class OwnTasks:
     def _task(self, name: str, answers: set[str]) -> Task:
         said, data = self._of(name), self._data
         choices: tuple[str, ...] = ()
-        if (said.kind or data.kind) == "choice":
+        if (said.kind or ("choice" if said.choices else data.kind)) == "choice":
             choices = tuple(said.choices or data.choices or sorted(answers))
         cluster = "cluster" if data.columns.cluster or data.columns.group else ""
         return Task(name, choices=choices, cluster=cluster, description="records of one's own files")

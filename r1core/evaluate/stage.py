@@ -35,6 +35,8 @@ def evaluate(bench: Workbench, compute: Compute, progress: Progress, tell: Calla
     """
     run, recipe = bench.run, bench.recipe
     run.evaluation.mkdir(mode=0o700, exist_ok=True)
+    for system in summary.SYSTEMS:  # of an earlier recipe, which may have asked others
+        (run.evaluation / f"{system}.jsonl").unlink(missing_ok=True)
     splits = {s: list(codec.read(run.split(s), bench.chain.kinds)) for s in ("train", "val", "test")}
     fitted = {name: _baselines(bench, task, splits, tell) for name, task in bench.tasks.items()}
     session = Session(bench, compute, adapted=True)

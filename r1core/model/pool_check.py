@@ -16,6 +16,8 @@ from r1core.recipe.schema import Recipe
 from r1core.recipe.training import Adapter
 
 CONFIG, WEIGHTS = "r1core_adapter.json", "r1core_adapter.safetensors"
+LAYERS = "r1core_layers.safetensors"
+"""Weights of extra layers, beside an adapter (`r1core.model.layers`)."""
 FORMAT = 1
 KIND = "pool"
 NOT_MERGEABLE = "a pool adds another update for each task, and a weight of the base can hold one"
@@ -172,6 +174,13 @@ def _extended(recipe: Recipe, there: Settings, run: Path, base: str) -> Iterator
     """What stands between the recipe and the pool that it adds tasks to."""
     yield from unlike(Settings.of(recipe.adapter, recipe.pool, ()), there)
     manifest = json.loads((run / "manifest.json").read_bytes()) if (run / "manifest.json").is_file() else {}
+    template = manifest.get("recipe", {}).get("model", {}).get("template", recipe.model.template)
+    if template != recipe.model.template:
+        found = f'model.template = "{recipe.model.template}", and the pool of {run} was trained with "{template}"'
+        yield Refusal("model.template", found, template, f'set model.template = "{template}"')
+    if (run / "adapter" / LAYERS).is_file():
+        found = f"pool.extends: {run} was trained with extra layers, which this run would not have"
+        yield Refusal("pool.extends", found, "a pool without extra layers", "train its tasks anew without their plugin")
     made_on = manifest.get("inputs", {}).get("model", {}).get("sha256", base)
     if made_on != base:
         found = f"pool.extends: the pool of {run} was trained on another base model"

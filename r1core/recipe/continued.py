@@ -62,7 +62,7 @@ class EarlierRecipe:
         if not isinstance(data, dict) or not any(self._is_new(merged, key) for key in named):
             return
         self._drop(merged, data.get("files"), "data.files", ("train", "val", "test"))
-        self._drop(merged, data, "data", ("choices",))
+        self._drop(merged, data, "data", ("choices", "tasks"))
 
     def _drop(self, merged: Merged, table: Any, prefix: str, names: tuple[str, ...]) -> None:
         for name in names:

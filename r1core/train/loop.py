@@ -223,8 +223,9 @@ class Trainer:
         one, self._pending = self._pending, None
         loss, norm, *penalty = one.figures.read()
         step, ids = one.step + 1, ", ".join(one.rows.ids)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            found = f"step {step}: loss {loss}, gradient norm {norm} (rows {ids}, ...)"
+        if not all(map(math.isfinite, (loss, norm, *penalty))):
+            more = "".join(f", penalty {value}" for value in penalty)
+            found = f"step {step}: loss {loss}, gradient norm {norm}{more} (rows {ids}, ...)"
             raise NonFiniteLoss(f"{found}; nothing of this step is saved")
         if step == 1 and norm == 0.0:
             raise R1Error("the first batch gave a zero gradient: nothing would be trained; check adapter.targets")

@@ -53,7 +53,7 @@ def train_and_compare(
         if first:
             checkpoints.clear(other.run)
             shutil.rmtree(other.run.checkpoints, ignore_errors=True)
-        figures["naive_train_cpu_seconds"] = plain["train_cpu_seconds"]
+            figures["naive_train_cpu_seconds"] = plain["train_cpu_seconds"]
     return figures
 
 

@@ -99,7 +99,7 @@ def train(
             run.metrics.keep(lambda line: int(line.get("step", 0)) <= trainer.done)
         trainer.run()
     _write(bench, adapted, layers)
-    return _figures(bench, trainer) | {"train_processes": world}
+    return _figures(bench, trainer) | {"train_processes": world} if first else {}
 
 
 def _checkpoint(bench: Workbench, fingerprint: str) -> checkpoints.Checkpoint | None:
