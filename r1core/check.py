@@ -172,16 +172,17 @@ def _adapter(bench: Workbench) -> Iterator[Problem]:
 def _extended(bench: Workbench) -> Iterator[Problem]:
     """What stands against adding tasks to the trained pool of another run."""
     extends, directory = bench.recipe.pool.extends, Path(bench.base.directory())
-    if extends is None:
+    if extends is None or bench.recipe.train.objective != "multitask":
         return
     where = bench.resolved.where("pool.extends")
     if extends.resolve() == bench.directory.absolute().resolve():
         yield Problem(where, f"pool.extends = {extends}, which is this run", "another run", "name a new one with --run")
         return
-    try:
-        trained_adapter(extends)
-    except UserError as error:
-        yield Problem(where, f"pool.extends: {error}", "a trained run", error.fix)
+    if (extends / "adapter" / pool_check.CONFIG).is_file():  # where there is none, that has been told
+        try:
+            trained_adapter(extends)
+        except UserError as error:
+            yield Problem(where, f"pool.extends: {error}", "a trained run", error.fix)
     if directory.is_dir():
         for spec in bench.layer_specs(StoredConfig(directory)):
             found = f"{spec.name} beside pool.extends: a layer trained on new tasks changes earlier ones' answers"
