@@ -150,16 +150,14 @@ def _train(bench: Workbench, console: Console, force: bool) -> StageResult:
         compute = compute_of(bench)
         if force:  # else the newest checkpoint, of the last step, would be all
             checkpoints.clear(bench.run)
-        if bench.crew is not None:
-            parts = fingerprint.to_json()
-            bench.crew.say({"digest": fingerprint.digest, "parts": parts, "compute": compute.as_json()})
+        parts = fingerprint.to_json()
+        bench.crew.say({"digest": fingerprint.digest, "parts": parts, "compute": compute.as_json()})
 
         def progress(step: int, total: int, metrics: Mapping[str, float]) -> None:
             console.progress("train", step, total, metrics)
 
         figures = train_and_compare(bench, compute, fingerprint.digest, progress, console.line)
-        if bench.crew is not None:
-            bench.crew.leave()
+        bench.crew.leave()
         return figures
 
     outputs = [bench.run.adapter, bench.run.metrics.path]

@@ -44,11 +44,11 @@ from r1core.recipe.load import resolve as resolve_recipe
 from r1core.recipe.problems import InvalidInput, collecting, in_order
 from r1core.recipe.schema import Data, Recipe, read_by
 from r1core.runs.chain import EarlierRun, chain_of, files_read
+from r1core.runs.crew import ALONE, Crew
 from r1core.runs.directory import RunDirectory
 from r1core.runs.files import tree_digest
 from r1core.runs.fingerprint import Fingerprint, source_hash, stage_fingerprint
 from r1core.runs.inputs import files_of, model_files, named_files
-from r1core.runs.party import Crew
 from r1core.selection import Selection
 
 STAGE_ROOMS: dict[str, tuple[str, ...]] = {
@@ -70,8 +70,8 @@ class Workbench:
     recipe: Recipe
     plugins: Plugins
     directory: Path
-    crew: Crew | None = None
-    """The processes that a launcher started, while they work on this run."""
+    crew: Crew = ALONE
+    """The processes that work on this run."""
 
     @cached_property
     def run(self) -> RunDirectory:

@@ -22,8 +22,9 @@ from r1core.decode.prefill import Prompt, prefill
 from r1core.decode.vocabulary import Vocabulary
 from r1core.model.adapted import LanguageModel
 from r1core.model.adapter import load_adapter
-from r1core.model.layers import WEIGHTS, ExtraLayers
+from r1core.model.layers import ExtraLayers
 from r1core.model.load import load_model
+from r1core.model.own_files import LAYERS
 from r1core.model.probe import Compute
 from r1core.workbench import Workbench
 
@@ -59,7 +60,7 @@ class Session:
         self.layers = ExtraLayers(base, bench.layer_specs(base.config) if adapted else [], recipe.run.seed)
         self.model: LanguageModel = base if self.adapted is None else self.adapted.model
         if adapted:
-            weights = directory / WEIGHTS
+            weights = directory / LAYERS
             with torch.no_grad():
                 self.layers.load(load_file(weights) if weights.exists() else {})
         self.model.eval()

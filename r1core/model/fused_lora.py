@@ -10,6 +10,7 @@ T = tokens, I and O = input and output width, r = rank. Not covered, and left to
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -18,13 +19,13 @@ from peft.tuners.lora import Linear
 from torch.nn import functional
 
 
-def _scaled(left: torch.Tensor, right: torch.Tensor, factor: float) -> torch.Tensor:
+def scaled(left: torch.Tensor, right: torch.Tensor, factor: float) -> torch.Tensor:
     """`factor * (left @ right)`; the factor costs nothing inside the product."""
     out = left.new_empty(left.shape[0], right.shape[1])
     return torch.addmm(out, left, right, beta=0, alpha=factor, out=out)
 
 
-def _wide(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+def wide(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """`left @ right` in fp32, whatever the factors' dtype."""
     if left.is_cuda and left.dtype != torch.float32:
         return torch.mm(left, right, out_dtype=torch.float32)
@@ -40,7 +41,7 @@ def _forward(
     scaling: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The layer's output (T, O), and the scaled low-rank activations (T, r)."""
-    low = _scaled(rows, down.t(), scaling)
+    low = scaled(rows, down.t(), scaling)
     return functional.linear(rows, weight, bias).addmm_(low, up.t()), low
 
 
@@ -55,9 +56,9 @@ def _backward(
     inward: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of `rows` (T, I), empty unless `inward`, of `down` (r, I) and of `up` (O, r), both fp32."""
-    low_grad = _scaled(grad, up, scaling)  # (T, r)
+    low_grad = scaled(grad, up, scaling)  # (T, r)
     rows_grad = (grad @ weight).addmm_(low_grad, down) if inward else grad.new_empty(0)
-    return rows_grad, _wide(low_grad.t(), rows), _wide(grad.t(), low)
+    return rows_grad, wide(low_grad.t(), rows), wide(grad.t(), low)
 
 
 # Opaque to torch.compile, which would undo the additions in place by copying each result first.
@@ -89,8 +90,8 @@ def _(
     inward: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     rows_grad = torch.empty_like(rows) if inward else grad.new_empty(0)
-    wide = [torch.empty(p.shape, device=grad.device, dtype=torch.float32) for p in (down, up)]
-    return rows_grad, wide[0], wide[1]
+    by_down, by_up = (torch.empty(p.shape, device=grad.device, dtype=torch.float32) for p in (down, up))
+    return rows_grad, by_down, by_up
 
 
 class _LowRankSum(torch.autograd.Function):
@@ -126,19 +127,19 @@ class _LowRankSum(torch.autograd.Function):
         return by_rows.view(ctx.shape) if inward else None, None, None, by_down, by_up, None, None, None
 
 
-class Casting:
+class Casting(ABC):
     """A layer that takes its adapters' weights in the base's dtype where `Casts` has them at hand."""
 
     casts: tuple[torch.Tensor, ...] | None = None
     """`adapter_weights()` in the base's dtype, kept up to date by `Casts`; None: cast anew in every pass."""
 
+    @abstractmethod
     def adapter_weights(self) -> list[torch.Tensor]:
         """A and B in fp32, in the order of `casts`; none where they are not taken so."""
-        raise NotImplementedError
 
+    @abstractmethod
     def base_dtype(self) -> torch.dtype:
         """Of the frozen weight."""
-        raise NotImplementedError
 
 
 class FusedLinear(Casting, Linear):

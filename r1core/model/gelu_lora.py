@@ -14,30 +14,28 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
 from r1core.api import JSON, UserError
-from r1core.model.adapted import Adapted
+from r1core.model.own_adapter import AroundLinear, OwnAdapted
+from r1core.model.own_files import CONFIG, FORMAT, WEIGHTS
 from r1core.model.placement import linear_kinds, low_rank
 from r1core.recipe.strategy import Strategy
 from r1core.recipe.training import Adapter
-from r1core.runs.files import write_json
 
-CONFIG, WEIGHTS = "r1core_adapter.json", "r1core_adapter.safetensors"
-FORMAT = 1
 KIND = "gelu_lora"
 INIT = "A: Kaiming uniform (a = sqrt 5), bias 0; B: weight 0, bias 0"
 NOT_MERGEABLE = "a GELU-LoRA update is not linear in its input, so no weight of the base can hold it"
 
 
-class GeluLinear(nn.Module):
+class GeluLinear(AroundLinear):
     """A linear layer and its update: (..., I) -> (..., O)."""
 
     def __init__(self, base: nn.Module, rank: int, scale: float, dropout: float = 0.0) -> None:
@@ -64,26 +62,16 @@ class GeluLinear(nn.Module):
         low = functional.gelu(_linear(self.dropout(x), self.gelu_A))  # (..., r), the exact (erf) form
         return out + self.scale * _linear(low, self.gelu_B).to(out.dtype)
 
-    @property
-    def weight(self) -> torch.Tensor:
-        """The base layer's, for code that looks at a layer's shape or dtype."""
-        return self.base_layer.weight  # type: ignore[return-value]
-
-    @property
-    def bias(self) -> torch.Tensor | None:
-        """The base layer's."""
-        return self.base_layer.bias  # type: ignore[return-value]
-
 
 def _linear(x: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
     """`layer(x)` in the dtype of `x`; gradients reach the layer's fp32 weights in fp32."""
     return functional.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
 
 
-class GeluAdapted(Adapted):
+class GeluAdapted(OwnAdapted):
     """A model whose linear layers named in `layers` have become `GeluLinear`s."""
 
-    model: PreTrainedModel
+    kind, not_mergeable = KIND, NOT_MERGEABLE
 
     def __init__(self, model: PreTrainedModel, strategy: Strategy, settings: Mapping[str, JSON]) -> None:
         super().__init__(model, strategy)
@@ -108,21 +96,9 @@ class GeluAdapted(Adapted):
             for key, value in getattr(layer, half).named_parameters()
         }
 
-    def save(self, directory: Path, tensors: Mapping[str, torch.Tensor] | None = None) -> None:
-        """Write `r1core_adapter.json` and `r1core_adapter.safetensors`."""
-        fixed: dict[str, JSON] = {"format": FORMAT, "kind": KIND, "init": INIT}
-        modules: list[JSON] = list(self.layers)
-        write_json(directory / CONFIG, fixed | self.settings | {"modules": modules})
-        save_file(dict(tensors or self.tensors()), directory / WEIGHTS, metadata={"format": "r1core", "kind": KIND})
-
-    @property
-    def unmergeable(self) -> str | None:
-        """Never mergeable."""
-        return NOT_MERGEABLE
-
-    def merged(self) -> NoReturn:
-        """Refused."""
-        raise UserError(NOT_MERGEABLE, fix="serve it with r1core generate, or train a LoRA")
+    def described(self) -> dict[str, JSON]:
+        """How it starts, its settings, the layers that it is on."""
+        return {"init": INIT, **self.settings, "modules": list(self.layers)}
 
     def _switch(self, *, on: bool) -> None:
         for layer in self.layers.values():

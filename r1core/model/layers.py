@@ -21,11 +21,11 @@ import torch
 from torch import nn
 
 from r1core.api import LayerSpec, PluginError, R1Error, SlotFeatures, UserError
+from r1core.model.own_files import LAYERS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-WEIGHTS = "r1core_layers.safetensors"
 Features = Mapping[str, SlotFeatures]
 
 
@@ -165,7 +165,7 @@ class ExtraLayers(nn.Module):
         from safetensors.torch import save_file
 
         if len(self.layers):
-            save_file(self.tensors(), directory / WEIGHTS)
+            save_file(self.tensors(), directory / LAYERS)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """`{"plugin/name:parameter": tensor}`, stable under the order of layers."""
@@ -185,10 +185,10 @@ class ExtraLayers(nn.Module):
         own = {f"{layer.spec.name}:{n}": p for layer in self.layers for n, p in layer.state_dict().items()}  # type: ignore[union-attr]
         if own.keys() != tensors.keys():
             missing, extra = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
-            raise UserError(f"{WEIGHTS}: missing {missing}, left over {extra}", fix="use the recipe of that run")
+            raise UserError(f"{LAYERS}: missing {missing}, left over {extra}", fix="use the recipe of that run")
         for name, target in own.items():
             if target.shape != tensors[name].shape:
-                raise UserError(f"{WEIGHTS}: {name} is {tuple(tensors[name].shape)}, expected {tuple(target.shape)}")
+                raise UserError(f"{LAYERS}: {name} is {tuple(tensors[name].shape)}, expected {tuple(target.shape)}")
             target.copy_(tensors[name])
 
 

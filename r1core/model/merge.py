@@ -16,8 +16,8 @@ from r1core.api import UserError
 from r1core.data.hub import offline
 from r1core.model import gelu_lora, pool_check
 from r1core.model.adapter import load_adapter
-from r1core.model.layers import WEIGHTS
 from r1core.model.load import DTYPES, load_model
+from r1core.model.own_files import LAYERS
 from r1core.model.resolve import BaseModel
 from r1core.runs.files import directory_replaced, sha256_tree, write_json
 
@@ -33,10 +33,8 @@ def refuse_unmergeable(adapter: Path) -> None:
     UserError : for extra layers, and for a kind of adapter that does not merge, by name.
     """
     fix = "answer with r1core generate, which needs no merging"
-    if (adapter / WEIGHTS).exists():
-        raise UserError(
-            f"{adapter / WEIGHTS}: extra layers are modules of their own, which no plain model has", fix=fix
-        )
+    if (adapter / LAYERS).exists():
+        raise UserError(f"{adapter / LAYERS}: extra layers are modules of their own, which no plain model has", fix=fix)
     own = adapter / gelu_lora.CONFIG
     if own.is_file():
         kind = json.loads(own.read_text(encoding="utf-8")).get("kind")

@@ -10,29 +10,30 @@ passes, private training; all are refused before a weight is loaded (`r1core.mod
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel
 
 from r1core.api import JSON, R1Error, UserError
 from r1core.data.routes import KEYWORD, Routes
-from r1core.model.adapted import Adapted, Trained
+from r1core.model.adapted import Trained
+from r1core.model.own_adapter import OwnAdapted
+from r1core.model.own_files import CONFIG, WEIGHTS
 from r1core.model.placement import linear_kinds, low_rank
-from r1core.model.pool_check import CONFIG, FORMAT, KIND, NOT_MERGEABLE, WEIGHTS, Settings, unlike
+from r1core.model.pool_check import KIND, NOT_MERGEABLE, Settings, unlike
 from r1core.model.pool_gate import Gate
 from r1core.model.pool_linear import Current, Pass, PoolLinear, Slice
 from r1core.recipe.pool import Pool
 from r1core.recipe.strategy import Strategy
 from r1core.recipe.training import Adapter
-from r1core.runs.files import write_json
 
 MODULE = "r1core_pool"
 """Name under which tokens, gate and projection stand in the model."""
@@ -50,10 +51,10 @@ class Wanted:
     tasks: tuple[str, ...]
 
 
-class PoolAdapted(Adapted):
+class PoolAdapted(OwnAdapted):
     """A model whose linear layers named in `layers` have become `PoolLinear`s under one gate."""
 
-    model: PreTrainedModel
+    kind, not_mergeable = KIND, NOT_MERGEABLE
 
     def __init__(self, model: PreTrainedModel, strategy: Strategy, settings: Settings, gate: Gate) -> None:
         super().__init__(model, strategy)
@@ -108,20 +109,9 @@ class PoolAdapted(Adapted):
         }
         return layers | {f"{MODULE}.{name}": value for name, value in self.gate.named_parameters()}
 
-    def save(self, directory: Path, tensors: Mapping[str, torch.Tensor] | None = None) -> None:
-        """Write `r1core_adapter.json` and `r1core_adapter.safetensors`."""
-        fixed: dict[str, JSON] = {"format": FORMAT, "kind": KIND}
-        write_json(directory / CONFIG, fixed | self.settings.to_json())
-        save_file(dict(tensors or self.tensors()), directory / WEIGHTS, metadata={"format": "r1core", "kind": KIND})
-
-    @property
-    def unmergeable(self) -> str | None:
-        """Never mergeable."""
-        return NOT_MERGEABLE
-
-    def merged(self) -> NoReturn:
-        """Refused."""
-        raise UserError(NOT_MERGEABLE, fix="serve it with r1core generate, or train a LoRA")
+    def described(self) -> dict[str, JSON]:
+        """Its settings."""
+        return self.settings.to_json()
 
     def trained(self) -> Iterator[Trained]:
         """The weights that require a gradient; those of the gate have the embeddings' role."""

@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from r1core.api import JSON, UserError
+from r1core.model.own_files import CONFIG, FORMAT, LAYERS
 from r1core.model.strategy import Refusal
 from r1core.recipe.pool import Pool, Routing
 from r1core.recipe.schema import Recipe
 from r1core.recipe.training import Adapter
 
-CONFIG, WEIGHTS = "r1core_adapter.json", "r1core_adapter.safetensors"
-LAYERS = "r1core_layers.safetensors"
-"""Weights of extra layers, beside an adapter (`r1core.model.layers`)."""
-FORMAT = 1
 KIND = "pool"
 NOT_MERGEABLE = "a pool adds another update for each task, and a weight of the base can hold one"
 
@@ -40,7 +37,6 @@ class Settings:
     top_k: int
     width: int
     prepend: bool
-    capacity: int
     modules: tuple[str, ...]
     cohorts: tuple[tuple[str, ...], ...] = ()
 
@@ -53,7 +49,7 @@ class Settings:
     def of(cls, adapter: Adapter, pool: Pool, modules: tuple[str, ...]) -> Settings:
         """Those that a recipe asks for, without a task as yet."""
         root = math.sqrt(adapter.rank) if adapter.kind == "rslora" else adapter.rank
-        told = (pool.routing, pool.top_k, pool.width, pool.prepend, pool.tasks)
+        told = (pool.routing, pool.top_k, pool.width, pool.prepend)
         return cls(adapter.rank, adapter.alpha / root, *told, modules)
 
     @classmethod
@@ -78,7 +74,7 @@ class Settings:
             if set(stated) != {field.name for field in fields(cls)}:
                 raise KeyError(*sorted(set(stated) ^ {field.name for field in fields(cls)}))
             made = cls(**stated)
-            numbers = (made.rank, made.scale, made.top_k, made.width, made.capacity)
+            numbers = (made.rank, made.scale, made.top_k, made.width)
             if not all(isinstance(n, int | float) and n > 0 for n in numbers) or not made.tasks:
                 raise ValueError("a number that is none, or no task")
         except OSError as error:

@@ -23,7 +23,8 @@ from torch import nn
 from torch.nn import functional
 
 from r1core.api import R1Error
-from r1core.model.fused_lora import Casting, _scaled, _wide
+from r1core.model.fused_lora import Casting, scaled, wide
+from r1core.model.own_adapter import AroundLinear
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Current:
     now: Pass | None = None
 
 
-class PoolLinear(Casting, nn.Module):
+class PoolLinear(Casting, AroundLinear):
     """A linear layer and its adapters: (..., I) -> (..., O).
 
     `pool_A` : (n * r, I) and `pool_B` : (O, n * r) fp32, of each cohort. Those of a frozen cohort require no gradient.
@@ -110,16 +111,6 @@ class PoolLinear(Casting, nn.Module):
         """Of the base layer's weight."""
         return self.weight.dtype
 
-    @property
-    def weight(self) -> torch.Tensor:
-        """The base layer's, for code that looks at a layer's shape or dtype."""
-        return self.base_layer.weight  # type: ignore[return-value]
-
-    @property
-    def bias(self) -> torch.Tensor | None:
-        """The base layer's."""
-        return self.base_layer.bias  # type: ignore[return-value]
-
 
 def _weighed(low: torch.Tensor, gate: torch.Tensor, rank: int) -> torch.Tensor:
     """Activations (T, n * r), each adapter's times its gate (T, n)."""
@@ -147,7 +138,7 @@ class _Mixed(torch.autograd.Function):
         out = functional.linear(rows, weight, bias)
         lows = []
         for gate, down, up in zip(gates, casts[::2], casts[1::2], strict=True):
-            low = _scaled(rows, down.t(), scale)
+            low = scaled(rows, down.t(), scale)
             out.addmm_(_weighed(low, gate.to(low.dtype), rank), up.t())
             lows.append(low)
         ctx.save_for_backward(rows, weight, *gates, *lows, *casts)
@@ -174,8 +165,8 @@ class _Mixed(torch.autograd.Function):
             if by_rows is not None:
                 by_rows.addmm_(by_low, down)
             trained = wanted[6 + number + 2 * index]
-            by_weights.append(_wide(by_low.t(), rows) if trained else None)
-            by_weights.append(_wide(grad.t(), _weighed(low, cast, rank)) if trained else None)
+            by_weights.append(wide(by_low.t(), rows) if trained else None)
+            by_weights.append(wide(grad.t(), _weighed(low, cast, rank)) if trained else None)
         spread = by_rows.view(ctx.shape) if by_rows is not None else None
         return spread, None, None, None, None, None, *by_gates, *by_weights, *[None] * len(casts)
 
@@ -222,13 +213,13 @@ class _Routed(torch.autograd.Function):
         for one in now.slices:
             at = slice(one.start, one.end)
             down, up = _adapter(casts, now, one, rank)
-            by_low = _scaled(grad[at], up, ctx.scale)  # (run, r)
+            by_low = scaled(grad[at], up, ctx.scale)  # (run, r)
             if by_rows is not None:
                 by_rows[at].addmm_(by_low, down)
             by_down, by_up = _adapter(by_weights, now, one, rank)
             if by_down is not None and by_up is not None:
-                by_down += _wide(by_low.t(), rows[at])
-                by_up += _wide(grad[at].t(), low[at])
+                by_down += wide(by_low.t(), rows[at])
+                by_up += wide(grad[at].t(), low[at])
         spread = by_rows.view(ctx.shape) if by_rows is not None else None
         return spread, None, None, None, None, None, *by_weights, *[None] * len(casts)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from r1core.api import JSON, R1Error
+from r1core.runs.crew import ALONE, Crew
 from r1core.runs.directory import RunDirectory
 from r1core.runs.files import (
     ASIDE_PREFIX,
@@ -29,7 +30,6 @@ from r1core.runs.files import (
     sync_directory,
     write_synced,
 )
-from r1core.runs.party import ALONE, Party
 
 if TYPE_CHECKING:
     import torch
@@ -116,7 +116,7 @@ def save(
     state: Mapping[str, JSON],
     *,
     fingerprint: str = "",
-    party: Party = ALONE,
+    crew: Crew = ALONE,
     cut: Collection[str] = (),
 ) -> Checkpoint:
     """Write `checkpoints/step-000120` as a whole or not at all.
@@ -128,23 +128,23 @@ def save(
     tensors : group (`model`, `optimizer`, `rng`, …: one file each) to name to tensor; device and strides do not matter.
     state : everything else, JSON without NaN (floats come back bit for bit).
     fingerprint : digest of the training stage; `latest_valid` can ask for it.
-    party : the processes that save together, each its own slices; every one has to call this.
+    crew : the processes that save together, each its own slices; every one has to call this.
     cut : `group/name` of the tensors that are slices.
 
     Raises
     ------
     DiskFull : when there is no room; earlier checkpoints are intact.
-    R1Error : when another process of the party could not write.
+    R1Error : when another process of the crew could not write.
     ValueError : for a negative step, a group's name that is no identifier, or a state that JSON has no form for.
     """
     if step < 0 or not all(_GROUP.fullmatch(group) for group in tensors):
         raise ValueError(f"step {step} is negative, or a group of {list(tensors)} is no lower-case identifier")
-    first = party.rank == 0
-    made = _together(party, lambda: _begun(run, step) if first else None)[0]
+    first = crew.rank == 0
+    made = _together(crew, lambda: _begun(run, step) if first else None)[0]
     assert made is not None
     target, aside = (run.checkpoints / name for name in made)
     try:
-        each = _together(party, lambda: _written(aside, target, tensors, state if first else None, party))
+        each = _together(crew, lambda: _written(aside, target, tensors, state if first else None, crew))
         hashes = {name: digest for one in each for name, digest in one.items()}
         if first:
             head = {"step": step, "fingerprint": fingerprint, "files": hashes, "cut": sorted(cut)}
@@ -160,7 +160,7 @@ def save(
         for path in _newest_first(run):
             if _order(path)[0] == step and path != target:
                 _remove(path)
-    party.exchange(None)  # nobody goes on before it is there
+    crew.exchange(None)  # nobody goes on before it is there
     return Checkpoint(step, target, hashes, fingerprint, frozenset(cut))
 
 
@@ -183,7 +183,7 @@ def _written(
     target: Path,
     tensors: Mapping[str, Mapping[str, torch.Tensor]],
     state: Mapping[str, JSON] | None,
-    party: Party,
+    crew: Crew,
 ) -> dict[str, str]:
     """Write one process's files; return the hash of each."""
     from safetensors.torch import save as to_bytes
@@ -197,11 +197,11 @@ def _written(
     if state is not None:
         put(_STATE, canonical_json(dict(state)).encode())
     for group, named in tensors.items():
-        put(_file(group, party.rank, party.world), to_bytes(_detached(named)))
+        put(_file(group, crew.rank, crew.world), to_bytes(_detached(named)))
     return hashes
 
 
-def _together(party: Party, work: Callable[[], Found]) -> list[Found]:
+def _together(crew: Crew, work: Callable[[], Found]) -> list[Found]:
     """Every process's result; where one fails, all raise.
 
     Raises
@@ -212,7 +212,7 @@ def _together(party: Party, work: Callable[[], Found]) -> list[Found]:
         done, error = work(), None
     except Exception as raised:
         done, error = None, raised
-    found = party.exchange((done, error and str(error)))
+    found = crew.exchange((done, error and str(error)))
     if error is not None:
         raise error
     for rank, (_, said) in enumerate(found):

@@ -13,7 +13,8 @@ from r1core.data import codec
 from r1core.data.tokens import Encoded
 from r1core.model.adapted import Adapted
 from r1core.model.adapter import stored_tensors
-from r1core.model.layers import WEIGHTS, ExtraLayers
+from r1core.model.layers import ExtraLayers
+from r1core.model.own_files import LAYERS
 from r1core.recipe.training import Train
 from r1core.runs.chain import KEY, EarlierRun, labels
 from r1core.train.fisher import Measured, fisher, kept_or, sampled
@@ -61,7 +62,7 @@ def begin(
         return Begun(rows, order)
     config, seed = bench.recipe.continual, bench.recipe.run.seed
     adapted.load(stored_tensors(bench.start))
-    extra = bench.start / WEIGHTS
+    extra = bench.start / LAYERS
     with torch.no_grad():
         layers.load(load_file(extra) if extra.exists() else {})
     replayed, new = config.split(bench.recipe.train.batch_size)

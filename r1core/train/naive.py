@@ -40,7 +40,7 @@ def train_and_compare(
     bench: Workbench, compute: Compute, digest: str, progress: Progress, tell: Callable[[str], None]
 ) -> dict[str, JSON]:
     """Train as the recipe says; then, where it continues a run, plainly too. The arguments are those of `train`."""
-    first = bench.crew is None or bench.crew.rank == 0
+    first = bench.crew.rank == 0
     if first and not (bench.earlier and bench.recipe.continual.ewc):
         shutil.rmtree(bench.run.continual, ignore_errors=True)  # of an earlier recipe
     if first and not bench.compared:

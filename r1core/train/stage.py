@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -25,9 +25,8 @@ from r1core.model.scores import causal_of
 from r1core.model.sharding import shard
 from r1core.model.slices import whole
 from r1core.runs import checkpoints
+from r1core.runs.crew import ALONE
 from r1core.runs.files import directory_replaced, write_json
-from r1core.runs.party import ALONE
-from r1core.runs.verify import trained_adapter
 from r1core.train import difficulty
 from r1core.train.base_loss import base_losses
 from r1core.train.continual import Begun, begin, new_part
@@ -58,14 +57,14 @@ def train(
     """
     _refuse_combinations(bench)
     run, crew = bench.run, bench.crew
-    first = crew is None or crew.rank == 0
+    first, launched = crew.rank == 0, crew.world > 1
     rows: Sequence[Encoded] = encoded_rows(bench, "train")
     known = _known_difficulty(bench)
     model = _base(bench, compute)
     world = _processes(bench, compute, model, rows)
-    if crew is None:
+    if not launched:
         torch.set_num_threads(compute.threads if world == 1 else 1)
-    forked = 1 if crew else world
+    forked = 1 if launched else world
     order = _order(bench, model, rows, known, fingerprint, forked, tell)
     adapted, layers = _adapted(bench, model, compute)
     with _first_alone(bench):
@@ -85,11 +84,12 @@ def train(
     def rank() -> Trainer:
         made = _trainer(bench, adapted, layers, begun, fingerprint, on_step)
         if found is not None:
-            here, of = (crew.rank, crew.world) if crew and made.together.sharded else (0, 1)
-            made.resume({group: found.tensors(group, here, of) for group in found.groups}, found.state())
+            party = crew if made.together.sharded else ALONE
+            parts = {group: found.tensors(group, party.rank, party.world) for group in found.groups}
+            made.resume(parts, found.state())
         return made
 
-    with ranks(world, lambda: rank().run()) if crew is None else nullcontext():
+    with ranks(forked, lambda: rank().run()):
         trainer = rank()
         if found is not None:
             tell(f"  continuing from step {found.step} of {trainer.total}")
@@ -110,10 +110,9 @@ def _checkpoint(bench: Workbench, fingerprint: str) -> checkpoints.Checkpoint | 
     R1Error : when the processes see different ones.
     """
     found = checkpoints.latest_valid(bench.run, fingerprint=fingerprint)
-    if bench.crew is not None:
-        seen = bench.crew.exchange(None if found is None else found.path.name)
-        if len(set(seen)) > 1:
-            raise R1Error(f"the processes see different checkpoints ({seen}); {bench.run.path} has to be one for all")
+    seen = bench.crew.exchange(None if found is None else found.path.name)
+    if len(set(seen)) > 1:
+        raise R1Error(f"the processes see different checkpoints ({seen}); {bench.run.path} has to be one for all")
     return found
 
 
@@ -156,7 +155,7 @@ def _order(
     with _first_alone(bench):
         values = difficulty.kept_or(bench, ids, digest, measured) if known is None else known
         order = order_of(new_part(bench), len(rows), recipe.run.seed, recipe.curriculum, values)
-        if bench.crew is not None and bench.crew.rank:
+        if bench.crew.rank:
             return order
         if isinstance(order, Staged):
             difficulty.write(bench, ids, values, order.classes, digest)
@@ -170,27 +169,23 @@ def _order(
 @contextmanager
 def _first_alone(bench: Workbench) -> Iterator[None]:
     """Under a launcher, the first process runs the block, and the others when it has: they read what it wrote."""
-    crew = bench.crew
-    if crew is not None and crew.rank:
-        crew.exchange(None)
+    if bench.crew.rank:
+        bench.crew.exchange(None)
     yield
-    if crew is not None and not crew.rank:
-        crew.exchange(None)
+    if not bench.crew.rank:
+        bench.crew.exchange(None)
 
 
 def _adapted(bench: Workbench, model: PreTrainedModel, compute: Compute) -> tuple[Adapted, ExtraLayers]:
     """The base model with its untrained adapter and layers, cut if it is to be; a privacy policy is attached."""
     recipe = bench.recipe
     fused = bench.privacy is None
-    if recipe.pool.extends is not None:
-        trained_adapter(recipe.pool.extends)  # refuses one that is not what its run recorded
     wanted = Wanted(recipe.pool, tuple(bench.tasks)) if recipe.train.objective == "multitask" else None
     adapted = add_adapter(model, recipe.adapter, recipe.run.seed, strategy=recipe.strategy, fused=fused, wanted=wanted)
     layers = ExtraLayers(model, bench.layer_specs(model.config), recipe.run.seed)
     if bench.privacy is not None:
         bench.privacy.attach(adapted.model, _groups(bench))
     if recipe.train.parallel == "fsdp2":
-        assert bench.crew is not None
         shard(adapted.model, torch.device(compute.device), bench.crew.world)
         layers.to(compute.device)
     return adapted, layers
@@ -207,8 +202,8 @@ def _trainer(
     run, recipe = bench.run, bench.recipe
 
     def save(step: int, groups: Groups, state: dict[str, Any]) -> None:
-        party = bench.crew if bench.crew is not None and trainer.together.sharded else ALONE
-        checkpoints.save(run, step, groups, state, fingerprint=fingerprint, party=party, cut=trainer.cut)
+        party = bench.crew if trainer.together.sharded else ALONE
+        checkpoints.save(run, step, groups, state, fingerprint=fingerprint, crew=party, cut=trainer.cut)
         if trainer.together.main:
             checkpoints.prune(run, keep=recipe.train.keep_checkpoints)
 
@@ -232,7 +227,7 @@ def _trainer(
 
 def _processes(bench: Workbench, compute: Compute, model: PreTrainedModel, rows: Sequence[Encoded]) -> int:
     """How many processes share each batch: a launcher's, or as many as pay; private training runs in one."""
-    if bench.crew is not None:
+    if bench.crew.world > 1:
         return bench.crew.world
     if bench.privacy is not None:
         return 1
@@ -249,7 +244,7 @@ def _write(bench: Workbench, adapted: Adapted, layers: ExtraLayers) -> None:
     """What training leaves: the adapter, the layers, and the privacy policy's card; every process has to ask."""
     run = bench.run
     trained = {name: whole(value.detach()).cpu().contiguous() for name, value in adapted.state().items()}
-    if bench.crew is not None and bench.crew.rank:
+    if bench.crew.rank:
         return
     with directory_replaced(run.adapter) as aside:
         adapted.save(aside, trained)
@@ -306,12 +301,12 @@ def _figures(bench: Workbench, trainer: Trainer) -> dict[str, JSON]:
 
 
 def _refuse_combinations(bench: Workbench) -> None:
-    if bench.recipe.train.parallel == "fsdp2" and bench.crew is None:
+    if bench.recipe.train.parallel == "fsdp2" and bench.crew.world == 1:
         raise UserError(
             'train.parallel = "fsdp2" is for the processes of a launcher, and this one stands alone',
             fix='torchrun --nproc-per-node N -m -- r1core ..., or set train.parallel = "ddp"',
         )
-    if bench.privacy is not None and bench.crew is not None:
+    if bench.privacy is not None and bench.crew.world > 1:
         raise UserError(f"{bench.privacy.name}: private training runs in one process", fix="start r1core by itself")
     if bench.privacy is not None and bench.recipe.train.packing != "none":
         raise UserError(

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from r1core.api import LayerSpec, PluginError, SlotFeatures, UserError
-from r1core.model.layers import WEIGHTS, ExtraLayers, site_module
+from r1core.model.layers import ExtraLayers, site_module
+from r1core.model.own_files import LAYERS
 from r1core.testing.tiny import tiny_model
 
 SITES = ("embedding", "block:0", "block:1", "block:-1", "head")
@@ -164,7 +165,7 @@ def test_weights_come_back_from_their_file(tmp_path: Path) -> None:
     layers = opened(ExtraLayers(model, [spec("block:0"), spec("head", name="acme/top")], seed=1))
     expected = logits(model, layers, features((1, 3, 2.0)))
     layers.save(tmp_path)
-    saved = load_file(tmp_path / WEIGHTS)
+    saved = load_file(tmp_path / LAYERS)
     assert sorted(saved) == ["acme/marks:gate", "acme/marks:inner.vector", "acme/top:gate", "acme/top:inner.vector"]
     other = tiny_model()
     fresh = ExtraLayers(other, [spec("head", name="acme/top"), spec("block:0")], seed=9)  # another order, other weights

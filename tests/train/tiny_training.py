@@ -116,7 +116,7 @@ def gathered(run: Trainer) -> dict[str, torch.Tensor]:
 
 
 def cut_run(**train: Any) -> dict[str, Any]:
-    """Train cut over the processes; again from the checkpoint of step 3; and again from that checkpoint made whole."""
+    """Train cut over the processes, and again from the checkpoint of step 3."""
     kept: dict[int, tuple[Groups, dict[str, Any]]] = {}
     losses: list[float] = []
     settings: dict[str, Any] = {"data": rows(9), "cut": True, "checkpoint_every": 3, **train}

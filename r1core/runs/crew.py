@@ -1,4 +1,4 @@
-"""Processes that work on one run together, as what they share sees them (`r1core.train.launched` is a launcher's)."""
+"""Processes that work on one run together, as what they share sees them: one alone, or a launcher's."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, Protocol
 from r1core.api import JSON
 
 
-class Party(Protocol):
-    """Processes that meet."""
+class Crew(Protocol):
+    """Processes that meet; the first one leads (`r1core.train.launched` is a launcher's crew)."""
 
     rank: int
     world: int
@@ -16,10 +16,6 @@ class Party(Protocol):
     def exchange(self, value: Any) -> list[Any]:
         """Every process's value, in order of ranks; each of them has to ask."""
         ...
-
-
-class Crew(Party, Protocol):
-    """A party whose first process leads."""
 
     def say(self, message: JSON) -> None:
         """As the first process: tell the others, without waiting for them."""
@@ -31,13 +27,19 @@ class Crew(Party, Protocol):
 
 
 class Alone:
-    """A party of one."""
+    """A crew of one."""
 
     rank, world = 0, 1
 
     def exchange(self, value: Any) -> list[Any]:
         """The one value."""
         return [value]
+
+    def say(self, message: JSON) -> None:
+        """Nobody is there to hear it."""
+
+    def leave(self) -> None:
+        """Nothing to part from."""
 
 
 ALONE = Alone()
