@@ -223,8 +223,7 @@ class Workbench:
                 **inputs,
                 "model": self.base.fingerprint,
                 **self._domain_source,
-                **self._of_earlier(stage),
-                **self._extended(stage),
+                **{name: tree_digest(path) for name, path in self._other_runs(stage).items()},
             },
             source=source_hash(*STAGE_ROOMS[stage]),
             plugins=self.plugins.lock(),
@@ -239,22 +238,15 @@ class Workbench:
             return {}
         return {"domain": tree_digest(self.domain.resources, keep=lambda path: path.suffix == ".py")}
 
-    def _of_earlier(self, stage: str) -> dict[str, str]:
-        """Hashes of what a stage reads of the runs that this one continues."""
-        return {n: tree_digest(p) for n, p in files_read(stage, self.earlier, self.recipe.continual).items()}
-
-    def _extended(self, stage: str) -> dict[str, str]:
-        """Hash of the trained pool that the train stage adds tasks to."""
-        directory = self.recipe.pool.extends
-        if stage != "train" or directory is None or not (directory / "adapter").is_dir():
-            return {}
-        return {"pool.extends": tree_digest(directory / "adapter")}
+    def _other_runs(self, stage: str) -> dict[str, Path]:
+        """What a stage reads of the runs that this one continues, or whose pool it extends."""
+        extends = self.recipe.pool.extends if stage == "train" else None
+        pool = {} if extends is None else {"pool.extends: adapter": extends / "adapter"}
+        return files_read(stage, self.earlier, self.recipe.continual) | pool
 
     def input_files(self, stage: str) -> dict[str, Path]:
         """The local files that a stage reads besides the run's own, by a name for the manifest."""
-        extends = self.recipe.pool.extends if stage == "train" else None
-        pool = {} if extends is None else {"pool.extends: adapter": extends / "adapter"}
-        return self._components_files(stage) | files_read(stage, self.earlier, self.recipe.continual) | pool
+        return self._components_files(stage) | self._other_runs(stage)
 
     def _components_files(self, stage: str) -> dict[str, Path]:
         if stage == "prepare":

@@ -17,7 +17,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -25,6 +24,7 @@ import numpy as np
 from r1core.api import UserError
 from r1core.recipe.curriculum import Curriculum
 from r1core.recipe.training import Train
+from r1core.train.draws import permutation
 
 SIMPLE, COMPLEX = 0, 1
 """The classes, as the streams' generators know them."""
@@ -110,13 +110,7 @@ class Staged:
     def _stream(self, kind: int, members: Sequence[int], start: int, end: int) -> list[int]:
         """Places `start` to `end` of a class's stream."""
         places = (divmod(place, len(members)) for place in range(start, end))
-        return [members[_permutation(self.seed, kind, cycle, len(members))[index]] for cycle, index in places]
-
-
-@lru_cache(maxsize=4)  # a step asks for its two classes' again, and may stand on the end of a cycle in each
-def _permutation(seed: int, kind: int, cycle: int, number: int) -> Sequence[int]:
-    order: list[int] = np.random.default_rng([seed, kind, cycle]).permutation(number).tolist()
-    return order
+        return [members[int(permutation(len(members), self.seed, kind, cycle)[index])] for cycle, index in places]
 
 
 def staged(curriculum: Curriculum, difficulty: Sequence[float], *, batch_size: int, total: int, seed: int) -> Staged:

@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol
-
-import numpy as np
 
 from r1core.recipe.curriculum import Curriculum
 from r1core.recipe.training import Train
 from r1core.train.curriculum import staged
+from r1core.train.draws import permutation
 
 OFF = Curriculum()
 """No curriculum: every epoch holds each row once."""
@@ -47,18 +45,13 @@ class Shuffled:
     def rows(self, step: int) -> Sequence[int]:
         """Indices of the rows of one step."""
         epoch, index = divmod(step, self.per_epoch)
-        order = _permutation(self.seed, epoch, self.number)
+        order = permutation(self.number, self.seed, epoch)
         return order[index * self.batch_size : (index + 1) * self.batch_size].tolist()
 
     @property
     def per_epoch(self) -> int:
         """Optimiser steps of one epoch."""
         return math.ceil(self.number / self.batch_size)
-
-
-@lru_cache(maxsize=2)  # a step asks for its epoch's again
-def _permutation(seed: int, epoch: int, number: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(number)
 
 
 def order_of(

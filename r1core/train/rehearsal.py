@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
-import numpy as np
-
+from r1core.train.draws import permutation
 from r1core.train.order import Order
 
 
@@ -49,10 +47,5 @@ class Rehearsed:
         turn, run = divmod(place, len(self.earlier))
         cycle, index = divmod(turn, self.earlier[run])
         offset = self.number + sum(self.earlier[:run])
-        return offset + _permutation(self.seed, run, cycle, self.earlier[run])[index]
-
-
-@lru_cache(maxsize=16)  # a step asks for each run's again
-def _permutation(seed: int, run: int, cycle: int, number: int) -> Sequence[int]:
-    order: list[int] = np.random.default_rng([seed, run, cycle, number]).permutation(number).tolist()
-    return order
+        drawn = permutation(self.earlier[run], self.seed, run, cycle, self.earlier[run])
+        return offset + int(drawn[index])
