@@ -196,7 +196,7 @@ STAGE_SECTIONS: dict[str, tuple[Reads, ...]] = {
         Reads("model"),
         Reads("adapter"),
         Reads("strategy"),
-        Reads("pool"),
+        Reads("pool", but=("extends",)),  # as of `continual.from`: what stands in that run counts
         Reads("train", but=("checkpoint_every", "keep_checkpoints")),
         Reads("curriculum"),
         Reads("continual", but=("from",)),  # what stands in that run counts as inputs, wherever it lies
