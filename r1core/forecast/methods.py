@@ -167,7 +167,8 @@ def on_gpus(table: Table, rows: Rows, train: Train, hardware: Hardware, method: 
         f"{accelerator.MULTIPLIED:.0%} and {accelerator.COPIED:.0%} of them reached, set by two runs on one H200"
     ]
     if workers > 1:
-        basis.append(f"data parallel over {workers} GPUs at {accelerator.TOGETHER:.0%} of their number (measured on two)")
+        share = f"{accelerator.TOGETHER:.0%} of their number (as two reached; assumed for more)"
+        basis.append(f"data parallel over {workers} GPUs at {share}")
     if workers < hardware.number:
         basis.append(f"a batch of {train.batch_size} rows keeps {workers} of {hardware.number} GPUs busy")
     basis.append(f"training only, with {GPU_START_SECONDS:.0f} s to start; no evaluation")
