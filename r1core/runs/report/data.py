@@ -145,7 +145,7 @@ class ReportData:
     sections : plugin name and what it adds.
     cost : label to a readable value (`CPU time` to `431 s`).
     summary : a sentence or two under the title.
-    licence : of the base model and the data, for the model card.
+    base : what its provider says of the base model (size, language, licence), for the model card.
     redacted : texts of records have been taken out (see `r1core.runs.report.redacted`).
     """
 
@@ -164,5 +164,5 @@ class ReportData:
     sections: tuple[tuple[str, ReportSection], ...] = ()
     manifest: Mapping[str, JSON] = field(default_factory=dict)
     cost: Mapping[str, str] = field(default_factory=dict)
-    licence: str = ""
+    base: str = ""
     redacted: bool = False

@@ -17,7 +17,8 @@ from r1core.runs.report import build, data, model_card
 from r1core.runs.report.over_time import over_time
 from r1core.workbench import Workbench
 
-CURVES = ("loss", "learning_rate", "grad_norm")
+CURVES = ("loss", "learning_rate", "grad_norm", "penalty")
+"""Drawn where the run has them; the penalty is that of elastic weight consolidation."""
 INTERVAL = 1.96
 """Standard errors in a 95 % interval of a normal estimate."""
 
@@ -73,7 +74,7 @@ def gather(bench: Workbench) -> data.ReportData:
         sections=tuple(_sections(bench, view)),
         manifest=manifest,
         cost=_cost(manifest["stages"]),
-        licence=_licence(bench),
+        base=_description(bench),
     )
 
 
@@ -109,7 +110,8 @@ def _sentence(rows: Sequence[summary.Row], task: Task, *, several: bool) -> str:
 
 def _curves(bench: Workbench) -> Mapping[str, tuple[tuple[float, float], ...]]:
     lines = list(bench.run.metrics.read())
-    return {name: tuple((float(line["step"]), float(line[name])) for line in lines if name in line) for name in CURVES}
+    curves = {n: tuple((float(line["step"]), float(line[n])) for line in lines if n in line) for n in CURVES}
+    return {name: points for name, points in curves.items() if points}
 
 
 def _examples(
@@ -174,7 +176,8 @@ def _cost(stages: Mapping[str, Mapping[str, JSON]]) -> dict[str, str]:
     return {**found, "peak memory": f"{peak / 1e9:.2f} GB"}
 
 
-def _licence(bench: Workbench) -> str:
+def _description(bench: Workbench) -> str:
+    """What the plugin that provides the base model says of it, its licence too."""
     from r1core.model.resolve import named_models
 
     sources = named_models(bench.components("model_source"))

@@ -39,7 +39,7 @@ def model_card(data: ReportData) -> str:
         ]
     if data.cost:
         parts += ["## Cost", _table(["what", "figure"], [[name, value] for name, value in data.cost.items()])]
-    facts = [[name, text] for name, text in manifest_lines(data.manifest)]
+    facts = [["base model", data.base or data.model], *([name, text] for name, text in manifest_lines(data.manifest))]
     parts += [
         "## Provenance",
         _table(["what", "value"], facts),
@@ -56,8 +56,6 @@ def _front_matter(data: ReportData) -> str:
         f"library_name: {'r1core' if _own(data) else 'peft'}",
         "language: en",
     ]
-    if data.licence:
-        lines.append(f"license: {json.dumps(data.licence)}")
     lines += [
         f"tags: {json.dumps(['r1core', _kind(data).replace('_', '-'), *([data.domain] if data.domain else [])])}",
         "---",
@@ -73,7 +71,7 @@ def _use(data: ReportData) -> str:
         "plugins of the run, so that prompts are preprocessed and rules applied as in training:\n\n"
         f'```console\n$ r1core generate RUN {task}--prompt "your prompt"\n```\n\n'
         + ("`adapter/` is of r1core's own format and needs r1core" if _own(data) else "`adapter/` is a PEFT directory")
-        + "; extra layers are in `r1core_layers.safetensors` and need r1core."
+        + ("; `adapter/r1core_layers.safetensors` holds extra layers and needs r1core." if _layers(data) else ".")
     )
 
 
@@ -90,6 +88,11 @@ def _kind(data: ReportData) -> str:
 def _own(data: ReportData) -> bool:
     """Whether PEFT cannot read the adapter."""
     return _kind(data) in ("gelu_lora", "pool")
+
+
+def _layers(data: ReportData) -> bool:
+    artefacts = data.manifest.get("artefacts")
+    return isinstance(artefacts, dict) and any(name.endswith("r1core_layers.safetensors") for name in artefacts)
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

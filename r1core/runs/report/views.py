@@ -237,6 +237,11 @@ def pieces(text: str, concepts: Sequence[Concept]) -> list[Piece]:
     return cut
 
 
+def _listed(choice: JSON) -> str:
+    """A probe's choice on one line: `device cpu, precision fp32`."""
+    return ", ".join(f"{key} {value}" for key, value in choice.items()) if isinstance(choice, dict) else str(choice)
+
+
 def manifest_lines(manifest: Mapping[str, JSON]) -> list[tuple[str, str]]:
     """The few facts of the manifest that stand above the fold."""
     device = manifest.get("device") or {}
@@ -252,6 +257,6 @@ def manifest_lines(manifest: Mapping[str, JSON]) -> list[tuple[str, str]]:
     if plugins:
         lines.append(("plugins", ", ".join(f"{one.get('name')} {one.get('version')}" for one in plugins)))
     for name, choice in (manifest.get("probes") or {}).items():
-        lines.append((f"probe {readable(name)}", choice if isinstance(choice, str) else str(choice)))
+        lines.append((f"probe {readable(name)}", _listed(choice)))
     lines.append(("artefacts", f"{len(manifest.get('artefacts') or {})} files, each by SHA-256"))
     return [(name, text) for name, text in lines if text]

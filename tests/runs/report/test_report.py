@@ -278,10 +278,27 @@ def test_the_model_card_says_who_can_read_the_adapter() -> None:
     assert 'generate RUN --task NAME --prompt "your prompt"' in card
 
 
+def test_the_model_card_tells_of_extra_layers_where_there_are_any() -> None:
+    assert "extra layers" not in model_card(DATA)
+    artefacts: JSON = {"adapter/r1core_layers.safetensors": {"sha256": "0"}}
+    assert "extra layers" in model_card(replace(DATA, manifest={**DATA.manifest, "artefacts": artefacts}))
+
+
+def test_what_a_probe_chose_is_a_line_and_no_dump() -> None:
+    manifest: dict[str, JSON] = {**DATA.manifest, "probes": {"compute": {"device": "cpu", "threads": 2}}}
+    assert "device cpu, threads 2" in model_card(replace(DATA, manifest=manifest))
+    assert "device cpu, threads 2" in Page(build(replace(DATA, manifest=manifest))).text
+
+
+def test_a_run_without_a_domain_has_no_empty_field() -> None:
+    assert "<dt>domain</dt>" in build(DATA)
+    assert "<dt>domain</dt>" not in build(replace(DATA, domain=""))
+
+
 def test_the_model_card_is_a_hub_card_with_the_results() -> None:
-    card = model_card(replace(DATA, licence="apache-2.0"))
+    card = model_card(replace(DATA, base="tiny, 135M parameters, Apache-2.0"))
     assert card.startswith('---\nbase_model: "tiny"\nlibrary_name: peft\n')
-    assert 'license: "apache-2.0"' in card
+    assert "| base model | tiny, 135M parameters, Apache-2.0 |" in card
     assert "| adapted | 78.3 % ± 1.1 | 3.25 |" in card
     assert "| base | 31.0 % ± 1.2 |" in card
     assert re.search(r"\| seed \| 7 \|", card)
