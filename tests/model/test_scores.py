@@ -47,6 +47,19 @@ def test_chunks_change_nothing(smoothing: float, bias: bool, trained: bool) -> N
         assert torch.allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.parametrize("positions", [1, 2, 3, 8])
+def test_the_gradient_over_a_large_vocabulary_is_that_of_double_precision(positions: int) -> None:
+    torch.manual_seed(0)
+    head = torch.nn.Linear(64, 49_152, bias=False).requires_grad_(False)
+    hidden, targets = torch.randn(positions, 64, requires_grad=True), torch.randint(49_152, (positions,))
+    HiddenScores(hidden, head, scores._part).cross_entropy(targets).sum().backward()
+    exact = hidden.detach().double().requires_grad_()
+    functional.cross_entropy(exact @ head.weight.double().t(), targets, reduction="sum").backward()
+    assert hidden.grad is not None
+    assert exact.grad is not None
+    assert float((hidden.grad - exact.grad).norm() / exact.grad.norm()) < 6e-7
+
+
 def test_a_chunk_holds_what_it_may() -> None:
     assert [(c.start, c.stop) for c in chunks(7, 100, 1000)] == [(0, 2), (2, 4), (4, 6), (6, 7)]
     assert [(c.start, c.stop) for c in chunks(2, 10**6, 1000)] == [(0, 1), (1, 2)]
