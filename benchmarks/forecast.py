@@ -116,7 +116,7 @@ def forecast_of(selection: Selection) -> Forecast:
     bench = open_bench(selection)
     recipe, shape = bench.recipe, read_shape(Path(bench.base.directory()))
     assert shape is not None
-    rows = train_sample(bench).rows_like(recipe.data.max_rows, recipe.train.batch_size)
+    rows = train_sample(bench).rows_like(recipe)
     table = table_of(shape, recipe.adapter, recipe.strategy, recipe.train)
     told = here(table, rows, recipe, private=bench.privacy is not None)
     assert isinstance(told, Forecast), told

@@ -21,7 +21,7 @@ from r1core.api import JSON, PluginError, Problem, R1Error, UserError
 from r1core.compose import RewardSum
 from r1core.decode.prompt import read_facts
 from r1core.forecast.here import here, machine_bytes
-from r1core.forecast.memory import LIBRARY_BYTES, memory_of
+from r1core.forecast.memory import library_bytes, memory_of
 from r1core.forecast.shape import read_shape
 from r1core.forecast.table import table_of
 from r1core.forecast.words import memory_line, time_line
@@ -272,7 +272,7 @@ def _room(bench: Workbench, forecast: dict[str, JSON]) -> Iterator[Problem]:
     if shape is not None and "memory" not in forecast and "time" not in forecast:  # no row says what a step takes
         recipe = bench.recipe
         table = table_of(shape, recipe.adapter, recipe.strategy, recipe.train)
-        least = memory_of(table, Step(1, 0, 0, 0), bytes_each=2, compiled=False, held=LIBRARY_BYTES).total
+        least = memory_of(table, Step(1, 0, 0, 0), bytes_each=2, compiled=False, held=library_bytes()).total
         if least > machine_bytes():
             found = f"{machine_bytes() / 1e9:.1f} GB"
             yield Problem("memory", found, f"more than {least / 1e9:.1f} GB", "use a smaller model")

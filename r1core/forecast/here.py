@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from r1core.forecast.hardware import local
-from r1core.forecast.memory import LIBRARY_BYTES
+from r1core.forecast.memory import library_bytes
 from r1core.forecast.methods import Forecast, on_cpu, on_gpus
 from r1core.forecast.processor import probe
 from r1core.forecast.table import Table
@@ -26,7 +26,7 @@ def here(table: Table, rows: Rows, recipe: Recipe, *, private: bool) -> Forecast
         return on_gpus(table, rows, recipe.train, hardware)
     if names:
         return f"not told: no figures for this machine's {names[0]}; name the nearest by r1core plan --hardware"
-    held = LIBRARY_BYTES + resident_bytes()
+    held = library_bytes() + resident_bytes()
     return on_cpu(table, rows, recipe, probe(), private=private, held=held, there=machine_bytes())
 
 

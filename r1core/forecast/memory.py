@@ -9,7 +9,9 @@ Not covered: extra layers of plugins, fragmentation, what other programs hold on
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from importlib import metadata
 
 from r1core.forecast.table import Table
 from r1core.forecast.work import Step
@@ -24,10 +26,21 @@ DORA_COPIES = 2
 """Copies of every adapted matrix that DoRA's norms keep for the backward pass; measured likewise."""
 TRAINED_BYTES = 16
 """Of a trained weight: its fp32 value, gradient and two moments."""
-LIBRARY_BYTES = 410_000_000
-"""Of torch, transformers, PEFT and accelerate in a process (torch 2.13, CPU build)."""
+LIBRARY_BYTES = {"cpu": 400_000_000, "cuda": 770_000_000}
+"""Of torch, transformers, PEFT and accelerate in a process that trains on a CPU, by the build of torch: 2.13 for CPUs
+alone, 2.14 with CUDA's libraries, which are loaded all the same (2026-11-26)."""
 CONTEXT_BYTES = 600_000_000
 """That a CUDA context and its libraries take on a GPU; usual, not measured here, and not part of torch's own count."""
+
+
+def library_bytes() -> int:
+    """What libraries take in a process that trains on a CPU, by the torch that is installed (not imported)."""
+    try:
+        needs = metadata.requires("torch") or ()
+    except metadata.PackageNotFoundError:
+        needs = ()
+    cuda = sys.platform == "linux" and any(need.startswith(("nvidia", "cuda")) for need in needs)
+    return LIBRARY_BYTES["cuda" if cuda else "cpu"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 
 from r1core.api import UserError
 from r1core.forecast.hardware import GPUS, gpu_named, hardware
-from r1core.forecast.memory import memory_of
+from r1core.forecast.memory import library_bytes, memory_of
 from r1core.forecast.methods import GUIDE, PPO_EPOCHS, method_named, on_cpu, on_gpus
 from r1core.forecast.processor import Core
 from r1core.forecast.shape import llama_shape
@@ -58,6 +59,13 @@ def test_memory_of_weights_and_optimiser_is_that_of_the_books() -> None:
     assert memory.weights == 2 * (1_235_814_400 + head + low_rank)  # bf16, A and B also cast
     assert memory.trained == 16 * (head + low_rank)  # fp32, its gradient, two moments
     assert memory.activations == memory.logits == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident sizes are read from /proc")
+def test_libraries_take_what_is_said_of_this_build_of_torch() -> None:
+    code = "import torch, transformers, peft, accelerate; print(open('/proc/self/statm').read().split()[1])"
+    pages = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(pages) * resource.getpagesize() == pytest.approx(library_bytes(), rel=0.25)
 
 
 def test_checkpointing_takes_less_memory_and_more_time() -> None:
