@@ -33,6 +33,7 @@ class Concepts(Sequence[Concept]):
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._parent_offsets, self._parents = store.parent_offsets.data, store.parents.data
         self._decoded = lru_cache(CONCEPTS_HELD)(self._decode)
 
     def __len__(self) -> int:
@@ -56,8 +57,8 @@ class Concepts(Sequence[Concept]):
     def _decode(self, position: int) -> Concept:
         name, synonyms, cuis, semantic_types, definition = json.loads(self._store.records.raw(position))
         named = tuple(Synonym(text, SCOPES[rank - 1], kind) for text, rank, kind in synonyms)
-        begin, end = self._store.parent_offsets[position : position + 2].tolist()
-        parents = tuple(self._store.ids[parent] for parent in self._store.parents[begin:end].tolist())
+        begin, end = self._parent_offsets[position : position + 2]
+        parents = tuple(self._store.ids[parent] for parent in self._parents[begin:end])
         return Concept(self._store.ids[position], name, named, tuple(cuis), tuple(semantic_types), definition, parents)
 
 
@@ -159,7 +160,8 @@ class KnowledgeBase:
         ------
         KeyError : it is not in this base.
         """
-        place, wanted = bisect_left(self._id_hash, hash64(concept_id)), hash64(concept_id)
+        wanted = hash64(concept_id)
+        place = bisect_left(self._id_hash, wanted)
         if place < len(self._id_hash) and self._id_hash[place] == wanted:
             position = self._id_position[place]
             if self.store.ids[position] == concept_id:
@@ -184,8 +186,9 @@ class KnowledgeBase:
         if keys is None:
             return ()
         tokens = tokenise(surface)
-        found = self.index.find(key_of(tokens, 0, len(tokens.starts)))
-        return tuple(self.concepts[self.index.concept(name)] for name in self.index.select(found, keys.core))
+        key = key_of(tokens, 0, len(tokens.starts))
+        found = self.index.select(self.index.find(key), key, keys.core)
+        return tuple(self.concepts[self.index.concept(name)] for name in found)
 
     def ancestors(self, concept: Concept | str) -> tuple[str, ...]:
         """Return the ids of everything that this concept is a kind of, in order; never itself. Raises KeyError."""

@@ -72,17 +72,17 @@ class Linker:
             for last in range(first + 1, min(first + limit, len(norms)) + 1):
                 if last > first + 1:
                     key += gaps[last - 1] + norms[last - 1]
-                names = find(key)
-                if names:
-                    matches += self._match(text, tokens, first, last, names)
+                places = find(key)
+                if places:
+                    matches += self._match(text, tokens, first, last, key, places)
         return matches
 
-    def _match(self, text: str, tokens: Tokens, first: int, last: int, names: list[int]) -> list[Link]:
+    def _match(self, text: str, tokens: Tokens, first: int, last: int, key: str, places: range) -> list[Link]:
         start = tokens.starts[first]
         end = close_bracket(text, start, tokens.ends[last - 1])
         surface = text[start:end]
         index = self.base.index
-        selected = index.select(names, surface)
+        selected = index.select(places, key, surface)
         if not selected:
             return []
         concepts = [self.base.concepts[index.concept(name)] for name in selected]

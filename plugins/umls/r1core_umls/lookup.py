@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from functools import lru_cache
 
 from r1core_umls.names import surface_keys
@@ -34,28 +35,26 @@ class NameIndex:
         keys = surface_keys(self._surfaces[name])
         return keys.keys if keys is not None else ()
 
-    def find(self, key: str) -> list[int]:
-        """Return the names that stand under a key, by concept and then by surface; [] where it is unknown."""
+    def find(self, key: str) -> range | tuple[()]:
+        """Return the places of the names that may stand under a key, () where none does; `select` compares strings."""
         hashes, wanted = self._key_hash, hash64(key)
-        place = bisect_left(hashes, wanted)
-        found: list[int] = []
-        while place < len(hashes) and hashes[place] == wanted:
-            name = self._key_name[place]
-            if key in self._keys(name):
-                found.append(name)
-            place += 1
-        return found
+        first = last = bisect_left(hashes, wanted)
+        while last < len(hashes) and hashes[last] == wanted:
+            last += 1
+        return range(first, last) if last > first else ()
 
-    def select(self, names: list[int], text: str) -> list[int]:
-        """Return those of `names`, all of one key, that `text` may mean: best first, each concept once.
+    def select(self, places: Iterable[int], key: str, text: str) -> list[int]:
+        """Return the names at these places that `text`, whose key is `key`, may mean: best first, each concept once.
 
         Best is: written exactly like the name; then preferred name before synonym, and by scope; then the smaller
         concept id. The order never depends on the order in which a source lists its names.
         """
         found: dict[int, tuple[bool, int, int, int]] = {}
-        for name in names:
-            differs = self._surfaces[name] != text
-            if differs and self._exact_only[name]:
+        for place in places:
+            name = self._key_name[place]
+            surface = self._surfaces[name]
+            differs = surface != text
+            if differs and (self._exact_only[name] or not self._has_key(name, surface, key, text)):
                 continue
             concept = self._concept[name]
             order = (differs, self._rank[name], concept, name)
@@ -63,6 +62,12 @@ class NameIndex:
             if known is None or order < known:
                 found[concept] = order
         return [order[3] for order in sorted(found.values())]
+
+    def _has_key(self, name: int, surface: str, key: str, text: str) -> bool:
+        """Whether a name has this key, or only its hash. In ASCII, case is all that two equal texts may differ in."""
+        if surface.isascii() and text.isascii() and surface.lower() == text.lower():
+            return True
+        return key in self._keys(name)
 
     def concept(self, name: int) -> int:
         """Return the position of the concept that a name belongs to."""
