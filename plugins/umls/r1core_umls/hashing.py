@@ -13,7 +13,7 @@ from pathlib import Path
 
 from r1core_umls.concepts import Progress
 
-REMEMBERED = 64 << 20  # bytes; smaller files are hashed again, in less than 0.1 s
+REMEMBERED = 4 << 20  # bytes; smaller files are hashed again, in some milliseconds
 CHUNK = 8 << 20
 
 

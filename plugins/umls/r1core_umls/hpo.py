@@ -26,6 +26,7 @@ _CUI = re.compile(r"UMLS:(C\d{7})(?:\s|$)")
 _ESCAPE = re.compile(r"\\(.)")
 _DISCARDED = "obsolete_synonym"  # synonymtypedef "discarded/obsoleted synonym"
 _SEVERAL = ("is_a", "alt_id", "replaced_by", "consider")
+_IDENTITY = ("id: ", "is_obsolete: ", "alt_id: ", "replaced_by: ", "consider: ")
 
 
 def installed_obo() -> Path:
@@ -122,10 +123,12 @@ class HpoSource:
         ------
         UserError : the file holds no usable term.
         """
-        for head, term in self._terms(tally.malformed):
+        path = self.path()
+        for head, lines in _stanzas(path):
+            term = _term(path.name, head, lines, tally.malformed)
             tally.rows += 1
             if not term.obsolete and not (term.values.get("id") and term.values.get("name")):
-                tally.malformed.add(self.path().name, head, "term has no id or no name")
+                tally.malformed.add(path.name, head, "term has no id or no name")
             # The root is called "All" and stands for nothing that a text could mention.
             elif not term.obsolete and term.lists["is_a"]:
                 tally.kept += 1
@@ -133,14 +136,15 @@ class HpoSource:
         tally.filtered = tally.rows - tally.kept
         if not tally.kept:
             raise UserError(
-                f"{self.path()}: no usable [Term] among {tally.rows}", fix="name a folder that holds an HPO release"
+                f"{path}: no usable [Term] among {tally.rows}", fix="name a folder that holds an HPO release"
             )
         if progress is not None:
-            progress(f"reading {self.path().name}", self.size(), self.size())
+            progress(f"reading {path.name}", self.size(), self.size())
 
     def retirements(self, tally: Tally, progress: Progress | None = None) -> Iterator[Retirement]:
         """Merged ids (`alt_id`, `replaced_by`: `SY`), those with candidates (`consider`: `RO`), the rest `DEL`."""
-        for _, term in self._terms(Malformed()):
+        for _, lines in _stanzas(self.path()):
+            term = _term("", 0, [line for line in lines if line.startswith(_IDENTITY)], Malformed())
             identifier, lists = term.values.get("id", ""), term.lists
             if not identifier:
                 continue
@@ -152,13 +156,14 @@ class HpoSource:
             else:
                 yield from (Retirement(old, "SY", identifier) for old in lists["alt_id"])
 
-    def _terms(self, malformed: Malformed) -> Iterator[tuple[int, _Term]]:
-        path = self.path()
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-        heads = [number for number, line in enumerate(lines) if line.startswith("[")] + [len(lines)]
-        for begin, end in pairwise(heads):
-            if lines[begin].strip() == "[Term]":
-                yield begin + 1, _term(path.name, begin + 1, lines[begin + 1 : end], malformed)
+
+def _stanzas(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the lines of every `[Term]`, with the number of the line that says so."""
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    heads = [number for number, line in enumerate(lines) if line.startswith("[")] + [len(lines)]
+    for begin, end in pairwise(heads):
+        if lines[begin].strip() == "[Term]":
+            yield begin + 1, lines[begin + 1 : end]
 
 
 def _term(file: str, head: int, lines: list[str], malformed: Malformed) -> _Term:

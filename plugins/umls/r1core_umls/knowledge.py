@@ -6,6 +6,7 @@ of what is looked at.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
@@ -102,13 +103,12 @@ class KnowledgeBase:
         cls, concepts: Iterable[Concept], scopes: Iterable[Scope] = ("EXACT",), name: str = "memory"
     ) -> KnowledgeBase:
         """Build a base of these concepts in memory. Its fingerprint is of their content."""
-        import hashlib
-
-        writer, digest, count = StoreWriter(scopes), hashlib.sha256(repr(tuple(scopes)).encode()), 0
-        for count, concept in enumerate(concepts, 1):  # noqa: B007
+        writer, digest = StoreWriter(scopes), hashlib.sha256(repr(tuple(scopes)).encode())
+        for concept in concepts:
             writer.add(concept)
             digest.update(repr(concept).encode())
-        return cls(writer.finish(), digest.hexdigest(), BuildReport(name, count, count))
+        store = writer.finish()
+        return cls(store, digest.hexdigest(), BuildReport(name, len(store.ids), len(store.ids)))
 
     def fingerprint(self) -> str:
         """sha256 over the source bytes and the filters."""

@@ -118,7 +118,7 @@ class LinkAnnotator:
 
     @cached_property
     def _fingerprint(self) -> str:
-        parts = [self._source.fingerprint()]
+        parts = [self._source.fingerprint(), f"release={self._source.terms().release}"]
         if self._config.abbreviations:
             parts += [f"{package}=={version(package)}" for package in ("scispacy", "spacy")]
         return " ".join(parts)
@@ -134,7 +134,7 @@ class LinkAnnotator:
         return replace(example, spans=others).with_spans(spans)
 
     def fingerprint(self) -> str:
-        """Source bytes, filters, and the versions that abbreviations depend on."""
+        """Source bytes, filters, release, and the versions that abbreviations depend on."""
         return self._fingerprint
 
     def input_files(self) -> tuple[Path, ...]:

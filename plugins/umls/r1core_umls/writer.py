@@ -1,7 +1,7 @@
 """Builds a store from a stream of concepts: the blobs go to disk as they come, the columns stay in memory.
 
-Columns take about 45 bytes a name and 40 a concept; at 9 million names and 3.5 million concepts that is 0.6 GB, twice
-that while they are sorted.
+Columns take about 45 bytes a name and 40 a concept, and as much again while they are sorted. Concepts that do not come
+in the order of their ids are put in order at the end, which reads the blobs back into memory.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class StoreWriter:
         if twice.size:
             identifier = self._blobs["ids"].strings()[int(order[twice[0]])]
             raise UserError(
-                f"{identifier} comes twice, with other concepts in between",
+                f"{identifier} comes twice; all that is said of a concept must stand together",
                 fix="sort the file by its first column (LC_ALL=C sort FILE -o FILE), or join the lines of one concept",
             )
 
