@@ -78,7 +78,7 @@ def _build(source: Source, fingerprint: str, folder: Path, progress: Progress | 
             "fingerprint": fingerprint,
             "terms": asdict(base.terms),
             "sizes": {name: (aside / name).stat().st_size for name in names},
-            "sha256": {name: sha256(aside / name, progress).hex() for name in names},
+            "sha256": _hash_all(aside, names, progress),
             "report": asdict(base.report),
         }
         (aside / "meta.json").write_text(json.dumps(meta, indent=1), "utf-8")
@@ -92,6 +92,17 @@ def _build(source: Source, fingerprint: str, folder: Path, progress: Progress | 
         _flush(folder.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _hash_all(folder: Path, names: list[str], progress: Progress | None) -> dict[str, str]:
+    hashes: dict[str, str] = {}
+    done, total = 0, sum((folder / name).stat().st_size for name in names)
+    for name in names:
+        hashes[name] = sha256(folder / name).hex()
+        done += (folder / name).stat().st_size
+        if progress is not None:
+            progress("hashing the base", done, total)
+    return hashes
 
 
 def _rename(aside: Path, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Progress of a long build: bars with rate and time left on a terminal, a plain line every few seconds elsewhere."""
+"""Progress of a long build: a bar with rate and time left on a terminal, a plain line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -35,18 +35,20 @@ def _amount(done: float, total: float, speed: float | None) -> str:
 
 @contextmanager
 def shown(console: Console) -> Iterator[Progress]:
-    """Yield what a build reports to; the bars vanish when it is over."""
+    """Yield what a build reports to; the bar of the stage gives way to the next, and vanishes at the end."""
     if not console.is_terminal:
         yield _Lines(console)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), _Amount(), TimeRemainingColumn())
     with Bars(*columns, console=console, transient=True) as bars:
-        tasks: dict[str, TaskID] = {}
+        current: list[tuple[str, TaskID]] = []
 
         def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
+            if not current or current[-1][0] != stage:
+                for _, task in current:
+                    bars.remove_task(task)
+                current[:] = [(stage, bars.add_task(stage, total=total))]
+            bars.update(current[0][1], completed=done, total=total, refresh=True)
 
         yield report
 
