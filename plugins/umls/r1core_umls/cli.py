@@ -137,7 +137,7 @@ def kb(path: Path | None, check: bool, as_json: bool, **filters: Any) -> None:
         return
     for name, value in rows.items():
         if name not in ("malformed_lines", "notes"):
-            click.echo(f"{name}: {format(value, ',') if isinstance(value, int) else value}")
+            click.echo(f"{name}: {format(value, ',') if type(value) is int else value}")
     for line in (*base.report.notes, *base.report.malformed_lines):
         click.echo(f"  {line}")
 

@@ -33,7 +33,8 @@ class Concept:
     cuis : UMLS concept identifiers.
     semantic_types : UMLS semantic type identifiers (`T047`); () where the source has none.
     definition : "" where the source has none.
-    parents : ids of the concepts that this one is a kind of. A base gives those that it holds, in order of id.
+    parents : ids of the concepts that this one is a kind of. A base gives those that it holds, in order of id; where
+        one was left out, the nearest above it.
     """
 
     id: str
@@ -43,6 +44,16 @@ class Concept:
     semantic_types: tuple[str, ...] = ()
     definition: str = ""
     parents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A concept that the filters leave out, told for its place in the hierarchy: what lies below it stays below what
+    lies above it.
+    """
+
+    id: str
+    parents: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +84,8 @@ class Terms:
 class BuildReport:
     """What reading a source came to; `malformed_lines` names the first few as `file:line: reason`.
 
-    `parents` counts the is-a pairs kept, `parents_unknown` those whose parent is not in the base (filtered out, or the
-    root of the ontology). `notes` says which optional files were absent.
+    `parents` counts the is-a pairs kept, those that bridge concepts left out included; `parents_unknown` those that
+    lead to nothing in the base (the root of the ontology, for instance). `notes` says which optional files were absent.
     """
 
     source: str
@@ -153,8 +164,11 @@ class Source(Protocol):
         """Bytes of these files."""
         ...
 
-    def concepts(self, tally: Tally, progress: Progress | None = None) -> Iterator[Concept]:
-        """All concepts that pass the filters, in any order. Raises UserError where nothing usable is found."""
+    def concepts(self, tally: Tally, progress: Progress | None = None) -> Iterator[Concept | LeftOut]:
+        """All concepts that pass the filters, in any order, and those that do not but have parents.
+
+        Raises UserError where nothing usable is found.
+        """
         ...
 
     def retirements(self, tally: Tally, progress: Progress | None = None) -> Iterable[Retirement]:

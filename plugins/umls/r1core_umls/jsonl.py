@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from r1core.api import UserError
-from r1core_umls.concepts import SCOPES, Concept, Progress, Retirement, Scope, Synonym, Tally, Terms
+from r1core_umls.concepts import SCOPES, Concept, LeftOut, Progress, Retirement, Scope, Synonym, Tally, Terms
 from r1core_umls.hashing import file_digest
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ class JsonlSource:
         digest.update(json.dumps(["jsonl", *filters]).encode())
         return digest.hexdigest()
 
-    def concepts(self, tally: Tally, progress: Progress | None = None) -> Iterator[Concept]:
-        """All concepts that pass the filters, in the order of the file.
+    def concepts(self, tally: Tally, progress: Progress | None = None) -> Iterator[Concept | LeftOut]:
+        """All concepts that pass the filters, in the order of the file, and the parents of those that do not.
 
         Raises
         ------
@@ -113,6 +113,7 @@ class JsonlSource:
                     malformed.add(path.name, number, concept)
                 elif self.semantic_types and set(self.semantic_types).isdisjoint(concept.semantic_types):
                     tally.filtered += 1
+                    yield LeftOut(concept.id, concept.parents)
                 else:
                     tally.kept += 1
                     yield self._filtered(concept)

@@ -91,7 +91,10 @@ class KnowledgeBase:
         fingerprint = source.fingerprint(progress)
         writer, tally = StoreWriter(source.scopes, folder), Tally()
         for concept in source.concepts(tally, progress):
-            writer.add(concept)
+            if isinstance(concept, Concept):
+                writer.add(concept)
+            else:
+                writer.leave_out(concept)
         for retirement in source.retirements(tally, progress):
             writer.retire(retirement)
         store = writer.finish(None if progress is None else lambda done, total: progress("indexing", done, total))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,39 @@ def hierarchy_tables(
         "child_offsets": np.searchsorted(parent[upward], bounds).astype(np.int64),
         "children": child[upward].astype(np.int32),
     }
+
+
+class Outer:
+    """Concepts outside of a base, by the hash of their id, with what lies above them.
+
+    Parameters
+    ----------
+    inside : (C,) hashes of the ids in the base, ascending.
+    child, parent : hashes of pairs whose child is outside.
+    """
+
+    def __init__(self, inside: NDArray[np.uint64], child: NDArray[np.uint64], parent: NDArray[np.uint64]) -> None:
+        order = np.argsort(child, kind="stable")
+        self._inside, self._child, self._parent = inside.data, child[order].data, parent[order].data
+        self.nearest = cache(self._nearest)
+
+    def _nearest(self, identifier: int) -> tuple[int, ...]:
+        """Return where in `inside` the nearest concepts above an outer one stand."""
+        found: set[int] = set()
+        pending, seen = [identifier], {identifier}
+        while pending:
+            node = pending.pop()
+            place = bisect_left(self._child, node)
+            while place < len(self._child) and self._child[place] == node:
+                parent = self._parent[place]
+                inside = bisect_left(self._inside, parent)
+                if inside < len(self._inside) and self._inside[inside] == parent:
+                    found.add(inside)
+                elif parent not in seen:
+                    seen.add(parent)
+                    pending.append(parent)
+                place += 1
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

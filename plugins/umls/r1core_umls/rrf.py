@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r1core.api import UserError
-from r1core_umls.concepts import Concept, Malformed, Progress, Retirement, Scope, Synonym, Tally, Terms
+from r1core_umls.concepts import Concept, LeftOut, Malformed, Progress, Retirement, Scope, Synonym, Tally, Terms
 from r1core_umls.hashing import file_digest
 from r1core_umls.rrf_tables import (
     COLUMNS,
@@ -126,8 +126,8 @@ class RrfSource:
         digest.update(json.dumps(["rrf", *filters, sorted(self.semantic_types), self.broader]).encode())
         return digest.hexdigest()
 
-    def concepts(self, tally: Tally, progress: Progress | None = None) -> Iterator[Concept]:
-        """All concepts that have a name left, in the order of MRCONSO.
+    def concepts(self, tally: Tally, progress: Progress | None = None) -> Iterator[Concept | LeftOut]:
+        """All concepts that have a name left, in the order of MRCONSO, and those that have none but parents.
 
         The preferred name of a concept is its best name by language, TS = P, STT = PF, ISPREF = Y, then file order.
 
@@ -144,6 +144,11 @@ class RrfSource:
         with Definitions(self.directory, filters, later, progress) as definitions:
             for cui, names in self._groups(tally, types, progress):
                 number = int(cui[1:])
+                above = tuple(f"C{parent:07d}" for parent in parents.of(number))
+                if not names:
+                    if above:
+                        yield LeftOut(cui, above)
+                    continue
                 ordered = sorted(names.items(), key=lambda item: item[1][0])
                 yield Concept(
                     cui,
@@ -152,7 +157,7 @@ class RrfSource:
                     (cui,),
                     tuple(f"T{tui:03d}" for tui in sorted(set(types.of(number)))),
                     definitions.of(number),
-                    tuple(f"C{parent:07d}" for parent in parents.of(number)),
+                    above,
                 )
         tally.malformed.extend(later)
 
@@ -165,7 +170,7 @@ class RrfSource:
         return (self.directory / name).is_file()
 
     def _groups(self, tally: Tally, types: ByConcept, progress: Progress | None) -> Iterator[tuple[str, Names]]:
-        """Yield the names of one concept at a time; its rows stand together in every release."""
+        """Yield the names of one concept at a time, none where all are filtered; its rows stand together."""
         malformed, path = tally.malformed, self.directory / "MRCONSO.RRF"
         wanted = frozenset(int(tui[1:]) for tui in self.semantic_types)
         current, names, keeps = "", Names(), True
@@ -176,14 +181,14 @@ class RrfSource:
                 malformed.add(path.name, number, reason)
                 continue
             if columns[_CUI] != current:
-                if names:
+                if current:
                     yield current, names
                 current, names = columns[_CUI], {}
                 keeps = not wanted or not wanted.isdisjoint(types.of(int(current[1:])))
             if keeps and self._wanted(columns):
                 tally.kept += 1
                 _keep(names, columns, self.languages, number)
-        if names:
+        if current:
             yield current, names
         tally.filtered = tally.rows - tally.kept - malformed.count
         self._refuse(tally, path)

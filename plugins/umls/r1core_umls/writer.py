@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r1core.api import UserError
-from r1core_umls.concepts import SCOPES, Concept, Retirement, Scope
+from r1core_umls.concepts import SCOPES, Concept, LeftOut, Retirement, Scope
 from r1core_umls.names import SurfaceKeys, is_acronym, surface_keys
-from r1core_umls.relations import hierarchy_tables
+from r1core_umls.relations import Outer, hierarchy_tables
 from r1core_umls.store import STRINGS, Store, Strings, hash64, open_store
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -114,6 +114,7 @@ class StoreWriter:
         self._key_hash, self._key_name = array("Q"), array("i")
         self._first_hash, self._first_count = array("Q"), array("H")
         self._child, self._parent_hash = array("i"), array("Q")
+        self._outer_child, self._outer_parent = array("Q"), array("Q")
         self._retired: list[bytes] = []
         self.parents = self.parents_unknown = 0
 
@@ -134,6 +135,13 @@ class StoreWriter:
         for parent in concept.parents:
             self._child.append(position)
             self._parent_hash.append(hash64(parent))
+
+    def leave_out(self, concept: LeftOut) -> None:
+        """Note what lies above a concept that is not written."""
+        child = hash64(concept.id)
+        for parent in concept.parents:
+            self._outer_child.append(child)
+            self._outer_parent.append(hash64(parent))
 
     def _add_name(self, surface: str, name: Name) -> None:
         for key in name.keys.keys:
@@ -229,9 +237,12 @@ class StoreWriter:
         hashes, positions = tables["id_hash"], tables["id_position"]
         # A parent outside of the base that shares all 64 bits with one inside: 1 in 10^12 even at 3.5 million concepts.
         known = np.isin(wanted, hashes)
-        self.parents_unknown = len(wanted) - int(known.sum())
-        parent = positions[np.searchsorted(hashes, wanted[known])]
-        found = hierarchy_tables(child[known], parent, len(hashes))
+        outer = Outer(hashes, np.frombuffer(self._outer_child, np.uint64), np.frombuffer(self._outer_parent, np.uint64))
+        bridges = [outer.nearest(parent) for parent in wanted[~known].tolist()]
+        self.parents_unknown = sum(not places for places in bridges)
+        bridged = np.repeat(child[~known], [len(places) for places in bridges])
+        places = np.concatenate([np.searchsorted(hashes, wanted[known]), *bridges]).astype(np.int64)
+        found = hierarchy_tables(np.concatenate([child[known], bridged]), positions[places], len(hashes))
         self.parents = len(found["parents"])
         return found
 

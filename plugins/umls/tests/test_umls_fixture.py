@@ -110,6 +110,15 @@ def test_semantic_types_filter_concepts(meta: Path) -> None:
     typed = KnowledgeBase.build(RrfSource(meta, semantic_types=("T047", "T184")))
     assert {concept.id for concept in typed.concepts} == wanted
     assert 0 < len(wanted) < CONCEPTS
+    above: dict[str, set[str]] = defaultdict(set)
+    for row in table(meta, "MRREL.RRF"):
+        if row[3] == "PAR":
+            above[row[0]].add(row[4])
+    for concept in typed.concepts:  # parents have smaller numbers, so the closure grows in order
+        above[concept.id] |= set()
+    for cui in sorted(above):
+        above[cui] |= {ancestor for parent in above[cui] for ancestor in above[parent]}
+    assert {c.id: set(typed.ancestors(c)) for c in typed.concepts} == {cui: above[cui] & wanted for cui in wanted}
     assert typed.report.rows == typed.report.kept + typed.report.filtered
     with pytest.raises(UserError, match="'Disease' is not a TUI"):
         KnowledgeBase.build(RrfSource(meta, semantic_types=("Disease",)))

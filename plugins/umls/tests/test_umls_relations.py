@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from r1core_umls.concepts import Retirement
 from r1core_umls.hpo import installed_obo
+from r1core_umls.jsonl import JsonlSource
 from r1core_umls.knowledge import Concept, KnowledgeBase
 from r1core_umls.relations import Replacement, Retired
 from r1core_umls.rrf import RrfSource
@@ -50,6 +52,25 @@ def test_walks_equal_a_naive_closure_cycles_included(pairs: list[tuple[str, str]
         )
     with pytest.raises(KeyError):
         base.ancestors("X:unknown")
+
+
+@settings(max_examples=150, deadline=None)
+@given(PAIRS, st.sets(st.sampled_from(NODES), min_size=1))
+def test_a_filter_changes_nothing_between_those_that_stay(
+    tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]], kept: set[str]
+) -> None:
+    edges: dict[str, set[str]] = {}
+    for child, parent in pairs:
+        edges.setdefault(child, set()).add(parent)
+    file = tmp_path_factory.mktemp("kb") / "kb.jsonl"
+    rows = [
+        {"id": n, "name": n, "semantic_types": ["T001" if n in kept else "T002"], "parents": sorted(edges.get(n, []))}
+        for n in NODES
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    base = KnowledgeBase.build(JsonlSource(file, semantic_types=("T001",)))
+    for node in sorted(kept):
+        assert base.ancestors(node) == tuple(sorted(reach(node, edges) & kept))
 
 
 def test_hpo_hierarchy_equals_an_independent_reading(hpo: KnowledgeBase) -> None:
