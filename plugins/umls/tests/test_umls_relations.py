@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -54,15 +55,14 @@ def test_walks_equal_a_naive_closure_cycles_included(pairs: list[tuple[str, str]
         base.ancestors("X:unknown")
 
 
-@settings(max_examples=150, deadline=None)
-@given(PAIRS, st.sets(st.sampled_from(NODES), min_size=1))
-def test_a_filter_changes_nothing_between_those_that_stay(
-    tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]], kept: set[str]
-) -> None:
+@pytest.mark.parametrize("seed", range(30))
+def test_a_filter_changes_nothing_between_those_that_stay(tmp_path: Path, seed: int) -> None:
+    random = Random(seed)
     edges: dict[str, set[str]] = {}
-    for child, parent in pairs:
-        edges.setdefault(child, set()).add(parent)
-    file = tmp_path_factory.mktemp("kb") / "kb.jsonl"
+    for _ in range(14):  # dense enough for paths over several concepts, and for cycles among those left out
+        edges.setdefault(random.choice(NODES), set()).add(random.choice([*NODES, "X:unknown"]))
+    kept = set(random.sample(NODES, 4))
+    file = tmp_path / "kb.jsonl"
     rows = [
         {"id": n, "name": n, "semantic_types": ["T001" if n in kept else "T002"], "parents": sorted(edges.get(n, []))}
         for n in NODES
