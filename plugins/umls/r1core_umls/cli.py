@@ -1,24 +1,53 @@
-"""`r1core umls`: link a text from the command line; build the cache of a user's own Metathesaurus."""
+"""`r1core umls`: link a text, build and look into a knowledge base, list what lies below or above a concept."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
+from r1core.api import UserError
 from r1core_umls.plugin import LinkAnnotator, UmlsConfig
 from r1core_umls.values import encode
 
 if TYPE_CHECKING:
-    from r1core_umls.knowledge import KnowledgeBase, Source
+    from r1core_umls.knowledge import KnowledgeBase
     from r1core_umls.linker import Link
+    from r1core_umls.relations import Replacement
+
+BASE_HELP = "folder with MRCONSO.RRF and MRSTY.RRF, folder with hp.obo, or JSONL file (default: the installed HPO)"
+_FILTERS = (
+    click.option(
+        "--language", "languages", multiple=True, default=("ENG",), show_default=True, help="LAT values to keep."
+    ),
+    click.option("--vocabulary", "vocabularies", multiple=True, help="SAB values to keep (default: all)."),
+    click.option("--semantic-type", "semantic_types", multiple=True, help="TUIs to keep (default: all)."),
+    click.option("--suppressed", is_flag=True, help="Keep suppressible names as well."),
+    click.option("--broader", is_flag=True, help="Count every RB and RN relation as is-a."),
+)
+Verb = Callable[..., None]
+
+
+def _filters(verb: Verb) -> Verb:
+    for option in reversed(_FILTERS):
+        verb = option(verb)
+    return verb
+
+
+def _base_option(verb: Verb) -> Verb:
+    option = click.option("--base", "--directory", "path", type=click.Path(path_type=Path), help=f"The {BASE_HELP}.")
+    return option(_filters(verb))
+
+
+_base_argument = click.argument("path", type=click.Path(path_type=Path), required=False)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group(help="Link clinical text to concepts of HPO or the UMLS.")
@@ -28,32 +57,12 @@ def umls() -> None:
 
 @umls.command()
 @click.argument("text")
-@click.option(
-    "--directory", type=click.Path(path_type=Path), help="Folder with MRCONSO.RRF and MRSTY.RRF (default: HPO)."
-)
-@click.option("--language", "languages", multiple=True, default=("ENG",), show_default=True, help="LAT values to keep.")
-@click.option("--vocabulary", "vocabularies", multiple=True, help="SAB values to keep (default: all).")
-@click.option("--suppressed", is_flag=True, help="Keep suppressible names as well.")
+@_base_option
 @click.option("--abbreviations/--no-abbreviations", default=True, help="Link abbreviations that the text defines.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def link(
-    text: str,
-    directory: Path | None,
-    languages: tuple[str, ...],
-    vocabularies: tuple[str, ...],
-    suppressed: bool,
-    abbreviations: bool,
-    as_json: bool,
-) -> None:
+@_as_json
+def link(text: str, path: Path | None, abbreviations: bool, as_json: bool, **filters: Any) -> None:
     """Show the concepts that TEXT mentions ("-" reads the text from standard input)."""
-    config = UmlsConfig(
-        source="rrf" if directory else "hpo",
-        directory=directory,
-        languages=languages,
-        vocabularies=vocabularies,
-        suppressed=suppressed,
-        abbreviations=abbreviations,
-    )
+    config = _config(path, filters).model_copy(update={"abbreviations": abbreviations})
     if text == "-":
         text = sys.stdin.read()
     links = LinkAnnotator(config).linker.link(text)
@@ -78,41 +87,21 @@ def _table(links: list[Link]) -> Table:
     return table
 
 
-@umls.command()
-@click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--language", "languages", multiple=True, default=("ENG",), show_default=True, help="LAT values to keep.")
-@click.option("--vocabulary", "vocabularies", multiple=True, help="SAB values to keep (default: all).")
-@click.option("--suppressed", is_flag=True, help="Keep suppressible names as well.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
-def build(
-    directory: Path, languages: tuple[str, ...], vocabularies: tuple[str, ...], suppressed: bool, as_json: bool
-) -> None:
-    """Build the cached knowledge base from DIRECTORY, which holds MRCONSO.RRF and MRSTY.RRF."""
-    from r1core_umls.cache import cache_root
-
-    config = UmlsConfig(
-        source="rrf", directory=directory, languages=languages, vocabularies=vocabularies, suppressed=suppressed
-    )
+@umls.command(help=f"Build the cached knowledge base from PATH: a {BASE_HELP}.")
+@_base_argument
+@_filters
+@_as_json
+def build(path: Path | None, as_json: bool, **filters: Any) -> None:
+    """Build a base, or open it where it is built already, and print what was read."""
     began = time.perf_counter()
-    base = _build(config.open())
+    base = _open(path, filters)
+    seconds = round(time.perf_counter() - began, 2)
     report = base.report
-    names = base.names()
-    row = {
-        "source": report.source,
-        "concepts": len(base),
-        "names": names,
-        "rows": report.rows,
-        "kept": report.kept,
-        "filtered": report.filtered,
-        "malformed": report.malformed,
-        "malformed_lines": list(report.malformed_lines),
-        "seconds": round(time.perf_counter() - began, 2),
-        "cache": str(cache_root() / base.fingerprint()),
-    }
+    row = {**_stated(base), "seconds": seconds}
     if as_json:
-        click.echo(json.dumps(row, indent=1))
+        click.echo(json.dumps(row, indent=1, ensure_ascii=False))
         return
-    click.echo(f"{len(base):,} concepts, {names:,} names from {report.rows:,} rows in {row['seconds']} s")
+    click.echo(f"{len(base):,} concepts, {base.number_of_names:,} names from {report.rows:,} rows in {seconds} s")
     click.echo(
         f"{report.kept:,} rows kept, {report.filtered:,} left out by the filters, {report.malformed:,} malformed"
     )
@@ -120,16 +109,120 @@ def build(
         click.echo(f"  {line}")
     if report.malformed > len(report.malformed_lines):
         click.echo(f"  … and {report.malformed - len(report.malformed_lines):,} more")
+    for note in report.notes:
+        click.echo(note)
+    click.echo(f"release: {base.release}")
+    if base.licence:
+        click.echo(f"licence: {base.licence}")
     click.echo(f"cache: {row['cache']}")
 
 
-def _build(source: Source) -> KnowledgeBase:
-    from r1core_umls.cache import load_or_build
+@umls.command(help=f"Show what the knowledge base of PATH holds: a {BASE_HELP}.")
+@_base_argument
+@_filters
+@click.option("--verify", "check", is_flag=True, help="Compare the sha256 of every file with the recorded one.")
+@_as_json
+def kb(path: Path | None, check: bool, as_json: bool, **filters: Any) -> None:
+    """Print the figures of a base."""
+    from r1core_umls.cache import verify
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        return load_or_build(source)
-    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("reading", total=source.size())
-        return load_or_build(source, lambda done: progress.update(task, completed=done))
+    base = _open(path, filters)
+    damaged = verify(base) if check else []
+    if damaged:
+        row = _stated(base)
+        raise UserError(f"{row['cache']}: {', '.join(damaged)} differ from what was built", fix=f"rm -r {row['cache']}")
+    rows = _stated(base) | ({"verified": True} if check else {})
+    if as_json:
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    for name, value in rows.items():
+        if name not in ("malformed_lines", "notes"):
+            click.echo(f"{name}: {format(value, ',') if type(value) is int else value}")
+    for line in (*base.report.notes, *base.report.malformed_lines):
+        click.echo(f"  {line}")
+
+
+def _stated(base: KnowledgeBase) -> dict[str, Any]:
+    from r1core_umls.cache import cache_root
+
+    folder, report = cache_root() / base.fingerprint(), base.report
+    return {
+        "source": report.source,
+        "release": base.release,
+        "licence": base.licence,
+        "fingerprint": base.fingerprint(),
+        "concepts": len(base),
+        "names": base.number_of_names,
+        "is_a": report.parents,
+        "is_a_unknown": report.parents_unknown,
+        "retired": len(base.retired),
+        "rows": report.rows,
+        "kept": report.kept,
+        "filtered": report.filtered,
+        "malformed": report.malformed,
+        "malformed_lines": list(report.malformed_lines),
+        "notes": list(report.notes),
+        "bytes": sum(file.stat().st_size for file in folder.iterdir()),
+        "cache": str(folder),
+    }
+
+
+def _walking(direction: str, what: str) -> None:
+    @umls.command(direction, help=f"List {what} of the concept ID.")
+    @click.argument("concept_id", metavar="ID")
+    @_base_option
+    @_as_json
+    def walk(concept_id: str, path: Path | None, as_json: bool, **filters: Any) -> None:
+        base = _open(path, filters)
+        concept_id, replaced = _current(base, concept_id)
+        found = getattr(base, direction)(concept_id)
+        rows = [{"id": identifier, "name": base[identifier].name} for identifier in found]
+        if as_json:
+            told = {"id": concept_id, "name": base[concept_id].name, "replaces": replaced, direction: rows}
+            stated = {"release": base.release, "licence": base.licence, "fingerprint": base.fingerprint()}
+            click.echo(json.dumps(told | stated, indent=1, ensure_ascii=False))
+            return
+        if replaced:
+            click.echo(f"{replaced} is now {concept_id} {base[concept_id].name}", err=True)
+        for row in rows:
+            click.echo(f"{row['id']}\t{row['name']}")
+
+
+_walking("descendants", "every kind")
+_walking("ancestors", "everything above")
+
+
+def _current(base: KnowledgeBase, concept_id: str) -> tuple[str, str]:
+    """Return the id to use and the one it replaces ("" where it is in use); only a `SY` replacement is taken."""
+    if concept_id in base:
+        return concept_id, ""
+    found: tuple[Replacement, ...] = base.replacements(concept_id)
+    same = [replacement.id for replacement in found if replacement.relation == "SY" and replacement.id in base]
+    if len(same) == 1:
+        return same[0], concept_id
+    told = ", ".join(f"{replacement.relation} {replacement.id}".strip() for replacement in found)
+    raise UserError(
+        f"{concept_id} is not in {base.report.source}" + (f"; it was retired: {told}" if told else ""),
+        fix="name a concept of this base; r1core umls link finds one by its name",
+    )
+
+
+def _config(path: Path | None, filters: dict[str, Any]) -> UmlsConfig:
+    if path is None or (path / "hp.obo").is_file():
+        if filters["semantic_types"] or filters["vocabularies"]:
+            raise UserError(
+                "HPO states no semantic types and no vocabularies",
+                fix="leave --semantic-type and --vocabulary out, or name a Metathesaurus or a JSONL file",
+            )
+        return UmlsConfig(source="hpo", directory=path)
+    if path.is_file():
+        return UmlsConfig(source="jsonl", file=path, **filters)
+    return UmlsConfig(source="rrf", directory=path, **filters)
+
+
+def _open(path: Path | None, filters: dict[str, Any]) -> KnowledgeBase:
+    from r1core_umls.cache import load_or_build
+    from r1core_umls.progress import shown
+
+    with shown(Console(stderr=True)) as progress:
+        return load_or_build(_config(path, filters).open(), progress)

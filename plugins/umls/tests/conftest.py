@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from r1core_umls.cache import load_or_build
 from r1core_umls.hpo import HpoSource
-from r1core_umls.knowledge import BuildReport, Concept, KnowledgeBase, Synonym, build_index
+from r1core_umls.knowledge import Concept, KnowledgeBase, Synonym
 
 
 @pytest.fixture(scope="session")
@@ -29,8 +29,7 @@ def hpo(cache: Path) -> KnowledgeBase:
 
 
 def build_base(*concepts: Concept) -> KnowledgeBase:
-    ordered = sorted(concepts, key=lambda concept: concept.id)
-    return KnowledgeBase(ordered, build_index(ordered, ("EXACT",)), "0" * 64, BuildReport("hand-made"))
+    return KnowledgeBase.of(concepts)
 
 
 @pytest.fixture(scope="session")

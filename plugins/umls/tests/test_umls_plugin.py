@@ -110,3 +110,30 @@ def test_build_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (counts["concepts"], counts["names"], counts["malformed"]) == (1, 1, 1)
     linked = CliRunner().invoke(umls, ["link", "--directory", str(tmp_path), "--json", "An atrial septal defect"])
     assert json.loads(linked.output)[0]["concept_id"] == "C0018817"
+
+
+def test_a_jsonl_file_is_a_base_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R1CORE_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "own.jsonl"
+    file.write_text('{"id": "OWN:1", "name": "Ward fever", "semantic_types": ["T184"]}\n')
+    link = annotator(source="jsonl", file=file)
+    (span,) = link(example("A ward fever case")).spans
+    assert span.value.concept_id == "OWN:1"
+    assert annotator(source="jsonl", file=file, semantic_types=["T184"]).fingerprint() != link.fingerprint()
+    shown = CliRunner().invoke(umls, ["link", "A ward fever case", "--base", str(file), "--json"])
+    assert json.loads(shown.output)[0]["concept_id"] == "OWN:1"
+    for settings in ({"source": "jsonl"}, {"file": file}, {"semantic_types": ["T184"]}, {"vocabularies": ["MSH"]}):
+        with pytest.raises(ValidationError):
+            UmlsConfig.model_validate(settings)
+
+
+def test_kb_and_descendants_of_hpo(cache: Path) -> None:
+    shown = CliRunner().invoke(umls, ["kb"])
+    assert "concepts: 19,033" in shown.output
+    assert "release: hp/releases/" in shown.output
+    rows = CliRunner().invoke(umls, ["descendants", "HP:0001631"]).output.splitlines()
+    assert any(row.startswith("HP:0001684\t") for row in rows), "secundum atrial septal defect"
+    unknown = CliRunner().invoke(umls, ["ancestors", "HP:0000001"])
+    assert isinstance(unknown.exception, api.UserError)
+    filtered = CliRunner().invoke(umls, ["kb", "--semantic-type", "T047"])
+    assert isinstance(filtered.exception, api.UserError)
