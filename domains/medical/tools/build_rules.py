@@ -61,6 +61,10 @@ class Builder:
         index = load_json(INDEX)
         self.index = {plain(row["substance"]): row for row in index}
         self.class_names = {plain(french): name for name, french in choice["classes"].items()}
+        self.of_class: dict[str, list[str]] = defaultdict(list)
+        for row in index:
+            for french in row["drug_classes"]:
+                self.of_class[plain(french)].append(row["substance"])
         self.spellings: dict[str, set[str]] = defaultdict(set)
         self.classes: dict[str, set[str]] = defaultdict(set)
         self.members: dict[str, str] = {}  # class -> one drug of it, for the cases
@@ -75,7 +79,7 @@ class Builder:
                 raise SystemExit(f"{french!r} is neither a substance of {INDEX} nor a class of entries.toml")
             return "drugs", self.note(self.index[form]["substance"])
         name = self.class_names[form]
-        members = [r["substance"] for r in self.index.values() if form in map(plain, r["drug_classes"])]
+        members = self.of_class[form]
         for substance in members:
             drug = self.note(substance)
             self.classes[drug].add(name)
@@ -306,22 +310,21 @@ class Builder:
     def any_side(self, french: str) -> tuple[str, str]:
         """As `side`, keeping the French name of what has no English one here."""
         form = plain(french)
-        members = [r["substance"] for r in self.index.values() if form in map(plain, r["drug_classes"])]
         name = slug(f"class {form}").replace("-", "_")
-        for substance in members:
-            try:
-                drug = self.note(substance)
-            except SystemExit:
-                drug = substance
-                self.spellings[drug].add(substance)
-            self.classes[drug].add(name)
-        if members:
+        for substance in self.of_class[form]:
+            self.classes[self.any_drug(substance)].add(name)
+        if self.of_class[form]:
             return "classes", name
+        return "drugs", self.any_drug(self.index[form]["substance"] if form in self.index else french)
+
+    def any_drug(self, french: str) -> str:
+        """As `note`, keeping the French name of what has no English one here; "or" is too short to be matched."""
         try:
-            return "drugs", self.note(self.index[form]["substance"] if form in self.index else form)
+            return self.note(french)
         except SystemExit:
-            self.spellings[form].add(form)
-            return "drugs", form
+            name = plain(french) if len(french) > 2 else f"{french} (substance)"
+            self.spellings[name].add(name)
+            return name
 
 
 ROUTES = {"SQ": "SC", "ETT": "endotracheal", "INH": "nebulized", "IN": "intranasal"}

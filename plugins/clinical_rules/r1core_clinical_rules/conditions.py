@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from r1core_clinical_rules import renal
@@ -36,6 +36,7 @@ class View:
     patient: Patient
     hits: int
     open: tuple[bool, bool, bool]
+    asked: dict[Node, Truth] = field(default_factory=dict, repr=False, compare=False)  # what was answered already
 
 
 class Node(ABC):
@@ -57,6 +58,10 @@ class Node(ABC):
         """Numbers of conditions on lists of which one must hold or be unknown, or this is false; None for no such."""
         return None
 
+    def pair(self) -> tuple[int, int] | None:
+        """The numbers of the two conditions on lists (or twice the one) that it is the conjunction of; None if not."""
+        return None
+
 
 class _OnList(Node):
     """A condition on one of the patient's lists, by its number."""
@@ -71,6 +76,9 @@ class _OnList(Node):
 
     def needs(self) -> frozenset[int]:
         return frozenset((self.number,))
+
+    def pair(self) -> tuple[int, int]:
+        return self.number, self.number
 
     def proof(self, view: View) -> Proof:
         listed = getattr(view.patient, LISTS[self.kind])
@@ -89,7 +97,9 @@ class _Asked(Node):
         self._claim, self._ask, self._fact = claim, ask, fact
 
     def holds(self, view: View) -> Truth:
-        return self._ask(view.patient)
+        if self not in view.asked:
+            view.asked[self] = self._ask(view.patient)
+        return view.asked[self]
 
     def proof(self, view: View) -> Proof:
         return Proof(self._claim, self.holds(view), self._fact(view.patient))
@@ -107,6 +117,12 @@ class _Joined(Node):
     def holds(self, view: View) -> Truth:
         values = (child.holds(view) for child in self._children)
         return all_of(values) if self._all else any_of(values)
+
+    def pair(self) -> tuple[int, int] | None:
+        numbers = [child.number for child in self._children if isinstance(child, _OnList)]
+        if not self._all or len(numbers) != len(self._children) or len(numbers) > 2:
+            return None
+        return numbers[0], numbers[-1]
 
     def needs(self) -> frozenset[int] | None:
         each = [child.needs() for child in self._children]
@@ -145,11 +161,12 @@ def words(when: When) -> str:
 
 
 class Compiler:
-    """Turns conditions into nodes; equal conditions on lists share a number. `on_lists` : the conditions, by number."""
+    """Turns conditions into nodes; equal ones are one node or number. `on_lists` : the conditions, by number."""
 
     def __init__(self) -> None:
         self.on_lists: list[When] = []
         self._numbers: dict[str, int] = {}
+        self._others: dict[str, Node] = {}
 
     def node(self, when: When) -> Node:
         """The compiled condition."""
@@ -160,7 +177,7 @@ class Compiler:
             return _Negated(self.node(value))
         if name in LISTS:
             return self._on_list(when, name)
-        return _asked(name, value)
+        return self._others.setdefault(repr(when), _asked(name, value))
 
     def _on_list(self, when: When, kind: str) -> _OnList:
         key = when.model_dump_json(exclude_unset=False)

@@ -1,7 +1,8 @@
 """Rules compiled once, then asked for one patient after the other.
 
-Bits do most of the work (R = rules, each a bit of an int): every entry of a patient's list knows which rules hold by it
-alone, and which can hold by it. What is left is decided condition by condition.
+Bits do most of the work, each rule a bit of an int. A rule that is one condition on a list, or both of two, is decided
+by them alone: every entry of a patient's list knows for which rules it meets the first and for which the second
+condition. For the others it knows which can hold by it; those are decided condition by condition.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from r1core.api import Reason
 from r1core_clinical_rules.characters import normalise
 from r1core_clinical_rules.conditions import Compiler, Node, View
 from r1core_clinical_rules.facts import LISTS, Patient
-from r1core_clinical_rules.logic import Truth
-from r1core_clinical_rules.outcome import Outcome, Overridden
+from r1core_clinical_rules.logic import Truth, bits
+from r1core_clinical_rules.outcome import Capping, Outcome, Overridden
 from r1core_clinical_rules.proof import Proof
 from r1core_clinical_rules.rulebook import RuleBook, condition_key
-from r1core_clinical_rules.schema import CapDose, Policy, Rule, When
+from r1core_clinical_rules.schema import Policy, Rule, When
 
 MAX_ENTRIES = 65_536  # remembered entries of patients' lists, about 1 kB each
 
@@ -28,15 +29,17 @@ MAX_ENTRIES = 65_536  # remembered entries of patients' lists, about 1 kB each
 class Compiled:
     """One rule, ready: its condition, whom it forbids, what it caps.
 
-    `forbids` : bit i set for drug i. `caps` : (drug, cap).
+    `forbids` : bit i set for drug i.
     """
 
     def __init__(self, rule: Rule, node: Node | None, book: RuleBook, on_unknown: str) -> None:
         self.rule, self.node, self._book = rule, node, book
         self.on_unknown = rule.on_unknown or on_unknown
         self.forbids = sum(1 << i for i in book.forbidden_drugs(rule.then.forbid))
-        self.caps: tuple[tuple[int, CapDose], ...] = tuple(
-            (i, cap) for cap in rule.then.cap_dose for i in book.by_name.meaning.get(normalise(cap.drug), ())
+        self.caps = tuple(
+            Capping(rule.label, i, book.drugs[i], cap, cap.max)
+            for cap in rule.then.cap_dose
+            for i in book.by_name.meaning.get(normalise(cap.drug), ())
         )
 
     @cached_property
@@ -67,10 +70,11 @@ class Compiled:
 
 @dataclass(slots=True)
 class _Entry:
-    """What one entry of a list brings. `hits` : conditions. `direct`, `candidates` : rules. `known` : is listed."""
+    """What one entry of a list brings. `hits` : conditions. The rest : rules. `known` : whether any file lists it."""
 
     hits: int
-    direct: int
+    first: int
+    second: int
     candidates: int
     known: bool
 
@@ -99,24 +103,36 @@ class Engine:
         return here and (rule.status == "active" or (rule.status == "unverified" and self.policy.unverified))
 
     def _index_rules(self) -> None:
-        """Which rules hold by one condition alone, and which can hold by it."""
+        """For which rules a condition on a list is the first or the second of two, or one by which they can hold."""
         count = len(self._on_lists)
-        self._direct, self._candidate = [0] * count, [0] * count
+        self._first, self._second, self._candidate = [0] * count, [0] * count, [0] * count
+        self._of = ([0, 0, 0], [0, 0, 0], [0, 0, 0])  # the same three, by list
+        self._certain = 0  # rules without a condition
+        self._by_fact: dict[Node, int] = {}  # condition on one fact -> the rules that it alone decides
         self._always = 0  # rules that no condition on a list can rule out
-        self._direct_of, self._candidates_of = [0, 0, 0], [0, 0, 0]  # by list
+        self._dated = sum(1 << place for place, one in enumerate(self.rules) if one.rule.valid is not None)
         self._policy = {"block": 0, "warn": 0, "skip": 0}
         for place, one in enumerate(self.rules):
             bit = 1 << place
             self._policy[one.on_unknown] |= bit
+            pair = None if one.node is None else one.node.pair()
             needs = None if one.node is None else one.node.needs()
-            if needs is None:
+            if one.node is None:
+                self._certain |= bit
+                continue
+            if one.rule.when is not None and one.rule.when.part[0] not in (*LISTS, "all", "any", "not"):
+                self._by_fact[one.node] = self._by_fact.get(one.node, 0) | bit
+                continue
+            if pair is not None:
+                noted = [(0, pair[0]), (1, pair[1])]
+            elif needs is not None:
+                noted = [(2, number) for number in needs]
+            else:
                 self._always |= bit
                 continue
-            alone = one.rule.valid is None and one.rule.when is not None and one.rule.when.part[0] in LISTS
-            for number in needs:
-                into, of = (self._direct, self._direct_of) if alone else (self._candidate, self._candidates_of)
-                into[number] |= bit
-                of[self._kinds[number]] |= bit
+            for which, number in noted:
+                (self._first, self._second, self._candidate)[which][number] |= bit
+                self._of[which][self._kinds[number]] |= bit
 
     def _index_terms(self) -> None:
         """Which conditions a drug, a substance or a condition of the patient makes true."""
@@ -145,9 +161,10 @@ class Engine:
         found = memory.get(names)
         if found is None:
             hits, known = (self._medication, self._allergy, self._condition)[kind](names)
-            found = _Entry(hits, 0, 0, known)
-            for number in _bits(hits):
-                found.direct |= self._direct[number]
+            found = _Entry(hits, 0, 0, 0, known)
+            for number in bits(hits):
+                found.first |= self._first[number]
+                found.second |= self._second[number]
                 found.candidates |= self._candidate[number]
             if len(memory) >= MAX_ENTRIES:
                 memory.clear()
@@ -177,49 +194,59 @@ class Engine:
         """The patient with the conditions on lists decided."""
         return self._viewed(patient)[0]
 
-    def _viewed(self, patient: Patient) -> tuple[View, int, int, list[str]]:
-        hits = direct = candidates = 0
+    def _viewed(self, patient: Patient) -> tuple[View, int, int, int, list[str]]:
+        hits = first = second = candidates = 0
         warnings, opened = [], []
         for kind, listed in enumerate((patient.medications, patient.allergies, patient.conditions)):
             complete = listed.complete
             for names in listed.entries:
-                found = self._entry(kind, names)
+                found = self._entries[kind].get(names) or self._entry(kind, names)
                 hits |= found.hits
-                direct |= found.direct
+                first |= found.first
+                second |= found.second
                 candidates |= found.candidates
                 if not found.known:
                     warnings.append(f"{LISTS[kind]}: no rule file lists {' / '.join(names)!r}")
                     complete = complete and self.policy.unlisted == "warn"
             opened.append(not complete)
-        return View(patient, hits, (opened[0], opened[1], opened[2])), direct, candidates, warnings
+        return View(patient, hits, (opened[0], opened[1], opened[2])), first, second, candidates, warnings
 
     def evaluate(self, patient: Patient) -> Outcome:
         """What the rules say of this patient."""
-        view, direct, candidates, warnings = self._viewed(patient)
-        unknown = 0
+        view, first, second, candidates, warnings = self._viewed(patient)
+        holds = (first & second) | self._certain
         candidates |= self._always
         for kind in range(len(LISTS)):
             if view.open[kind]:
-                unknown |= self._direct_of[kind]
-                candidates |= self._candidates_of[kind]
-        unknown &= ~direct
-        for place in _bits(candidates):
+                first |= self._of[0][kind]
+                second |= self._of[1][kind]
+                candidates |= self._of[2][kind]
+        unknown = first & second & ~holds
+        for node, mask in self._by_fact.items():
+            truth = node.holds(view)
+            if truth:
+                holds |= mask
+            elif truth is None:
+                unknown |= mask
+        for place in bits(candidates):
             truth = self.rules[place].holds(view)
-            if truth is not False:
-                bit = 1 << place
-                direct, unknown = (direct | bit, unknown) if truth else (direct, unknown | bit)
+            if truth:
+                holds |= 1 << place
+            elif truth is None:
+                unknown |= 1 << place
         warnings += [
             f"{self.rules[i].rule.label}: not applied, its condition is unknown"
-            for i in _bits(unknown & self._policy["warn"])
+            for i in bits(unknown & self._policy["warn"])
         ]
         blocked = unknown & self._policy["block"]
-        applied: list[tuple[Compiled, Truth]] = []
-        for place in _bits(direct | blocked):
-            one = self.rules[place]
-            if one.rule.valid is not None and one.expired(patient.as_of):
-                warnings.append(f"{one.rule.label}: not applied, not valid on {patient.as_of}")
-            else:
-                applied.append((one, None if blocked >> place & 1 else True))
+        for place in bits((holds | blocked) & self._dated):
+            if self.rules[place].expired(patient.as_of):
+                warnings.append(f"{self.rules[place].rule.label}: not applied, not valid on {patient.as_of}")
+                holds, blocked = holds & ~(1 << place), blocked & ~(1 << place)
+        rules = self.rules
+        applied: list[tuple[Compiled, Truth]] = [(rules[i], True) for i in bits(holds)]
+        if blocked:
+            applied = [(rules[i], None if blocked >> i & 1 else True) for i in bits(holds | blocked)]
         overridden: list[Overridden] = []
         if patient.overrides:
             applied = self._override(patient, applied, overridden, warnings)
@@ -252,19 +279,6 @@ class Engine:
         """A proof for every rule in use, of those that do not apply too."""
         view = self.view(patient)
         return [one.proof(view) for one in self.rules]
-
-
-def _bits(mask: int) -> Iterator[int]:
-    """The places of the set bits, lowest first, 64 at a time: arithmetic on the whole int for each costs more."""
-    place = 0
-    while mask:
-        word = mask & 0xFFFF_FFFF_FFFF_FFFF
-        while word:
-            low = word & -word
-            yield place + low.bit_length() - 1
-            word ^= low
-        mask >>= 64
-        place += 64
 
 
 def follows(rule: Rule) -> tuple[str, ...]:

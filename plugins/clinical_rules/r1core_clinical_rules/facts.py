@@ -149,7 +149,7 @@ class _Reader:
                 if set(value) != {"known", "complete"} or not isinstance(value["complete"], bool):
                     raise ValueError(key)
                 return Listed(tuple(map(_entry, _list(value["known"]))), value["complete"])
-            return Listed(tuple(map(_entry, _list(value))), complete=True)
+            return Listed(tuple([_entry(one) for one in _list(value)]), complete=True)
         except (ValueError, TypeError) as error:
             raise self._wrong(key, expected) from error
 
@@ -162,9 +162,9 @@ def _list(value: JSON) -> list[JSON]:
 
 def _entry(value: JSON) -> tuple[str, ...]:
     """A name, or an object whose `name`, `code` and `names` are all names of the one entry."""
-    if isinstance(value, str):
-        names = (value,)
-    elif isinstance(value, Mapping) and set(value) <= {"name", "code", "names"}:
+    if isinstance(value, str) and value.strip():
+        return (value,)
+    if isinstance(value, Mapping) and set(value) <= {"name", "code", "names"}:
         names = tuple(v for k in ("name", "code") if (v := value.get(k)) is not None) + tuple(value.get("names", ()))
     else:
         raise TypeError("neither a name nor an object with a name")

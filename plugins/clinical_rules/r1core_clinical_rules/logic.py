@@ -35,3 +35,14 @@ def negate(value: Truth) -> Truth:
 def shown(value: Truth) -> str:
     """`true`, `false` or `unknown`."""
     return "unknown" if value is None else str(value).lower()
+
+
+def bits(mask: int) -> list[int]:
+    """The places of the set bits, lowest first; searching the digits is faster than arithmetic on a long int."""
+    digits = bin(mask)[:1:-1]
+    found = []
+    at = digits.find("1")
+    while at >= 0:
+        found.append(at)
+        at = digits.find("1", at + 1)
+    return found

@@ -6,14 +6,14 @@ Forbid beats cap: a drug that is forbidden has no cap. Of several caps the lowes
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from r1core.api import Reason
 from r1core_clinical_rules.conditions import View
 from r1core_clinical_rules.facts import Patient
-from r1core_clinical_rules.logic import Truth, shown
+from r1core_clinical_rules.logic import Truth, bits, shown
 from r1core_clinical_rules.proof import Proof
 from r1core_clinical_rules.schema import CapDose, Drug, Rule
 from r1core_clinical_rules.units import BODY, Quantity
@@ -65,6 +65,40 @@ class Overridden:
     reason: str
 
 
+class Capping:
+    """A cap of one rule for one drug, ready to be compared. `alone` : what it is where no other rule caps the same."""
+
+    def __init__(self, label: str, drug: int, entry: Drug, cap: CapDose, amount: Quantity | None) -> None:
+        self.label, self.drug, self._entry, self.cap, self.amount = label, drug, entry, cap, amount
+        self.per_kilogram = amount is not None and amount.unit.over(BODY)
+        self.base = None if amount is None else amount.base
+        self.key = (drug, cap.per, cap.route, None if amount is None else amount.unit.measures)
+        self.alone = Cap(entry.name, entry.names, cap.per, cap.route, amount, (label,))
+
+    def of(self, amount: Quantity | None) -> Capping:
+        """The same with the amount for a patient, None where it is not known."""
+        return Capping(self.label, self.drug, self._entry, self.cap, amount)
+
+
+@lru_cache(maxsize=4096)
+def _caps(cappings: tuple[Capping, ...], weight: Quantity | None) -> tuple[Cap, ...]:
+    """The lowest of each drug, route, dose or day, and measure; remembered, since many patients have the same."""
+    grouped: dict[object, list[Capping]] = {}
+    for capping in cappings:
+        if capping.per_kilogram:
+            capping = capping.of(None if weight is None else capping.cap.max.times_weight(weight))
+        grouped.setdefault(capping.key, []).append(capping)
+    return tuple(found[0].alone if len(found) == 1 else _lowest(found) for found in grouped.values())
+
+
+def _lowest(found: Sequence[Capping]) -> Cap:
+    """The lowest of several caps of the same measure, which names every rule."""
+    lowest = min(found, key=lambda one: one.base or 0)
+    here = dict.fromkeys(one.label for one in found if one.base == lowest.base)
+    beaten = dict.fromkeys(one.label for one in found if one.label not in here)
+    return replace(lowest.alone, rules=tuple(here), beaten=tuple(beaten))
+
+
 class Outcome:
     """What follows for one patient.
 
@@ -110,8 +144,8 @@ class Outcome:
     @cached_property
     def forbidden_drugs(self) -> tuple[str, ...]:
         """The names of the drugs that are forbidden."""
-        mask = self._forbidden_mask
-        return tuple(drug.name for i, drug in enumerate(self._book.drugs) if mask >> i & 1)
+        drugs = self._book.drugs
+        return tuple([drugs[i].name for i in bits(self._forbidden_mask)])
 
     @cached_property
     def _forbidden_mask(self) -> int:
@@ -132,30 +166,9 @@ class Outcome:
     @cached_property
     def caps(self) -> tuple[Cap, ...]:
         """The lowest cap for each drug, route, dose or day, and measure; none where the drug is forbidden."""
-        grouped: dict[tuple[int, str, str | None, object], list[tuple[Quantity | None, str]]] = {}
-        for one, _ in self._compiled:
-            for drug, cap in one.caps:
-                if not self._forbidden_mask >> drug & 1:
-                    amount = self._amount(cap)
-                    measures = None if amount is None else amount.unit.measures
-                    key = (drug, cap.per, cap.route, measures)
-                    grouped.setdefault(key, []).append((amount, one.rule.label))
-        return tuple(self._lowest(*key[:3], found) for key, found in grouped.items())
-
-    def _amount(self, cap: CapDose) -> Quantity | None:
-        if not cap.max.unit.over(BODY):
-            return cap.max
-        return None if self._view.patient.weight is None else cap.max.times_weight(self._view.patient.weight)
-
-    def _lowest(self, drug: int, per: str, route: str | None, found: list[tuple[Quantity | None, str]]) -> Cap:
-        entry = self._book.drugs[drug]
-        amounts = [amount for amount, _ in found if amount is not None]
-        lowest = min(amounts, key=lambda a: a.base) if amounts else None
-        here = [rule for amount, rule in found if amount is None or (lowest and amount.base == lowest.base)]
-        beaten = [rule for _, rule in found if rule not in here]
-        return Cap(
-            entry.name, entry.names, per, route, lowest, tuple(dict.fromkeys(here)), tuple(dict.fromkeys(beaten))
-        )
+        mask = self._forbidden_mask
+        allowed = [capping for one, _ in self._compiled for capping in one.caps if not mask >> capping.drug & 1]
+        return _caps(tuple(allowed), self._view.patient.weight)
 
     @cached_property
     def phrases(self) -> tuple[Phrase, ...]:

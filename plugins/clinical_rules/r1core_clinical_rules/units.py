@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -102,14 +102,13 @@ class Quantity:
 
     value: Decimal
     unit: Unit
+    base: Fraction = field(init=False, repr=False, compare=False)  # the amount in base units
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "base", Fraction(self.value) * self.unit.factor)
 
     def __str__(self) -> str:
         return f"{self.value} {self.unit.name}"
-
-    @property
-    def base(self) -> Fraction:
-        """The amount in base units."""
-        return Fraction(self.value) * self.unit.factor
 
     def comparable(self, other: Quantity | Unit) -> bool:
         """Whether both measure the same."""
@@ -125,7 +124,9 @@ class Quantity:
         """
         if not self.comparable(other):
             raise UnitError(f"{self.unit.name} and {other.unit.name} do not measure the same")
-        return (self.base > other.base) - (self.base < other.base)
+        mine, theirs = self.base, other.base
+        left, right = mine.numerator * theirs.denominator, theirs.numerator * mine.denominator
+        return (left > right) - (left < right)
 
     def to(self, name: str) -> Decimal:
         """The amount in another unit of the same measure, exactly.
