@@ -218,7 +218,7 @@ def _asked(name: str, value: object) -> Node:
 
 
 def _plainly(value: object) -> str:
-    return {None: "unknown", True: "true", False: "false"}.get(value, str(value))  # type: ignore[call-overload, no-any-return]
+    return {None: "unknown", True: "true", False: "false"}.get(value, str(value))  # type: ignore[call-overload]
 
 
 def _equals(found: object, wanted: object) -> Truth:

@@ -74,11 +74,11 @@ def doses_in(text: str, starts: Sequence[int]) -> list[Dose]:
         if not any(start <= match.start() < end for start, end in taken):
             found.append(Dose(match.start(), match.end(), None))
     for at in starts:  # "drug 500", "drug 3 spoonfuls": a number that nothing explains
-        match = _BARE.match(text, at)
-        if match and not _HARMLESS.match(match["rest"]):
-            place = match.start("low")
+        bare = _BARE.match(text, at)
+        if bare and not _HARMLESS.match(bare["rest"]):
+            place = bare.start("low")
             if not any(dose.start <= place < dose.end for dose in found):
-                found.append(Dose(place, match.end("low"), None))
+                found.append(Dose(place, bare.end("low"), None))
     return sorted(found, key=lambda dose: dose.start)
 
 

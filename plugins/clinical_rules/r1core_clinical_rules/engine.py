@@ -141,7 +141,7 @@ class Engine:
         self._by_condition: dict[tuple[str, bool], int] = {}
         for number, when in enumerate(self._on_lists):
             for key, into in self._meant(when):
-                into[key] = into.get(key, 0) | 1 << number  # type: ignore[index]
+                into[key] = into.get(key, 0) | 1 << number
 
     def _meant(self, when: When) -> Iterator[tuple[object, dict[object, int]]]:
         book = self.book

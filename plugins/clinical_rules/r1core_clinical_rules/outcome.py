@@ -81,10 +81,10 @@ class Capping:
 
 
 @lru_cache(maxsize=4096)
-def _caps(cappings: tuple[Capping, ...], weight: Quantity | None) -> tuple[Cap, ...]:
+def _caps(rules: tuple[Compiled, ...], forbidden: int, weight: Quantity | None) -> tuple[Cap, ...]:
     """The lowest of each drug, route, dose or day, and measure; remembered, since many patients have the same."""
     grouped: dict[object, list[Capping]] = {}
-    for capping in cappings:
+    for capping in (capping for one in rules for capping in one.caps if not forbidden >> capping.drug & 1):
         if capping.per_kilogram:
             capping = capping.of(None if weight is None else capping.cap.max.times_weight(weight))
         grouped.setdefault(capping.key, []).append(capping)
@@ -144,8 +144,8 @@ class Outcome:
     @cached_property
     def forbidden_drugs(self) -> tuple[str, ...]:
         """The names of the drugs that are forbidden."""
-        drugs = self._book.drugs
-        return tuple([drugs[i].name for i in bits(self._forbidden_mask)])
+        names = self._book.drug_names
+        return tuple([names[i] for i in bits(self._forbidden_mask)])
 
     @cached_property
     def _forbidden_mask(self) -> int:
@@ -166,9 +166,8 @@ class Outcome:
     @cached_property
     def caps(self) -> tuple[Cap, ...]:
         """The lowest cap for each drug, route, dose or day, and measure; none where the drug is forbidden."""
-        mask = self._forbidden_mask
-        allowed = [capping for one, _ in self._compiled for capping in one.caps if not mask >> capping.drug & 1]
-        return _caps(tuple(allowed), self._view.patient.weight)
+        capping = tuple([one for one, _ in self._compiled if one.caps])
+        return _caps(capping, self._forbidden_mask & self._book.capped_drugs, self._view.patient.weight)
 
     @cached_property
     def phrases(self) -> tuple[Phrase, ...]:

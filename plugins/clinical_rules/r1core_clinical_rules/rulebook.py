@@ -31,6 +31,8 @@ class RuleBook:
     Names, brands, aliases and classes of drugs and allergens are compared in their normalised form, here as in
     generated text; conditions by `condition_key`.
 
+    `capped_drugs` : bit i set where any rule caps drug i.
+
     Parameters
     ----------
     parents : condition -> the conditions that it is a kind of, added to the files' own hierarchies.
@@ -39,12 +41,15 @@ class RuleBook:
     def __init__(self, entries: Iterable[Sourced], parents: Mapping[str, Iterable[str]] | None = None) -> None:
         self._entries = tuple(entries)
         self.drugs: tuple[Drug, ...] = tuple(s.entry for s in self._entries if isinstance(s.entry, Drug))
+        self.drug_names: tuple[str, ...] = tuple(drug.name for drug in self.drugs)
         self.allergens: tuple[Allergen, ...] = tuple(s.entry for s in self._entries if isinstance(s.entry, Allergen))
         self.rules: tuple[Rule, ...] = tuple(s.entry for s in self._entries if isinstance(s.entry, Rule))
         self.where: dict[str, str] = {s.entry.id: s.where for s in self._entries if isinstance(s.entry, Rule)}
         named = [(normalise(name), i) for i, drug in enumerate(self.drugs) for name in drug.names]
         grouped = [(normalise(name), i) for i, drug in enumerate(self.drugs) for name in drug.classes]
         self.by_name, self.by_class = NameIndex(named), NameIndex(grouped)
+        caps = [normalise(cap.drug) for rule in self.rules for cap in rule.then.cap_dose]
+        self.capped_drugs = sum(1 << i for i in {i for name in caps for i in self.by_name.meaning.get(name, ())})
         self._substances: tuple[Drug | Allergen, ...] = (*self.drugs, *self.allergens)
         reacting = [(normalise(c), i) for i, entry in enumerate(self._substances) for c in entry.cross_reactivity]
         known = [(normalise(name), i) for i, entry in enumerate(self._substances) for name in entry.names]

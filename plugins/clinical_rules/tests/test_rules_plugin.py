@@ -101,6 +101,25 @@ def test_equal_rules_share_masks_and_other_rules_do_not(rule_file: Path) -> None
     assert first.key == second.key != other.key
 
 
+def test_a_required_phrase_holds_back_the_end_of_the_answer(rule_file: Path) -> None:
+    text = rule_file.read_text(encoding="utf-8")
+    required = text.replace("{forbid: {classes: [NSAID]}}", "{require_phrase: [{any: [see a doctor]}]}")
+    rule_file.write_text(required, encoding="utf-8")
+    ctx = api.Context("", Config(files=(rule_file,)), seed=0)
+    forbid, require = ClinicalRulesPlugin().decode_constraint(ctx)
+    assert (forbid.name, require.name) == ("clinical_rules/forbid", "clinical_rules/require")
+    assert forbid.fingerprint() != require.fingerprint()
+    assert start(require, {"medications": []}) is None
+    state = start(require, {"medications": ["warfarin"]})
+    assert state is not None
+    (end,) = VOCABULARY.eos_ids
+    assert not allowed_bool(state.mask(), VOCABULARY.size)[end]
+    assert state.explain(end)[0].rule == "anticoagulant-nsaid@2"
+    for byte in b"Please see a doctor":
+        state = state.advance(VOCABULARY.token_bytes.index(bytes([byte])))
+    assert allowed_bool(state.mask(), VOCABULARY.size)[end]
+
+
 def test_at_the_start_every_ordinary_token_is_allowed(rule_file: Path) -> None:
     state = start(constraint(rule_file), None)
     assert state is not None
