@@ -27,10 +27,11 @@ NAMES = (*LONG, *SHORT)
 
 def rule_file(path: Path) -> Path:
     """Write a rule that always forbids all names (JSON is YAML)."""
-    citation = {"source": "benchmark", "locator": "names", "quote": "none of these may be generated"}
-    rule = {"id": "bench", "version": 1, "title": "All names", "severity": "major", "citation": citation}
+    citation = {"title": "benchmark", "locator": "names", "quote": "none of these may be generated"}
+    rule = {"id": "bench", "version": 1, "status": "active", "title": "All names", "severity": "major"}
     drugs = [{"name": name} for name in NAMES]
-    book = {"version": 1, "drugs": drugs, "rules": [{**rule, "forbid": {"drugs": list(NAMES)}}]}
+    then = {"forbid": {"drugs": list(NAMES)}}
+    book = {"version": 2, "drugs": drugs, "rules": [{**rule, "citation": citation, "then": then}]}
     path.write_text(json.dumps(book), encoding="utf-8")
     return path
 

@@ -161,7 +161,7 @@ def test_a_redacted_report_names_no_folder(copy: Desk, adapted: tuple[Desk, Done
 
 def test_rule_files_and_facts_are_inputs_of_the_stage_that_reads_them(desk: Desk) -> None:
     (desk.folder / "facts.json").write_text("{}")
-    rules = desk.write("rules.yaml", "version: 1\n")
+    rules = desk.write("rules.yaml", "version: 2\n")
     recipe = RECIPE.replace("plugins = []", 'plugins = ["clinical_rules"]')
     recipe += '[report]\ndemo_facts = "facts.json"\n[plugins.clinical_rules]\nfiles = ["rules.yaml"]\n'
     path = desk.write("own.toml", recipe)

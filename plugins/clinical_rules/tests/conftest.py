@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 RULES = """\
-version: 1
+version: 2
 drugs:
   - name: warfarin
     brands: [Coumadin, Jantoven]
@@ -25,15 +25,17 @@ rules:
     version: 2
     title: No NSAID on an anticoagulant
     severity: major
-    citation: {source: Handbook, locator: p. 12, quote: Avoid together.}
+    status: active
+    citation: {title: Handbook, locator: p. 12, quote: Avoid together.}
     when: {medications: {any: [anticoagulant]}}
-    forbid: {classes: [NSAID]}
+    then: {forbid: {classes: [NSAID]}}
   - id: never-isotretinoin
     version: 1
     title: Specialists only
     severity: contraindicated
-    citation: {source: Handbook, locator: p. 40, quote: Specialists only., url: "https://example.org/40"}
-    forbid: {drugs: [isotretinoin]}
+    status: active
+    citation: {title: Handbook, locator: p. 40, quote: Specialists only., url: "https://example.org/40"}
+    then: {forbid: {drugs: [isotretinoin]}}
 """
 
 

@@ -24,8 +24,7 @@ VOCABULARY = Vocabulary.from_tokenizer(tiny_tokenizer())
 
 def constraint(path: Path, on_unknown: str = "block") -> api.DecodeConstraint:
     config = Config.model_validate({"files": [str(path)], "on_unknown": on_unknown})
-    (made,) = ClinicalRulesPlugin().decode_constraint(api.Context("", config, seed=0))
-    return made
+    return ClinicalRulesPlugin().decode_constraint(api.Context("", config, seed=0))[0]
 
 
 def start(made: api.DecodeConstraint, facts: dict[str, Any] | None) -> api.ConstraintState | None:
@@ -76,7 +75,7 @@ def test_warn_says_what_was_not_applied(rule_file: Path, caplog: pytest.LogCaptu
         state = start(constraint(rule_file, "warn"), None)
     assert state is not None
     assert generate(state, "Advil")[0] == "Advil"
-    assert "example case-7: medications unknown, 1 rules not applied" in caplog.text
+    assert "example case-7: anticoagulant-nsaid@2: not applied, its condition is unknown" in caplog.text
 
 
 def test_no_applicable_rule_means_no_state(tmp_path: Path, rule_file: Path) -> None:
@@ -102,6 +101,25 @@ def test_equal_rules_share_masks_and_other_rules_do_not(rule_file: Path) -> None
     assert first.key == second.key != other.key
 
 
+def test_a_required_phrase_holds_back_the_end_of_the_answer(rule_file: Path) -> None:
+    text = rule_file.read_text(encoding="utf-8")
+    required = text.replace("{forbid: {classes: [NSAID]}}", "{require_phrase: [{any: [see a doctor]}]}")
+    rule_file.write_text(required, encoding="utf-8")
+    ctx = api.Context("", Config(files=(rule_file,)), seed=0)
+    forbid, require = ClinicalRulesPlugin().decode_constraint(ctx)
+    assert (forbid.name, require.name) == ("clinical_rules/forbid", "clinical_rules/require")
+    assert forbid.fingerprint() != require.fingerprint()
+    assert start(require, {"medications": []}) is None
+    state = start(require, {"medications": ["warfarin"]})
+    assert state is not None
+    (end,) = VOCABULARY.eos_ids
+    assert not allowed_bool(state.mask(), VOCABULARY.size)[end]
+    assert state.explain(end)[0].rule == "anticoagulant-nsaid@2"
+    for byte in b"Please see a doctor":
+        state = state.advance(VOCABULARY.token_bytes.index(bytes([byte])))
+    assert allowed_bool(state.mask(), VOCABULARY.size)[end]
+
+
 def test_at_the_start_every_ordinary_token_is_allowed(rule_file: Path) -> None:
     state = start(constraint(rule_file), None)
     assert state is not None
@@ -118,7 +136,7 @@ def test_the_fingerprint_follows_the_file_and_the_policy(rule_file: Path) -> Non
 
 
 def test_validate_reports_and_decode_constraint_refuses(rule_file: Path) -> None:
-    rule_file.write_text(rule_file.read_text(encoding="utf-8").replace("[NSAID]}", "[NSAIDs]}"), encoding="utf-8")
+    rule_file.write_text(rule_file.read_text(encoding="utf-8").replace("[NSAID]}}", "[NSAIDs]}}"), encoding="utf-8")
     ctx = api.Context("", Config(files=(rule_file,)), seed=0)
     (problem,) = ClinicalRulesPlugin().validate(ctx, api.Plan({}))
     assert problem.found == "the unknown class 'NSAIDs'"
@@ -146,23 +164,23 @@ def run(*arguments: object) -> Any:
     return CliRunner().invoke(rules, [str(a) for a in arguments])
 
 
-def test_rules_test_shows_rule_and_place(rule_file: Path, tmp_path: Path) -> None:
+def test_rules_trace_shows_rule_and_place(rule_file: Path, tmp_path: Path) -> None:
     facts = tmp_path / "facts.json"
     facts.write_text('{"medications": ["Coumadin"]}')
     text = "Take Advil, or Isotretinoin, or ASA"
-    shown = run("test", rule_file, text, "--facts", facts).output
-    assert "at character 9 ('l'): anticoagulant-nsaid@2 (major) forbids Advil. Handbook, p. 12" in shown
-    assert "at the end: anticoagulant-nsaid@2 (major) forbids ASA" in shown
-    rows = json.loads(run("test", rule_file, text, "--facts", facts, "--json").output)
+    shown = run("trace", rule_file, text, "--facts", facts).output
+    assert "at character 9 ('l'): anticoagulant-nsaid@2 (major): Advil. Handbook, p. 12" in shown
+    assert "at the end: anticoagulant-nsaid@2 (major): ASA" in shown
+    rows = json.loads(run("trace", rule_file, text, "--facts", facts, "--json").output)
     assert [row["at"] for row in rows["interventions"]] == [9, text.index(", or ASA") - 1, len(text)]
     facts.write_text('{"medications": []}')
-    assert "no rule intervenes" in run("test", rule_file, "Take Advil", "--facts", facts).output
+    assert "no rule intervenes" in run("trace", rule_file, "Take Advil", "--facts", facts).output
 
 
 def test_rules_check_exits_with_2_on_a_mistake(rule_file: Path) -> None:
     good = run("check", rule_file)
     assert (good.exit_code, good.output.strip()) == (0, "2 rules over 4 drugs, 7 names that can be forbidden")
-    rule_file.write_text("version: 1\nrules: [{id: x}]\n", encoding="utf-8")
+    rule_file.write_text("version: 2\nrules: [{id: x}]\n", encoding="utf-8")
     bad = run("check", rule_file, "--json")
     assert bad.exit_code == 2
     assert {"where", "found", "expected", "fix", "severity"} == set(json.loads(bad.output)["problems"][0])
@@ -173,4 +191,4 @@ def test_unreadable_facts_file_is_named(rule_file: Path, tmp_path: Path, content
     facts = tmp_path / "facts.json"
     facts.write_text(content)
     with pytest.raises(api.UserError, match=r"facts\.json"):
-        raise run("test", rule_file, "x", "--facts", facts).exception
+        raise run("trace", rule_file, "x", "--facts", facts).exception

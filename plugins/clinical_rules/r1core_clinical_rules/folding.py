@@ -1,0 +1,84 @@
+"""Text as a reader sees it, for the recheck of a finished text. On purpose it shares nothing with the automaton.
+
+Folded are case, compatibility forms, accents, invisible characters, and the Cyrillic and Greek letters listed here.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+
+_CAPITALS = str.maketrans("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧӀ", "abezhikmnoptyxl")  # read otherwise than their small letters
+_CYRILLIC = str.maketrans("асеорхуіјѕһԁԛԝмткнвгпиьӏѵ", "aceopxyijshdqwmtkhbrnublv")
+_GREEK = str.maketrans("αβγεηικνορστυχωϲϳζ", "abyenikvopotuxwcjz")
+_LETTER = re.compile(r".*\bLETTER (?:SMALL CAPITAL )?([A-Z])")
+_DROPPED = ("Mn", "Me", "Mc", "Cf")
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """A folded text; `origin[i]` is the offset in the original of character i."""
+
+    text: str
+    origin: tuple[int, ...]
+
+
+@lru_cache(maxsize=8192)
+def _fold(character: str) -> str:
+    """What one character is read as."""
+    plain = unicodedata.normalize("NFKD", character).translate(_CAPITALS).casefold()
+    if "\u2044" in plain:
+        plain = f" {plain}"  # "3½" is "3 1⁄2"
+    plain = plain.translate(_CYRILLIC).translate(_GREEK)
+    kept = [c for c in unicodedata.normalize("NFKD", plain) if unicodedata.category(c) not in _DROPPED]
+    return "".join(map(_as_ascii, kept))
+
+
+def _as_ascii(character: str) -> str:
+    if character.isascii() or character in "\u2044–—×µμ":
+        return {"µ": "u", "μ": "u"}.get(character, character)
+    if unicodedata.category(character) == "Nd":
+        return str(unicodedata.decimal(character))
+    named = _LETTER.fullmatch(unicodedata.name(character, ""))
+    return named[1].lower() if named else " "
+
+
+def fold(text: str) -> Folded:
+    """Fold a text, keeping the place of every character."""
+    parts, origin = [], []
+    for at, character in enumerate(text):
+        folded = _fold(character)
+        parts.append(folded)
+        origin += [at] * len(folded)
+    return Folded("".join(parts), tuple(origin))
+
+
+def letters(folded: Folded) -> Folded:
+    """Its letters and digits alone."""
+    kept = [i for i, c in enumerate(folded.text) if c.isascii() and c.isalnum()]
+    return Folded("".join(folded.text[i] for i in kept), tuple(kept))
+
+
+def words(text: str) -> str:
+    """Its words, each between spaces: ` check the inr `."""
+    return f" {' '.join(re.findall(r'[a-z0-9]+', fold(text).text))} "
+
+
+def mentions(folded: Folded, name: str) -> list[tuple[int, int]]:
+    """Where a name stands in a folded text, as (start, end) in it.
+
+    Five or more letters or digits count anywhere, across whatever lies between; fewer as one word, or all apart.
+    """
+    bare = letters(fold(name)).text
+    if len(bare) < 5:
+        apart = "[^a-z0-9]+".join(bare)
+        pattern = rf"(?<![a-z0-9])(?:{bare}|{apart})(?![a-z0-9])"
+        return [match.span() for match in re.finditer(pattern, folded.text)]
+    squeezed = letters(folded)
+    found, at = [], squeezed.text.find(bare)
+    while at >= 0:
+        found.append((squeezed.origin[at], squeezed.origin[at + len(bare) - 1] + 1))
+        at = squeezed.text.find(bare, at + 1)
+    return found
