@@ -16,7 +16,7 @@ import numpy as np
 
 from r1core.api import Reason
 from r1core_clinical_rules.aho_corasick import AhoCorasick
-from r1core_clinical_rules.characters import BOUNDARY, SHORT, SYMBOLS, normalise, short_patterns
+from r1core_clinical_rules.characters import BOUNDARY, SHORT, SYMBOLS, normalise, short_patterns, tail
 from r1core_clinical_rules.utf8 import decoder
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _CODE = {symbol: i for i, symbol in enumerate(SYMBOLS + BOUNDARY)}
 _SEP = _CODE[BOUNDARY]
 _PAD = len(_CODE)  # fills the classes' symbol strings to one length; leaves every state as it is
+ASCII_ONLY = Reason("ascii-only", "clinical_rules: ascii_only", "a character outside ASCII")
 
 
 class ForbiddenNames:
@@ -34,13 +35,16 @@ class ForbiddenNames:
     ----------
     names : name as listed -> the reasons why it is forbidden. Names of at least `SHORT` symbols are found
         anywhere, across any separators; shorter ones as a whole word, or with every letter apart.
+    ascii_only : refuse every byte outside ASCII as well, so that no look-alike can be written at all.
 
     Raises
     ------
     ValueError : for a name without any symbol.
     """
 
-    def __init__(self, names: Mapping[str, Sequence[Reason]]) -> None:
+    trims = True  # a text that may not end here may be cut back to where it may
+
+    def __init__(self, names: Mapping[str, Sequence[Reason]], *, ascii_only: bool = False) -> None:
         reasons: dict[str, dict[Reason, None]] = {}
         for name, why in names.items():
             spelled = normalise(name)
@@ -51,6 +55,8 @@ class ForbiddenNames:
         short = [(name, pattern) for name in reasons if len(name) < SHORT for pattern in short_patterns(name)]
         self._long_reasons = [tuple(reasons[name]) for name in long]
         self._short_reasons = [tuple(reasons[name]) for name, _ in short]
+        self._reach = max([SHORT, *map(len, long)])
+        self._ascii_only = ascii_only
         self._utf8 = decoder()
         self._long, self._long_step = self._compile(long, separators=False)
         self._short, self._short_step = self._compile([pattern for _, pattern in short], separators=True)
@@ -59,6 +65,16 @@ class ForbiddenNames:
         self._lock = threading.Lock()
         begin = int(self._short.next[0, _SEP])  # the text begins at a boundary
         self.start = self._number(np.array([self._key(0, 0, begin)]))[0]
+
+    def after(self, text: str) -> int:
+        """The state of a new text behind `text`, which may hold names itself: one begun in it may not be completed.
+
+        The two count as separated by a boundary, as two messages of a conversation are.
+        """
+        long = short = 0
+        for symbol in tail(text, self._reach) + BOUNDARY:
+            long, short = int(self._long.next[long, _CODE[symbol]]), int(self._short.next[short, _CODE[symbol]])
+        return self._number(np.array([self._key(0, long, short)]))[0]
 
     def _compile(self, patterns: Sequence[str], *, separators: bool) -> tuple[AhoCorasick, NDArray[np.int32]]:
         """Return the matcher and its (N, C) step per class of character, -1 where a pattern would be completed."""
@@ -70,17 +86,21 @@ class ForbiddenNames:
             matcher.next[after, _SEP] = every[after]  # a run of boundaries is one
         else:
             matcher.next[:, _SEP] = every
-        absorbing = matcher.next.copy()
-        absorbing[matcher.final] = every[matcher.final, None]
+        idle = np.zeros(matcher.next.shape, dtype=bool)  # steps that are none: a name completed before is not completed
+        idle[:, _PAD] = True
+        idle[matcher.last == _SEP if separators else slice(None), _SEP] = True
         classes = self._utf8.classes
-        length = max(len(text) for text in classes)
-        codes = np.full((length, len(classes)), _PAD, dtype=np.int64)
+        codes = np.full((max(map(len, classes)), len(classes)), _PAD, dtype=np.int64)
         for i, text in enumerate(classes):
             codes[: len(text), i] = [_CODE[c] for c in text]
         step = np.repeat(every[:, None], len(classes), axis=1)
+        completed = np.zeros(step.shape, dtype=bool)
         for row in codes:
-            step = absorbing[step, row]
-        step[matcher.final[step]] = -1
+            longer = np.flatnonzero(row != _PAD)
+            before = step[:, longer]
+            step[:, longer] = following = matcher.next[before, row[longer]]
+            completed[:, longer] |= matcher.final[following] & ~idle[before, row[longer]]
+        step[completed] = -1
         return matcher, step
 
     def _key(self, pending: int, long: int, short: int) -> int:
@@ -120,6 +140,8 @@ class ForbiddenNames:
             afresh = self._next_keys(np.zeros_like(inside), long[inside], np.maximum(after, 0))
             afresh[after < 0] = -1
             keys[inside] = np.where(waits[inside] | (klass[inside] >= 0), keys[inside], afresh)
+        if self._ascii_only:
+            keys[:, 0x80:] = -1
         return keys
 
     def rows(self, states: Sequence[int]) -> NDArray[np.int32]:
@@ -145,6 +167,8 @@ class ForbiddenNames:
             return self._completed(state, BOUNDARY)
         for byte in data:
             following = int(self.row(state)[byte])
+            if following < 0 and self._ascii_only and byte >= 0x80:
+                return (ASCII_ONLY,)
             if following < 0:
                 return self._completed(state, self._emitted(self._parts(state)[0], byte))
             state = following
@@ -163,9 +187,12 @@ class ForbiddenNames:
         _, long, short = self._parts(state)
         found: dict[Reason, None] = {}
         for symbol in symbols:
-            long, short = int(self._long.next[long, _CODE[symbol]]), int(self._short.next[short, _CODE[symbol]])
-            for index in self._long.outputs[long]:
-                found.update(dict.fromkeys(self._long_reasons[index]))
-            for index in self._short.outputs[short]:
-                found.update(dict.fromkeys(self._short_reasons[index]))
+            was_short, code = short, _CODE[symbol]
+            long, short = int(self._long.next[long, code]), int(self._short.next[short, code])
+            if symbol != BOUNDARY:  # a boundary is no step in a long name
+                for index in self._long.outputs[long]:
+                    found.update(dict.fromkeys(self._long_reasons[index]))
+            if symbol != BOUNDARY or self._short.last[was_short] != _SEP:
+                for index in self._short.outputs[short]:
+                    found.update(dict.fromkeys(self._short_reasons[index]))
         return tuple(found)
