@@ -61,10 +61,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Answer a prompt with a run's adapted model, under the rules. TARGET is a run directory or a domain."""
-    from r1core.api import Example, Message, UserError
     from r1core.decode.asked import Asked
-    from r1core.decode.prompt import read_facts, refuse_too_long, task_of
-    from r1core.model.pool_check import known_tasks
+    from r1core.decode.prompt import read_facts, refuse_too_long
     from r1core.model.resolve import context_length
     from r1core.runs.verify import trained_adapter
 
@@ -77,18 +75,9 @@ def command(
     further = options.constraints()
     if not base:
         trained_adapter(bench.directory, ", or --base")
-    pool = () if base else known_tasks(bench.run.adapter)
-    asked = task_of(task, pool, lambda: list(bench.tasks), labels=choices)
-    if choices and asked not in bench.tasks:
-        raise UserError(
-            f"--choices: the label set of {asked!r} is not in this run's data, only in that of the run it extends",
-            fix="answer freely, or ask that run",
-        )
-    text = prompt if prompt is not None else sys.stdin.read().strip()
-    if not text:
-        raise UserError("no prompt", fix='--prompt "..." or a text on standard input')
+    asked = _task(bench, task, base=base, labels=choices)
+    example = _example(bench, prompt, asked, known)
     most = max_new_tokens or config.max_new_tokens
-    example = bench.chain.annotate(Example("prompt", (Message("user", text),), asked or "prompt", facts=known))
     refuse_too_long(bench.renderer, example, prefix, most, context_length(bench.base.directory()))
     from r1core.decode.session import Session  # torch: only once there is something to answer
     from r1core.decode.values import Decoding
@@ -112,8 +101,34 @@ def command(
     _refuse_failed(answer)
 
 
+def _task(bench: Workbench, named: str | None, *, base: bool, labels: bool) -> str | None:
+    """The prompt's task, where something depends on it."""
+    from r1core.api import UserError
+    from r1core.decode.prompt import task_of
+    from r1core.model.pool_check import known_tasks
+
+    pool = () if base else known_tasks(bench.run.adapter)
+    asked = task_of(named, pool, lambda: list(bench.tasks), labels=labels)
+    if labels and asked not in bench.tasks:
+        raise UserError(
+            f"--choices: the label set of {asked!r} is not in this run's data, only in that of the run it extends",
+            fix="answer freely, or ask that run",
+        )
+    return asked
+
+
+def _example(bench: Workbench, prompt: str | None, task: str | None, facts: dict[str, JSON] | None) -> Example:
+    """The annotated prompt."""
+    from r1core.api import Example, Message, UserError
+
+    text = prompt if prompt is not None else sys.stdin.read().strip()
+    if not text:
+        raise UserError("no prompt", fix='--prompt "..." or a text on standard input')
+    return bench.chain.annotate(Example("prompt", (Message("user", text),), task or "prompt", facts=facts))
+
+
 def _audit(bench: Workbench, answer: Answer, shown: str, held: Hold | None, no_rules: bool) -> dict[str, JSON]:
-    """The answer's audit record, appended to the run's `audit.jsonl`, where there is a run, before anything is shown."""
+    """The answer's audit record; appended to the run's `audit.jsonl`, where there is one, before anything is shown."""
     from r1core.decode.audit import audit_record
 
     record = audit_record(answer, shown, held) | {"rules_off": no_rules}

@@ -9,6 +9,7 @@ schema is refused before anything is generated.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import itertools
 import json
@@ -17,7 +18,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,12 +49,33 @@ class _Tokens:
         self.eos_token_id = min(vocabulary.eos_ids)
         self.tokens = list(vocabulary.token_bytes)
         self.special_token_ids = sorted(vocabulary.special_ids)
-        self._ids = {data: i for i, data in enumerate(vocabulary.token_bytes) if i not in vocabulary.special_ids}
 
     def __call__(self, text: str | bytes) -> list[int]:
-        """Some split of a text, byte by byte where tokens for bytes exist: no mask depends on it."""
-        data = text.encode() if isinstance(text, str) else text
-        return [self._ids[bytes([byte])] for byte in data if bytes([byte]) in self._ids]
+        """No split of a text: masks of forced text, which alone depend on one, are made here (`_Words.along`)."""
+        return []
+
+
+class _Words:
+    """The ordinary tokens by their bytes, sorted."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        pairs = enumerate(vocabulary.token_bytes)
+        self._sorted = sorted((data, i) for i, data in pairs if data and i not in vocabulary.special_ids)
+
+    def along(self, forced: bytes) -> tuple[list[int], list[int]]:
+        """The tokens that a text beginning with `forced` may start with: those inside it, and those that go beyond."""
+        inside: list[int] = []
+        for end in range(1, len(forced) + 1):
+            found = self._starting(forced[:end])
+            inside += [i for data, i in found if len(data) == end]
+            if not found:
+                return inside, []
+        return inside, [i for data, i in self._starting(forced) if len(data) > len(forced)]
+
+    def _starting(self, data: bytes) -> list[tuple[bytes, int]]:
+        first = bisect.bisect_left(self._sorted, (data, -1))
+        found = itertools.takewhile(lambda pair: pair[0].startswith(data), itertools.islice(self._sorted, first, None))
+        return list(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +83,7 @@ class _Source:
     """One grammar over one vocabulary, and the masks that every state of it is cut to, packed."""
 
     vocabulary: Vocabulary
+    words: _Words
     reason: Reason
     ordinary: NDArray[np.uint8]
     starting: NDArray[np.uint8]
@@ -82,14 +105,28 @@ class Structured:
         """The tokens that go on with the grammar; an end token where the text is complete."""
         if self._mask is None:
             source = self._source
-            bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)[: len(source.ordinary)]
+            allowed = self._going_on() & (source.starting if self._first else source.ordinary)
             self._refuse_error()
-            allowed = bits & (source.starting if self._first else source.ordinary)
             if self.may_end():
                 for token in source.eos:
                     allowed[token >> 3] |= np.uint8(1 << (token & 7))
             self._mask = TokenMask(allowed=allowed)
         return self._mask
+
+    def _going_on(self) -> NDArray[np.uint8]:
+        """The tokens that the grammar goes on with, packed.
+
+        Where it forces some text, llguidance allows one split of it only, and trusts the tokenizer to have one. All are
+        allowed here, for what is forced is the text; and none, where the vocabulary cannot write it.
+        """
+        source, matcher = self._source, self._matcher
+        forced = matcher.compute_ff_bytes()
+        if not forced:
+            return np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)[: len(source.ordinary)]
+        inside, beyond = source.words.along(forced)
+        allowed = np.zeros(source.vocabulary.size, dtype=bool)
+        allowed[[*inside, *(token for token in beyond if matcher.validate_tokens([token]) == 1)]] = True
+        return np.packbits(allowed, bitorder="little")
 
     def advance(self, token_id: int) -> Structured:
         """The state behind a token, one and the same each time.
@@ -127,10 +164,11 @@ def _start(request: DecodeRequest, grammar: str, spaced: str, reason: Reason) ->
     """The first state; `spaced` is the grammar behind an optional space, for vocabularies that drop it at the start."""
     assert isinstance(request, Request)
     vocabulary, llguidance = request.vocabulary, _llguidance()
-    tokenizer = vocabulary.cache.get("llguidance")
-    if tokenizer is None:
+    if "llguidance" not in vocabulary.cache:
         wrapper = llguidance.TokenizerWrapper(_Tokens(vocabulary))
-        tokenizer = vocabulary.cache["llguidance"] = llguidance.LLTokenizer(wrapper, n_vocab=vocabulary.size)
+        made = llguidance.LLTokenizer(wrapper, n_vocab=vocabulary.size)
+        vocabulary.cache["llguidance"] = (made, _Words(vocabulary))
+    tokenizer, words = cast("tuple[Any, _Words]", vocabulary.cache["llguidance"])
     drops = vocabulary.first_bytes is not vocabulary.token_bytes
     matcher = llguidance.LLMatcher(tokenizer, spaced if drops else grammar)
     if matcher.is_error():
@@ -141,7 +179,8 @@ def _start(request: DecodeRequest, grammar: str, spaced: str, reason: Reason) ->
     pairs = zip(vocabulary.first_bytes, vocabulary.token_bytes, strict=True)
     starting = ordinary & np.array([first == inside.removeprefix(b" ") for first, inside in pairs])
     inside, at_start = (np.packbits(mask, bitorder="little") for mask in (ordinary, starting if drops else ordinary))
-    return Structured(_Source(vocabulary, reason, inside, at_start, tuple(vocabulary.eos_ids)), matcher, first=True)
+    source = _Source(vocabulary, words, reason, inside, at_start, tuple(vocabulary.eos_ids))
+    return Structured(source, matcher, first=True)
 
 
 def _first_line(message: str) -> str:

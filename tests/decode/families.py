@@ -37,7 +37,7 @@ def word_piece(*, cleanup: bool = True) -> Any:
     trainer = trainers.WordPieceTrainer(vocab_size=500, special_tokens=special, show_progress=False)
     texts = [*SENTENCES, "war ##farin 'm n't ' s we've they're", " ".join(LETTERS), LETTERS]
     model.train_from_iterator(texts * 4, trainer)
-    model.add_tokens(["do not", "'s", "##arin", "extra"])
+    model.add_tokens(["do not", "'s", "##arin", "extra", '##"', "##,", "##.", "##:", "##{", "##}", "##_"])
     return PreTrainedTokenizerFast(tokenizer_object=model, eos_token="[SEP]", unk_token="[UNK]", pad_token="[PAD]")
 
 

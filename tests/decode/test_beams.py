@@ -53,7 +53,8 @@ def transformers_beams(
     inputs = torch.tensor([ids])
     out = model.generate(
         input_ids=inputs, attention_mask=torch.ones_like(inputs), do_sample=False, num_beams=decoding.beams,
-        max_new_tokens=decoding.max_new_tokens, length_penalty=decoding.length_penalty, eos_token_id=eos, pad_token_id=0,
+        max_new_tokens=decoding.max_new_tokens, length_penalty=decoding.length_penalty,
+        eos_token_id=eos, pad_token_id=0,
         prefix_allowed_tokens_fn=None if allowed is None else lambda _, seen: allowed(seen[len(ids) :].tolist()),
     )  # fmt: skip
     tokens: list[int] = out[0, len(ids) :].tolist()
