@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 ALL = (
-    "startup", "conversion", "mask_time", "rule_leaks", "tfidf_baseline", "loop_overhead", "loss_parity",
-    "training_cpu", "pool_time", "continual", "adapt", "forecast",
+    "startup", "conversion", "mask_time", "constraint_share", "rule_leaks", "tfidf_baseline", "loop_overhead",
+    "loss_parity", "training_cpu", "pool_time", "continual", "adapt", "forecast",
 )  # fmt: skip
 ON_A_GPU = ("gpu_checks", "training_gpu", "many_gpus")
 WORDS = {"training_cpu": ("--install", "runs/peers", "--folder", "runs/training_cpu")}

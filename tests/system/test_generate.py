@@ -105,7 +105,9 @@ def test_a_label_that_was_cut_is_no_answer(adapted: tuple[Desk, Done]) -> None:
 
 def test_an_answer_is_shaped_and_audited(copy: Desk) -> None:
     schema = copy.folder / "order.json"
-    schema.write_text('{"type": "object", "properties": {"n": {"enum": [1, 22]}}, "required": ["n"]}')
+    schema.write_text(
+        '{"type": "object", "properties": {"n": {"enum": [1, 22]}}, "required": ["n"], "additionalProperties": false}'
+    )
     (copy.folder / "runs/own/audit.jsonl").unlink(missing_ok=True)
     said = json.loads(copy(*ASK, "--json-schema", "order.json", "--beams", "2", "--json", *LONG).out)
     assert json.loads(said["text"])["n"] in (1, 22)
