@@ -29,6 +29,7 @@ MAX_MASKS = 8_192  # masks kept per lift; at most V / 8 bytes each
 MAX_STEPS = 262_144  # steps (state, token) kept per lift
 MAX_LIFTS = 32  # automata kept per vocabulary (a plugin may build one per set of applicable rules)
 _serial = itertools.count()
+_NOTHING = Reason("special-token", "r1core: every token of constrained text says something", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,8 @@ class Lift:
             return state if self.automaton.may_end(state) else -1
         if token in vocabulary.never_ids or not 0 <= token < vocabulary.size:
             return -1
-        return self.step(state, vocabulary.bytes_of(token, first))
+        data = vocabulary.bytes_of(token, first)
+        return self.step(state, data) if data else -1  # a lone space that the start drops says nothing
 
     def step(self, state: int, data: bytes) -> int:
         """Return the state after these bytes, -1 when one of them is refused."""
@@ -224,7 +226,8 @@ class Lifted:
             return () if automaton.may_end(self.state) else automaton.explain(self.state, b"")
         if token_id in vocabulary.never_ids or not 0 <= token_id < vocabulary.size:
             return (Reason("special-token", "r1core: control tokens never appear in constrained text", str(token_id)),)
-        return automaton.explain(self.state, vocabulary.bytes_of(token_id, self.first))
+        data = vocabulary.bytes_of(token_id, self.first)
+        return automaton.explain(self.state, data) if data else (_NOTHING,)
 
 
 def lift(automaton: ByteAutomaton, vocabulary: Vocabulary, before: str = "") -> Lifted:

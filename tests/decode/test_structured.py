@@ -205,3 +205,23 @@ def test_labels_need_no_llguidance_and_equal_its_answer(name: str) -> None:
                 break
             token = rng.choice(options)
             one, two = one.advance(token), two.advance(token)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_a_mask_allows_is_what_can_be_advanced_over(name: str) -> None:
+    _, vocabulary = family(name)
+    label = "war farin; 日本"
+    for constraint in (LabelSet((label, "w")), NoAsa(), Regex("( |w|a)+")):
+        state = hold(EXAMPLE, [constraint], vocabulary).start({})
+        assert state is not None
+        for _ in range(3):
+            allowed = allowed_bool(state.mask(), vocabulary.size)
+            after = {}
+            for token in range(vocabulary.size):
+                try:
+                    after[token] = state.advance(token)
+                except ValueError:
+                    assert not allowed[token]
+                else:
+                    assert allowed[token]
+            state = next(found for token, found in after.items() if token not in vocabulary.eos_ids)
