@@ -26,7 +26,7 @@ import torch
 from r1core.decode.search import forbid
 from r1core.decode.vocabulary import Vocabulary
 
-SENTENCES = 600
+SENTENCES = 150
 PEERS = ("masks_llguidance.py", "masks_transformers.py", "masks_xgrammar.py")
 
 
