@@ -64,8 +64,9 @@ def main() -> None:
     layers = ExtraLayers(model, [], seed=0)
     made = rule_corpus.automaton(rule_corpus.forms(arguments.forms))
     clock = Clock()
-    Composite.mask, Composite.advance = clock.wrap(Composite.mask), clock.wrap(Composite.advance)  # type: ignore[method-assign]
-    search.forbid, search.is_allowed = clock.wrap(search.forbid), clock.wrap(search.is_allowed)
+    for name in ("mask", "advance", "allows"):
+        setattr(Composite, name, clock.wrap(getattr(Composite, name)))
+    search.forbid = clock.wrap(search.forbid)
     texts = list(itertools.islice(rule_corpus.clinical(), 0, 32 * 50, 50))
     rows: list[dict[str, object]] = []
     for batch in (1, 32):
@@ -78,7 +79,7 @@ def main() -> None:
             decode(model, start, Decoding(arguments.tokens), vocabulary.eos_ids, states)
             whole = time.perf_counter() - begin
             shares.append(clock.seconds / whole)
-        for figure, value, target in (("first answers", shares[0], None), ("warm", min(shares[1:]), 0.02)):
+        for figure, value, target in (("first answers", shares[0], 0.02), ("warm", min(shares[1:]), 0.02)):
             met = None if target is None else value <= target
             of = f"share of decoding time in constraints, batch {batch}, {figure}"
             share = {"figure": of, "value": round(value, 4), "unit": "fraction", "target": target}

@@ -18,7 +18,8 @@ def main() -> None:
     names = "|".join(re.escape(name.lower()) for name in given["names"])
     grammar = f"start: TEXT\nTEXT: /(?s:.*)/ & ~/(?s:.*)(?i:{names})(?s:.*)/"
     begin = time.perf_counter()
-    matcher = llguidance.LLMatcher(wrapped, grammar)
+    limits = llguidance.LLParserLimits(initial_lexer_fuel=100_000_000, step_lexer_fuel=100_000_000)
+    matcher = llguidance.LLMatcher(wrapped, grammar, limits=limits)
     if matcher.is_error():
         raise SystemExit(matcher.get_error())
     matcher.compute_bitmask()

@@ -111,6 +111,13 @@ class Composite:
         """The constraints' own states."""
         return tuple(state for _, state in self._states)
 
+    def allows(self, token_id: int) -> bool:
+        """Whether every constraint allows the token; makes no mask where they can tell without."""
+        at = int(self._never.searchsorted(token_id))
+        if at < len(self._never) and int(self._never[at]) == token_id:
+            return False
+        return all(allows(state, token_id) for _, state in self._states)
+
     def mask(self) -> TokenMask:
         """Return the tokens that every constraint allows.
 
@@ -190,6 +197,12 @@ def intersect(
 def parts_of(state: ConstraintState) -> tuple[ConstraintState, ...]:
     """The states that are intersected in one; itself where it is no intersection."""
     return state.parts if isinstance(state, Composite) else (state,)
+
+
+def allows(state: ConstraintState, token_id: int) -> bool:
+    """Whether one token may come next: by the state's own `allows`, or by its mask."""
+    asked = getattr(state, "allows", None)
+    return bool(asked(token_id)) if asked is not None else is_allowed(state.mask(), token_id)
 
 
 def may_end(state: ConstraintState, eos_ids: Set[int], data: bytes = b"") -> bool:

@@ -214,6 +214,10 @@ class Lifted:
             raise ValueError(f"token {token_id} is banned in this state; look at the mask before advancing")
         return self if token_id in self.source.vocabulary.eos_ids else Lifted(self.source, following)
 
+    def allows(self, token_id: int) -> bool:
+        """Whether the token may come next, told from its own bytes: what the mask says of it, without a mask."""
+        return self.source.advance(self.state, token_id, self.first) >= 0
+
     def may_end(self, data: bytes = b"") -> bool:
         """Whether the text may end behind these further bytes, which may be part of a token."""
         state = self.source.step(self.state, data)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from r1core.api import ConstraintState, TokenMask
-from r1core.decode.constraints import DeadEnd, allowed_bool, is_allowed
+from r1core.decode.constraints import DeadEnd, allowed_bool, allows
 from r1core.decode.ending import Ending
 from r1core.decode.values import Completion, Decoding, Intervention, Line
 
@@ -66,13 +66,11 @@ class Draw:
         state, decoding = line.state, self._decoding
         if state is None:
             return line.then(_sample(scores, preferred, decoding, line.row, position), None, 0.0, None)
+        refused, token = not allows(state, preferred), preferred
         try:
-            mask = state.mask()
-            refused = not is_allowed(mask, preferred)
-            token = preferred
-            if refused or decoding.temperature:
+            if refused or decoding.temperature:  # else no mask is needed: most tokens cost a lookup
                 scores = scores.clone()
-                forbid(scores, mask)
+                forbid(scores, state.mask())
                 token = int(scores.argmax())
                 if not bool(torch.isfinite(scores[token])):
                     raise DeadEnd(["the constraint"], state.explain(preferred))
@@ -92,7 +90,7 @@ def _after_token(state: ConstraintState, token: int, ending: Ending) -> Constrai
 def forbid(scores: torch.Tensor, mask: TokenMask) -> None:
     """Set every refused token's score `(V,)` to minus infinity, in place."""
     if mask.banned is not None and scores.device.type == "cpu":
-        scores.numpy()[mask.banned] = -np.inf  # the same memory; several times faster than torch for few ids
+        scores.numpy()[mask.banned.astype(np.intp)] = -np.inf  # the same memory; faster than torch for few ids
     elif mask.banned is not None:
         scores[torch.from_numpy(mask.banned.astype(np.int64)).to(scores.device)] = -torch.inf
     else:

@@ -184,13 +184,21 @@ class GuardedState:
     @property
     def may_end(self) -> Callable[..., bool] | None:
         """The state's own `may_end`, guarded; None where it has none."""
-        own = getattr(self.inner, "may_end", None)
+        return self._offered("may_end")
+
+    @property
+    def allows(self) -> Callable[..., bool] | None:
+        """The state's own `allows`, guarded; None where it has none."""
+        return self._offered("allows")
+
+    def _offered(self, name: str) -> Callable[..., bool] | None:
+        own = getattr(self.inner, name, None)
         if own is None:
             return None
 
-        def guarded(data: bytes = b"") -> bool:
+        def guarded(*arguments: Any) -> bool:
             with attributed(self.plugin, self.hook):
-                return bool(own(data))
+                return bool(own(*arguments))
 
         return guarded
 

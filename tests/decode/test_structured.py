@@ -218,6 +218,7 @@ def test_what_a_mask_allows_is_what_can_be_advanced_over(name: str) -> None:
             allowed = allowed_bool(state.mask(), vocabulary.size)
             after = {}
             for token in range(vocabulary.size):
+                assert state.allows(token) == allowed[token]
                 try:
                     after[token] = state.advance(token)
                 except ValueError:
