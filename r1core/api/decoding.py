@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -43,8 +43,12 @@ class ByteAutomaton(Protocol):
     """A deterministic automaton over the bytes of the generated text; the core lifts it to token masks.
 
     States are small non-negative ints, made lazily or ahead. `row(state)` : (256,) int32, the next state for each
-    byte, -1 where that byte is refused. `may_end(state)`: whether the text may end here. An automaton that makes many
-    rows at once more cheaply may also offer `rows(states)` : (K, 256) int32; the core then asks for them together.
+    byte, -1 where that byte is refused. `may_end(state)`: whether the text may end here. An automaton may also offer
+
+    - `rows(states)` : (K, 256) int32, where many rows at once come more cheaply; the core then asks for them together;
+    - `after(prompt) -> int` : the state in which an answer to this prompt starts, where it matters what stands before;
+    - `trims = True` : a text that stops where it may not end (token limit, stop string) is cut back to where it may.
+      Without it, such an answer fails: something that it needs is missing.
     """
 
     start: int
@@ -58,7 +62,12 @@ class ByteAutomaton(Protocol):
 
 @runtime_checkable
 class ConstraintState(Protocol):
-    """Immutable state of a constraint after a prefix of tokens; equal `key`s mean equal futures."""
+    """Immutable state of a constraint after a prefix of tokens; equal `key`s mean equal futures.
+
+    It may also offer `allows(token_id) -> bool`, where that is cheaper than a mask; `may_end(data=b"") -> bool`,
+    whether the text may end behind these further bytes (a stop string can cut a token); and `trims`, as `ByteAutomaton`
+    has it. Lifted automata have all three.
+    """
 
     @property
     def key(self) -> Hashable: ...
@@ -89,10 +98,21 @@ class DecodeRequest(Protocol):
         """Turn a byte automaton into a state over this model's tokens (masks cached per automaton state)."""
         ...
 
+    def require(self, phrases: Mapping[str, Sequence[Reason]]) -> ConstraintState:
+        """A state that lets the answer end only once it holds every phrase; the reasons say who asks for it."""
+        ...
+
 
 @runtime_checkable
 class DecodeConstraint(Protocol):
-    """Starts a state for each generation, or None where it has nothing to say about this request."""
+    """Starts a state for each generation, or None where it has nothing to say about this request.
+
+    It may also offer
+
+    - `recheck(example, text) -> Sequence[Reason]` : what is wrong with a finished answer, found without the automata
+      that made it (`example` is the prompt). Any finding fails the answer: its text is withheld;
+    - `rules(example) -> Sequence[str]` : ids of the rules that apply to this prompt, for the audit record.
+    """
 
     name: str
 

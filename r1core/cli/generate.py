@@ -12,14 +12,15 @@ import click
 
 from r1core.cli.common import selects_run
 from r1core.selection import Selection
-from r1core.words import counted
 from r1core.workbench import open_bench
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from r1core.api import JSON, Example
+    from r1core.decode.hold import Hold
     from r1core.decode.session import Answer, Session
+    from r1core.workbench import Workbench
 
 
 @click.command("generate")
@@ -33,6 +34,13 @@ if TYPE_CHECKING:
 @click.option("--choices", is_flag=True, help="Answer within the task's label set.")
 @click.option("--base", is_flag=True, help="Ask the base model, without adapter and layers.")
 @click.option("--no-rules", is_flag=True, help="Without the plugins' decode constraints (says so).")
+@click.option(
+    "--json-schema", type=click.Path(path_type=Path), metavar="FILE", help="Answer with a JSON document of this schema."
+)
+@click.option("--regex", metavar="PATTERN", help="The whole answer matches this regular expression.")
+@click.option("--require", multiple=True, metavar="TEXT", help="The answer may not end before it holds this.")
+@click.option("--stop", multiple=True, metavar="TEXT", help="End the answer before this.")
+@click.option("--beams", type=click.IntRange(min=1), help="Width of the beam search.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), help="Override generate.max_new_tokens.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer with interventions and spans.")
 def command(
@@ -44,13 +52,17 @@ def command(
     choices: bool,
     base: bool,
     no_rules: bool,
+    json_schema: Path | None,
+    regex: str | None,
+    require: tuple[str, ...],
+    stop: tuple[str, ...],
+    beams: int | None,
     max_new_tokens: int | None,
     as_json: bool,
 ) -> None:
     """Answer a prompt with a run's adapted model, under the rules. TARGET is a run directory or a domain."""
-    from r1core.api import Example, Message, UserError
-    from r1core.decode.prompt import read_facts, refuse_too_long, task_of
-    from r1core.model.pool_check import known_tasks
+    from r1core.decode.asked import Asked
+    from r1core.decode.prompt import read_facts, refuse_too_long
     from r1core.model.resolve import context_length
     from r1core.runs.verify import trained_adapter
 
@@ -58,70 +70,121 @@ def command(
     bench = open_bench(selection)
     for name, reason in bench.plugins.left_out.items():
         click.echo(f"note: without plugin {name} ({reason})", err=True)
+    config = bench.recipe.generate
+    options = Asked(json_schema, regex, require, stop, beams).over(config)
+    further = options.constraints()
     if not base:
         trained_adapter(bench.directory, ", or --base")
-    pool = () if base else known_tasks(bench.run.adapter)
-    asked = task_of(task, pool, lambda: list(bench.tasks), labels=choices)
-    if choices and asked not in bench.tasks:
-        raise UserError(
-            f"--choices: the label set of {asked!r} is not in this run's data, only in that of the run it extends",
-            fix="answer freely, or ask that run",
-        )
-    text = prompt if prompt is not None else sys.stdin.read().strip()
-    if not text:
-        raise UserError("no prompt", fix='--prompt "..." or a text on standard input')
-    config = bench.recipe.generate
+    asked = _task(bench, task, base=base, labels=choices)
+    example = _example(bench, prompt, asked, known)
     most = max_new_tokens or config.max_new_tokens
-    example = bench.chain.annotate(Example("prompt", (Message("user", text),), asked or "prompt", facts=known))
     refuse_too_long(bench.renderer, example, prefix, most, context_length(bench.base.directory()))
-    from r1core.decode.generate import Decoding  # torch: only once there is something to answer
-    from r1core.decode.session import Session
+    from r1core.decode.session import Session  # torch: only once there is something to answer
+    from r1core.decode.values import Decoding
     from r1core.pipeline import compute_of
 
     session = Session(bench, compute_of(bench), adapted=not base)
     labels = bench.tasks[asked].choices if choices and asked is not None else ()
-    start = session.constraint(example, labels, rules=not no_rules)
-    decoding = Decoding(most, config.temperature, config.top_p, bench.recipe.run.seed)
-    answer = session.answer([example], decoding, [start], prefix=prefix)[0]
-    done = answer.completion
+    held = session.constraint(example, labels, rules=not no_rules, further=further)
+    decoding = Decoding(
+        most, config.temperature, config.top_p, bench.recipe.run.seed, options.beams or 1, stop=tuple(options.stop)
+    )
+    answer = session.answer([example], decoding, [held], prefix=prefix)[0]
+    shown = "" if answer.completion.withheld else prefix + answer.text
+    audit = _audit(bench, answer, shown, held, no_rules)
     if as_json:
-        click.echo(json.dumps(_record(session, example, answer, prefix, no_rules), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(_record(session, example, answer, shown, audit), ensure_ascii=False, indent=2))
     else:
-        click.echo(prefix + answer.text)
-        for line in _notes(answer, prefix, labels, no_rules):
+        click.echo(shown)
+        for line in _notes(answer, shown, no_rules):
             click.echo(line, err=True)
+    _refuse_failed(answer)
+
+
+def _task(bench: Workbench, named: str | None, *, base: bool, labels: bool) -> str | None:
+    """The prompt's task, where something depends on it."""
+    from r1core.api import UserError
+    from r1core.decode.prompt import task_of
+    from r1core.model.pool_check import known_tasks
+
+    pool = () if base else known_tasks(bench.run.adapter)
+    asked = task_of(named, pool, lambda: list(bench.tasks), labels=labels)
+    if labels and asked not in bench.tasks:
+        raise UserError(
+            f"--choices: the label set of {asked!r} is not in this run's data, only in that of the run it extends",
+            fix="answer freely, or ask that run",
+        )
+    return asked
+
+
+def _example(bench: Workbench, prompt: str | None, task: str | None, facts: dict[str, JSON] | None) -> Example:
+    """The annotated prompt."""
+    from r1core.api import Example, Message, UserError
+
+    text = prompt if prompt is not None else sys.stdin.read().strip()
+    if not text:
+        raise UserError("no prompt", fix='--prompt "..." or a text on standard input')
+    return bench.chain.annotate(Example("prompt", (Message("user", text),), task or "prompt", facts=facts))
+
+
+def _audit(bench: Workbench, answer: Answer, shown: str, held: Hold | None, no_rules: bool) -> dict[str, JSON]:
+    """The answer's audit record; appended to the run's `audit.jsonl`, where there is one, before anything is shown."""
+    from r1core.decode.audit import audit_record
+
+    record = audit_record(answer, shown, held) | {"rules_off": no_rules}
+    if bench.directory.is_dir():
+        bench.run.audit.append(record)
+    return record
+
+
+def _refuse_failed(answer: Answer) -> None:
+    """Raise where the answer does not stand."""
+    from r1core.api import R1Error, UserError
+
+    done = answer.completion
+    if done.finish == "recheck":
+        raise R1Error(done.failure)
     if done.finish == "dead_end":
-        raise UserError(done.dead_end, fix="no answer satisfies all rules; see --json")
+        raise UserError(done.failure, fix="no answer satisfies all rules; see --json")
+    if done.finish == "unmet":
+        raise UserError(done.failure, fix="raise --max-new-tokens, or ask for less")
 
 
-def _notes(answer: Answer, prefix: str, labels: Sequence[str], no_rules: bool) -> Iterator[str]:
+def _notes(answer: Answer, shown: str, no_rules: bool) -> Iterator[str]:
     """What to know about an answer besides its text."""
-    done, said = answer.completion, (prefix + answer.text).strip()
-    cited = (r for i in done.interventions for r in i.reasons if r.citation and r.rule != "choices")
+    done = answer.completion
+    cited = (r for i in done.interventions for r in i.reasons if r.citation and r.rule not in _OWN)
     for reason in dict.fromkeys(cited):
         yield f"rule {reason.rule} kept {reason.text!r} out: {reason.citation}"
     if no_rules:
         yield "note: answered without the plugins' constraints"
-    if done.finish == "length" and labels and said not in labels:
-        yield f"note: no label: the answer was cut after {counted(len(done.tokens), 'token')} (--max-new-tokens)"
-    elif not said:
+    if done.finish == "trimmed":
+        yield "note: the answer was cut back to where the rules let it end"
+    if not shown.strip() and not done.failure:
         yield "note: the answer is empty"
 
 
-def _record(session: Session, example: Example, answer: Answer, prefix: str, no_rules: bool) -> dict[str, JSON]:
+_OWN = ("choices", "json-schema", "regex", "required-phrase", "special-token", "utf-8")
+"""What asks for a form of the answer: no rule that keeps something out."""
+
+
+def _record(session: Session, example: Example, answer: Answer, shown: str, audit: dict[str, JSON]) -> dict[str, JSON]:
     """The answer as `--json` prints it."""
     kinds = session.bench.chain.kinds
+    done = answer.completion
     return {
-        "text": prefix + answer.text,
-        "finish": answer.completion.finish,
-        "rules": not no_rules,
+        "text": shown,
+        "finish": done.finish,
+        "failure": done.failure,
+        "rules": not audit["rules_off"],
         "interventions": [
             {"position": i.position, "refused": session.text([i.refused]), "reasons": list(map(asdict, i.reasons))}
-            for i in answer.completion.interventions
+            for i in done.interventions
         ],
         "spans": [
             {"kind": s.kind, "text": example.messages[s.part].content[s.start : s.end],
              "value": kinds[s.kind].encode(s.value)}
             for s in example.spans
         ],
+        "audit": audit,
     }  # fmt: skip

@@ -80,6 +80,10 @@ class Growing:
 
     def ahead(self, tokens: Sequence[int]) -> tuple[Slot, ...]:
         """Slots on these tokens (the first at 0), were they to follow; the answer itself stays as it is."""
+        return self.fork().take(tokens, 0)
+
+    def fork(self) -> Growing:
+        """A copy that goes on by itself."""
         copy = Growing(self._reader, self._prompt)
         copy._tokens, copy._text, copy._known = [*self._tokens], self._text, [*self._known]
-        return copy.take(tokens, 0)
+        return copy

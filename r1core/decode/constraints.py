@@ -1,14 +1,15 @@
 """What a constraint is told, and how several constraints hold at once: by intersection, never relaxed.
 
-A token stays allowed only where every constraint allows it. Where none stays, generation stops with `DeadEnd`,
-which names the constraints and the rules; nothing is loosened to get past it.
+A token stays allowed only where every constraint allows it, and special tokens other than the end ids nowhere: they
+leave no trace in the text, so a name could be split by them. Where none stays, generation stops with `DeadEnd`, which
+names the constraints and the rules; nothing is loosened to get past it.
 """
 
 # V = tokens
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from r1core.api import ByteAutomaton, ConstraintState, Example, R1Error, Reason, TokenMask
 from r1core.decode.lift import Lifted, lift, token_mask
+from r1core.decode.phrases import required
 from r1core.decode.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -37,8 +39,16 @@ class Request:
     outputs: Mapping[str, Any] = field(default_factory=dict)
 
     def lift(self, automaton: ByteAutomaton) -> Lifted:
-        """Turn a byte automaton into a state over this model's tokens; masks are shared between requests."""
-        return lift(automaton, self.vocabulary)
+        """Turn a byte automaton into a state over this model's tokens; masks are shared between requests.
+
+        It starts behind the prompt's last message, where it offers `after`.
+        """
+        messages = self.example.messages
+        return lift(automaton, self.vocabulary, messages[-1].content if messages else "")
+
+    def require(self, phrases: Mapping[str, Sequence[Reason]]) -> Lifted:
+        """A state that lets the answer end only once it holds every phrase; the reasons say who asks for it."""
+        return lift(required(phrases, self.vocabulary.cache), self.vocabulary)
 
 
 class DeadEnd(R1Error):
@@ -72,16 +82,41 @@ def allowed_bool(mask: TokenMask, vocab_size: int) -> NDArray[np.bool_]:
     return allowed
 
 
+def is_allowed(mask: TokenMask, token_id: int) -> bool:
+    """Whether one token may come next."""
+    if mask.allowed is not None:
+        return token_id >> 3 < len(mask.allowed) and bool(mask.allowed[token_id >> 3] >> (token_id & 7) & 1)
+    assert mask.banned is not None
+    at = int(mask.banned.searchsorted(token_id))
+    return at == len(mask.banned) or int(mask.banned[at]) != token_id
+
+
 class Composite:
     """Several constraint states at once; implements `api.ConstraintState`."""
 
-    __slots__ = ("_masks", "_states", "_vocab_size", "key")
+    __slots__ = ("_masks", "_never", "_states", "_vocab_size", "key")
 
     def __init__(
-        self, states: tuple[tuple[str, ConstraintState], ...], vocab_size: int, masks: dict[Hashable, TokenMask]
+        self,
+        states: tuple[tuple[str, ConstraintState], ...],
+        vocab_size: int,
+        never: NDArray[np.int32],
+        masks: dict[Hashable, TokenMask],
     ) -> None:
-        self._states, self._vocab_size, self._masks = states, vocab_size, masks
+        self._states, self._vocab_size, self._never, self._masks = states, vocab_size, never, masks
         self.key: Hashable = tuple((name, state.key) for name, state in states)
+
+    @property
+    def parts(self) -> tuple[ConstraintState, ...]:
+        """The constraints' own states."""
+        return tuple(state for _, state in self._states)
+
+    def allows(self, token_id: int) -> bool:
+        """Whether every constraint allows the token; makes no mask where they can tell without."""
+        at = int(self._never.searchsorted(token_id))
+        if at < len(self._never) and int(self._never[at]) == token_id:
+            return False
+        return all(allows(state, token_id) for _, state in self._states)
 
     def mask(self) -> TokenMask:
         """Return the tokens that every constraint allows.
@@ -101,10 +136,11 @@ class Composite:
         each = [state.mask() for _, state in self._states]
         sparse = [m.banned for m in each if m.banned is not None]
         if len(sparse) == len(each):
-            banned = sparse[0] if len(sparse) == 1 else np.unique(np.concatenate(sparse)).astype(np.int32)
+            banned = np.unique(np.concatenate([*sparse, self._never])).astype(np.int32)
             if len(banned) < self._vocab_size:  # otherwise every token may be banned: look closer
-                return each[0] if len(sparse) == 1 else TokenMask(banned=banned)
+                return TokenMask(banned=banned)
         allowed = np.logical_and.reduce([allowed_bool(m, self._vocab_size) for m in each])
+        allowed[self._never] = False
         if not allowed.any():
             raise DeadEnd([name for name, _ in self._states], self._reasons(each))
         return token_mask(allowed)
@@ -124,7 +160,7 @@ class Composite:
     def advance(self, token_id: int) -> Composite:
         """Return the state after the token, all constraints having advanced."""
         states = tuple((name, state.advance(token_id)) for name, state in self._states)
-        return Composite(states, self._vocab_size, self._masks)
+        return Composite(states, self._vocab_size, self._never, self._masks)
 
     def explain(self, token_id: int) -> tuple[Reason, ...]:
         """Say why the token is refused, by every constraint that refuses it."""
@@ -138,13 +174,16 @@ def _spread(ids: NDArray[np.int64]) -> Iterable[int]:
     return [int(i) for i in ids]
 
 
-def intersect(states: Sequence[tuple[str, ConstraintState]], vocab_size: int) -> Composite:
+def intersect(
+    states: Sequence[tuple[str, ConstraintState]], vocab_size: int, never_ids: Iterable[int] = ()
+) -> Composite:
     """Hold several named constraints at once.
 
     Parameters
     ----------
     states : (constraint name, state) pairs, at least one; names appear in `DeadEnd`.
     vocab_size : width of the model's logits.
+    never_ids : tokens that none of them may allow (`Vocabulary.never_ids`).
 
     Raises
     ------
@@ -152,4 +191,27 @@ def intersect(states: Sequence[tuple[str, ConstraintState]], vocab_size: int) ->
     """
     if not states:
         raise ValueError("intersect needs at least one constraint state")
-    return Composite(tuple(states), vocab_size, {})
+    return Composite(tuple(states), vocab_size, np.array(sorted(never_ids), dtype=np.int32), {})
+
+
+def parts_of(state: ConstraintState) -> tuple[ConstraintState, ...]:
+    """The states that are intersected in one; itself where it is no intersection."""
+    return state.parts if isinstance(state, Composite) else (state,)
+
+
+def allows(state: ConstraintState, token_id: int) -> bool:
+    """Whether one token may come next: by the state's own `allows`, or by its mask."""
+    asked = getattr(state, "allows", None)
+    return bool(asked(token_id)) if asked is not None else is_allowed(state.mask(), token_id)
+
+
+def may_end(state: ConstraintState, eos_ids: Set[int], data: bytes = b"") -> bool:
+    """Whether a constraint lets the text end behind these further bytes, which may be part of a token.
+
+    A state that cannot be asked about bytes (it has no `may_end`) is asked for its mask, and says no to any bytes.
+    """
+    asked = getattr(state, "may_end", None)
+    if asked is not None:
+        return bool(asked(data))
+    mask = state.mask()
+    return not data and any(is_allowed(mask, eos) for eos in eos_ids)

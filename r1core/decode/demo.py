@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from r1core.api import JSON, Example, Message
-from r1core.decode.generate import Decoding
 from r1core.decode.prompt import read_facts
 from r1core.decode.session import Session
+from r1core.decode.values import Decoding
 
 
 def rule_demonstration(session: Session) -> dict[str, JSON] | None:
@@ -30,15 +30,15 @@ def rule_demonstration(session: Session) -> dict[str, JSON] | None:
     decoding = Decoding(recipe.generate.max_new_tokens, seed=recipe.run.seed)
     prefix = recipe.report.demo_prefix
     free = session.answer([example], decoding, prefix=prefix)[0]
-    start = session.constraint(example)
-    ruled = session.answer([example], decoding, [start], prefix=prefix)[0] if start is not None else free
+    held = session.constraint(example)
+    ruled = session.answer([example], decoding, [held], prefix=prefix)[0] if held is not None else free
     return {
         "prompt": recipe.report.demo_prompt,
         "facts": facts,
         "without_rules": prefix + free.text,
-        "with_rules": prefix + ruled.text,
+        "with_rules": "" if ruled.completion.withheld else prefix + ruled.text,
         "finish": ruled.completion.finish,
-        "dead_end": ruled.completion.dead_end,
+        "dead_end": ruled.completion.failure,
         "interventions": [
             {"position": i.position, "refused": session.text([i.refused]), "reasons": [asdict(r) for r in i.reasons]}
             for i in ruled.completion.interventions

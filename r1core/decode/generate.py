@@ -1,58 +1,31 @@
-"""Generation behind a prefill: one token a row a pass, all rows in one packed sequence, under constraints.
+"""Generation behind a prefill: one token a line a pass, all lines in one packed sequence, under constraints.
 
-The same loop serves evaluation (many short prompts that share a prefix) and `r1core generate` (one prompt). A row whose
-constraints leave no token stops there, with the rules named; nothing is ever relaxed.
+The same loop serves evaluation (many short prompts that share a prefix) and `r1core generate` (one prompt); a row has
+one line, or as many as there are beams. A row whose constraints leave no token stops there, with the rules named;
+nothing is ever relaxed.
 
-R = rows, T = packed tokens so far, V = vocabulary. Behind the prompt, extra layers run without spans, as in training,
-unless the run has causal kinds: then each row's answer is read as it grows, and what is recognised by a token stands on
-that token in the pass that reads it.
+L = lines, R = rows, T = packed tokens so far, V = vocabulary. Behind the prompt, extra layers run without spans, as in
+training, unless the run has causal kinds: then each row's answer is read as it grows, and what is recognised by a token
+stands on that token in the pass that reads it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
-from r1core.api import ConstraintState, Reason, SlotFeatures, TokenMask
+from r1core.api import ConstraintState, SlotFeatures
 from r1core.data.packing import additive, slot_features
 from r1core.data.routes import routes_of, told
-from r1core.decode.constraints import DeadEnd, allowed_bool
+from r1core.decode.beams import Beams
+from r1core.decode.ending import Ending, Stops
 from r1core.decode.prefill import Prefilled
+from r1core.decode.search import Draw, Search
+from r1core.decode.values import Completion, Decoding, Line
 from r1core.model.adapted import LanguageModel
-
-
-@dataclass(frozen=True, slots=True)
-class Intervention:
-    """A token that the model preferred and a constraint refused: its place, the reasons, what came instead."""
-
-    position: int
-    refused: int
-    taken: int | None
-    reasons: tuple[Reason, ...]
-
-
-@dataclass(slots=True)
-class Completion:
-    """One generated answer; `tokens` without the end-of-sequence token."""
-
-    tokens: list[int] = field(default_factory=list)
-    finish: Literal["eos", "length", "dead_end", ""] = ""
-    interventions: list[Intervention] = field(default_factory=list)
-    dead_end: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """How to pick tokens. `temperature = 0` is greedy; sampling draws from `(seed, row, position)`."""
-
-    max_new_tokens: int
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
 
 
 @torch.no_grad()
@@ -62,114 +35,69 @@ def decode(
     decoding: Decoding,
     eos_ids: Set[int],
     states: Sequence[ConstraintState | None] = (),
+    stops: Stops | None = None,
 ) -> list[Completion]:
-    """Continue every prefilled row until its end-of-sequence, a dead end or the length limit."""
+    """Continue every prefilled row until its end-of-sequence, a stop string, a dead end or the length limit."""
     rows = len(start.lengths)
-    completions = [Completion() for _ in range(rows)]
-    current: list[ConstraintState | None] = list(states) or [None] * rows
-    active, logits, visible = list(range(rows)), start.logits, start.visible
+    of_row = list(states) or [None] * rows
+    ending = Ending(eos_ids, stops)
+    search: Search = (Beams if decoding.beams > 1 else Draw)(rows, decoding, ending)
+    lines = [Line(row, of_row[row], place=row) for row in range(rows)]
+    for line, answer in zip(lines, start.answers, strict=False):
+        line.answer = answer
+    logits, visible = start.logits, start.visible
     for position in range(decoding.max_new_tokens):
-        taken: list[tuple[int, int]] = []
-        for line, row in enumerate(active):
-            token = _pick(logits[line], current[row], completions[row], position, decoding, row)
-            if token is None:
-                continue
-            if token in eos_ids:
-                completions[row].finish = "eos"
-                continue
-            completions[row].tokens.append(token)
-            state = current[row]
-            current[row] = state.advance(token) if state is not None else None
-            taken.append((row, token))
-        last = position + 1 == decoding.max_new_tokens
-        if last or not taken:
+        lines = search.grow(lines, logits, position)
+        if not lines:
             break
-        logits, visible = _advance(model, start, taken, active, visible, position)
-        active = [row for row, _ in taken]
-    for completion in completions:
-        completion.finish = completion.finish or "length"
-    return completions
+        logits, visible = _read(model, start, lines, visible, position, fork=decoding.beams > 1)
+    return search.completions()
 
 
-def _advance(
+def _read(
     model: LanguageModel,
     start: Prefilled,
-    taken: Sequence[tuple[int, int]],
-    active: Sequence[int],
+    lines: Sequence[Line],
     visible: np.ndarray,
     position: int,
+    *,
+    fork: bool,
 ) -> tuple[torch.Tensor, np.ndarray]:
-    """One pass over the newest token of each row that goes on; returns its logits `(R', V)` and what it may see."""
-    lines = [active.index(row) for row, _ in taken]
-    visible = np.concatenate([visible[lines], np.eye(len(taken), dtype=bool)], axis=1)
+    """One pass over the newest token of each line; returns its logits `(L, V)` and what it may see `(L, T)`.
+
+    The cache only grows: a line that forks or is dropped is no more than rows of `visible`.
+    """
+    came_from = [line.before.place for line in lines if line.before is not None]
+    visible = np.concatenate([visible[came_from], np.eye(len(lines), dtype=bool)], axis=1)
     device = model.device
-    with start.layers.using(_new_features(start, taken, device)):
+    tasks = [start.tasks[line.row] for line in lines] if start.tasks else []
+    with start.layers.using(_new_features(start, lines, device, fork)):
         output = model(
-            input_ids=torch.tensor([[token for _, token in taken]], device=device),
-            position_ids=torch.tensor([[start.lengths[row] + position for row, _ in taken]], device=device),
+            input_ids=torch.tensor([[line.token for line in lines]], device=device),
+            position_ids=torch.tensor([[start.lengths[line.row] + position for line in lines]], device=device),
             attention_mask=additive(visible, model.dtype).to(device) if not visible.all() else None,
             past_key_values=start.cache,
             use_cache=True,
-            **told(routes_of([start.tasks[row] for row, _ in taken] if start.tasks else [], [1] * len(taken))),
+            **told(routes_of(tasks, [1] * len(lines))),
         )
+    for place, line in enumerate(lines):
+        line.place = place
     return output.logits[0].float(), visible
 
 
 def _new_features(
-    start: Prefilled, taken: Sequence[tuple[int, int]], device: torch.device
+    start: Prefilled, lines: Sequence[Line], device: torch.device, fork: bool
 ) -> Mapping[str, SlotFeatures]:
-    """The slots on the newest tokens, one a row; a layer may add something where no span is, as it did in training."""
-    slots = [start.answers[row].take([token], line) for line, (row, token) in enumerate(taken) if start.answers]
+    """The slots on the newest tokens, one a line; a layer may add something where no span is, as it did in training."""
+    slots = []
+    for at, line in enumerate(lines):
+        if line.answer is not None:
+            line.answer = line.answer.fork() if fork else line.answer
+            slots.append(line.answer.take([line.token], at))
     if not any(slots):
         return start.no_spans
     features = slot_features(slots, [0] * len(slots), start.kinds)
     return {kind: found.to(device) for kind, found in features.items()}
-
-
-def _pick(
-    logits: torch.Tensor,
-    state: ConstraintState | None,
-    completion: Completion,
-    position: int,
-    decoding: Decoding,
-    row: int,
-) -> int | None:
-    """The next token of one row, or None when its constraints leave none."""
-    preferred = int(logits.argmax())
-    if state is None:
-        return _sample(logits, decoding, row, position)
-    try:
-        allowed = allow(logits, state.mask())
-        if not bool(torch.isfinite(allowed).any()):
-            raise DeadEnd(["the constraint"], state.explain(preferred))
-    except DeadEnd as dead:
-        completion.finish, completion.dead_end = "dead_end", str(dead)
-        completion.interventions.append(Intervention(position, preferred, None, state.explain(preferred)))
-        return None
-    token = _sample(allowed, decoding, row, position)
-    if not bool(torch.isfinite(allowed[preferred])):
-        completion.interventions.append(Intervention(position, preferred, token, state.explain(preferred)))
-    return token
-
-
-def allow(logits: torch.Tensor, mask: TokenMask) -> torch.Tensor:
-    """Logits `(V,)` with every refused token at minus infinity."""
-    if mask.banned is not None:
-        out = logits.clone()
-        out[torch.from_numpy(mask.banned.astype(np.int64)).to(out.device)] = -torch.inf
-        return out
-    keep = torch.from_numpy(allowed_bool(mask, logits.shape[-1])).to(logits.device)
-    return logits.masked_fill(~keep, -torch.inf)
-
-
-def _sample(logits: torch.Tensor, decoding: Decoding, row: int, position: int) -> int:
-    if decoding.temperature == 0.0:
-        return int(logits.argmax())
-    probabilities = torch.softmax(logits / decoding.temperature, -1).cpu().numpy().astype(np.float64)
-    order = np.argsort(-probabilities)
-    kept = order[: int(np.searchsorted(np.cumsum(probabilities[order]), decoding.top_p)) + 1]
-    rng = np.random.default_rng([decoding.seed, row, position])
-    return int(rng.choice(kept, p=probabilities[kept] / probabilities[kept].sum()))
 
 
 class LabelTree:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 32_768  # automaton rows kept per lift; 1 KiB each, so 32 MiB
 MAX_MASKS = 8_192  # masks kept per lift; at most V / 8 bytes each
+MAX_STEPS = 262_144  # steps (state, token) kept per lift
 MAX_LIFTS = 32  # automata kept per vocabulary (a plugin may build one per set of applicable rules)
 _serial = itertools.count()
+_NOTHING = Reason("special-token", "r1core: every token of constrained text says something", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,10 @@ class _Level:
 
 
 class TokenTrie:
-    """The vocabulary's bytes as a trie. `node` (V,) is each token's node, -1 for ids that may never be generated."""
+    """Tokens' bytes as a trie. `node` (V,) is each token's node, -1 for ids that may never be generated."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        tokens = [b"" if i in vocabulary.special_ids else data for i, data in enumerate(vocabulary.token_bytes)]
+    def __init__(self, token_bytes: Sequence[bytes], special_ids: Set[int]) -> None:
+        tokens = [b"" if i in special_ids else data for i, data in enumerate(token_bytes)]
         lengths = np.array([len(data) for data in tokens], dtype=np.int64)
         offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]])
         buffer = np.frombuffer(b"".join(tokens), dtype=np.uint8)
@@ -62,10 +64,11 @@ class TokenTrie:
 class Lift:
     """One automaton over one vocabulary, with the masks worked out so far. Safe to share between threads."""
 
-    def __init__(self, automaton: ByteAutomaton, vocabulary: Vocabulary, trie: TokenTrie) -> None:
-        self.automaton, self.vocabulary, self.trie = automaton, vocabulary, trie
+    def __init__(self, automaton: ByteAutomaton, vocabulary: Vocabulary, tries: tuple[TokenTrie, TokenTrie]) -> None:
+        self.automaton, self.vocabulary, self._tries = automaton, vocabulary, tries
         self.serial = next(_serial)
-        self.masks: dict[int, TokenMask] = {}
+        self.masks: dict[tuple[int, bool], TokenMask] = {}
+        self._steps: dict[tuple[int, int, bool], int] = {}
         self._lock = threading.RLock()
         self._eos = np.array(sorted(vocabulary.eos_ids), dtype=np.int64)
         self._forget_rows()
@@ -107,27 +110,51 @@ class Lift:
             self._slot[part + 1] = np.arange(self._used, end, dtype=np.int32)
             self._used = end
 
-    def mask(self, state: int) -> TokenMask:
-        """Return the mask of a state; one dictionary lookup when it was asked for before."""
-        mask = self.masks.get(state)
+    def mask(self, state: int, first: bool = False) -> TokenMask:
+        """Return the mask of a state; one dictionary lookup when it was asked for before.
+
+        Parameters
+        ----------
+        first : whether the token would be the first of the text (`Vocabulary.first_bytes`).
+        """
+        mask = self.masks.get((state, first))
         if mask is None:
             with self._lock:
                 if self._used > MAX_ROWS:
                     self._forget_rows()
                 if len(self.masks) >= MAX_MASKS:
                     self.masks = {}
-                mask = self.masks[state] = self._compute(state)
+                mask = self.masks[state, first] = self._compute(state, self._tries[first])
         return mask
 
-    def _compute(self, state: int) -> TokenMask:
-        reached = np.empty(self.trie.size + 1, dtype=np.int32)
+    def _compute(self, state: int, trie: TokenTrie) -> TokenMask:
+        reached = np.empty(trie.size + 1, dtype=np.int32)
         reached[0], reached[-1] = state, -1  # the last entry serves node -1, the ids that may never be generated
-        for level in self.trie.levels:
+        for level in trie.levels:
             slots = self._slots(reached[level.parent]).astype(np.int64)
             reached[level.first : level.first + len(level.parent)] = self._rows.ravel()[slots * 256 + level.byte]
-        allowed = reached[self.trie.node] >= 0
+        allowed = reached[trie.node] >= 0
         allowed[self._eos] = self.automaton.may_end(state)
         return token_mask(allowed)
+
+    def advance(self, state: int, token: int, first: bool = False) -> int:
+        """Return the state after a token, -1 when it is refused; one dictionary lookup when asked for before."""
+        following = self._steps.get((state, token, first))
+        if following is None:
+            following = self._advance(state, token, first)
+            if len(self._steps) >= MAX_STEPS:
+                self._steps = {}
+            self._steps[state, token, first] = following
+        return following
+
+    def _advance(self, state: int, token: int, first: bool) -> int:
+        vocabulary = self.vocabulary
+        if token in vocabulary.eos_ids:
+            return state if self.automaton.may_end(state) else -1
+        if token in vocabulary.never_ids or not 0 <= token < vocabulary.size:
+            return -1
+        data = vocabulary.bytes_of(token, first)
+        return self.step(state, data) if data else -1  # a lone space that the start drops says nothing
 
     def step(self, state: int, data: bytes) -> int:
         """Return the state after these bytes, -1 when one of them is refused."""
@@ -152,19 +179,28 @@ def token_mask(allowed: NDArray[np.bool_]) -> TokenMask:
 
 @dataclass(frozen=True, slots=True)
 class Lifted:
-    """State of a lifted automaton after a prefix of tokens; implements `api.ConstraintState`."""
+    """State of a lifted automaton after a prefix of tokens; implements `api.ConstraintState`.
+
+    `first` : the next token starts the text, in a vocabulary where that makes a difference.
+    """
 
     source: Lift
     state: int
+    first: bool = False
 
     @property
     def key(self) -> Hashable:
         """Equal for equal futures: the lift and the automaton's state."""
-        return (self.source.serial, self.state)
+        return (self.source.serial, self.state, self.first)
+
+    @property
+    def trims(self) -> bool:
+        """Whether a text that may not end here may be cut back to where it may (`api.ByteAutomaton`)."""
+        return bool(getattr(self.source.automaton, "trims", False))
 
     def mask(self) -> TokenMask:
         """Return the tokens that may come next; shared, not to be written to."""
-        return self.source.mask(self.state)
+        return self.source.mask(self.state, self.first)
 
     def advance(self, token_id: int) -> Lifted:
         """Return the state after the token; an end token, where allowed, leaves the state as it is.
@@ -173,33 +209,43 @@ class Lifted:
         ------
         ValueError : when the mask bans the token.
         """
-        vocabulary = self.source.vocabulary
-        if token_id in vocabulary.eos_ids:
-            following = self.state if self.source.automaton.may_end(self.state) else -1
-        elif token_id in vocabulary.never_ids or not 0 <= token_id < vocabulary.size:
-            following = -1
-        else:
-            following = self.source.step(self.state, vocabulary.token_bytes[token_id])
+        following = self.source.advance(self.state, token_id, self.first)
         if following < 0:
             raise ValueError(f"token {token_id} is banned in this state; look at the mask before advancing")
-        return Lifted(self.source, following)
+        return self if token_id in self.source.vocabulary.eos_ids else Lifted(self.source, following)
+
+    def allows(self, token_id: int) -> bool:
+        """Whether the token may come next, told from its own bytes: what the mask says of it, without a mask."""
+        return self.source.advance(self.state, token_id, self.first) >= 0
+
+    def may_end(self, data: bytes = b"") -> bool:
+        """Whether the text may end behind these further bytes, which may be part of a token."""
+        state = self.source.step(self.state, data)
+        return state >= 0 and self.source.automaton.may_end(state)
 
     def explain(self, token_id: int) -> tuple[Reason, ...]:
         """Say why the token is banned; () when it is allowed. Ending is explained as appending no bytes."""
-        vocabulary = self.source.vocabulary
+        vocabulary, automaton = self.source.vocabulary, self.source.automaton
         if token_id in vocabulary.eos_ids:
-            ends = self.source.automaton.may_end(self.state)
-            return () if ends else self.source.automaton.explain(self.state, b"")
+            return () if automaton.may_end(self.state) else automaton.explain(self.state, b"")
         if token_id in vocabulary.never_ids or not 0 <= token_id < vocabulary.size:
             return (Reason("special-token", "r1core: control tokens never appear in constrained text", str(token_id)),)
-        return self.source.automaton.explain(self.state, vocabulary.token_bytes[token_id])
+        data = vocabulary.bytes_of(token_id, self.first)
+        return automaton.explain(self.state, data) if data else (_NOTHING,)
 
 
-def lift(automaton: ByteAutomaton, vocabulary: Vocabulary) -> Lifted:
-    """Return the automaton's first state over these tokens; the work behind it is shared by all later calls."""
+def lift(automaton: ByteAutomaton, vocabulary: Vocabulary, before: str = "") -> Lifted:
+    """Return the automaton's first state over these tokens; the work behind it is shared by all later calls.
+
+    Parameters
+    ----------
+    before : the prompt, for an automaton that offers `after(prompt)`.
+    """
     shared = vocabulary.cache.setdefault("lift", _Shared(vocabulary))
     assert isinstance(shared, _Shared)
-    return Lifted(shared.get(automaton), automaton.start)
+    after = getattr(automaton, "after", None) if before else None
+    first = vocabulary.first_bytes is not vocabulary.token_bytes
+    return Lifted(shared.get(automaton), automaton.start if after is None else after(before), first)
 
 
 class _Shared:
@@ -207,18 +253,26 @@ class _Shared:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._trie: TokenTrie | None = None
+        self._tries: tuple[TokenTrie, TokenTrie] | None = None
         self._lifts: OrderedDict[int, Lift] = OrderedDict()  # by identity; the lift keeps its automaton alive
         self._lock = threading.Lock()
 
     def get(self, automaton: ByteAutomaton) -> Lift:
         with self._lock:
-            if self._trie is None:
-                self._trie = TokenTrie(self._vocabulary)
+            if self._tries is None:
+                self._tries = self._make_tries()
             found = self._lifts.get(id(automaton))
             if found is None:
-                found = self._lifts[id(automaton)] = Lift(automaton, self._vocabulary, self._trie)
+                found = self._lifts[id(automaton)] = Lift(automaton, self._vocabulary, self._tries)
             self._lifts.move_to_end(id(automaton))
             while len(self._lifts) > MAX_LIFTS:
                 self._lifts.popitem(last=False)
             return found
+
+    def _make_tries(self) -> tuple[TokenTrie, TokenTrie]:
+        """The trie of tokens inside a text, and that of first tokens; one and the same where these do not differ."""
+        vocabulary = self._vocabulary
+        inside = TokenTrie(vocabulary.token_bytes, vocabulary.special_ids)
+        if vocabulary.first_bytes is vocabulary.token_bytes:
+            return inside, inside
+        return inside, TokenTrie(vocabulary.first_bytes, vocabulary.special_ids)

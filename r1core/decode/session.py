@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from r1core.api import ConstraintState, Example, SpanKind, UserError
+from r1core.api import ConstraintState, DecodeConstraint, Example, Reason, SpanKind, UserError
 from r1core.data.answers import AnswerReader, Growing
 from r1core.data.tokens import prompt_of, without_task_token
-from r1core.decode.choices import ChoiceAutomaton
-from r1core.decode.constraints import Request, allowed_bool, intersect
+from r1core.decode.constraints import is_allowed
+from r1core.decode.ending import Stops
 from r1core.decode.generate import Completion, Decoding, LabelTree, decode
+from r1core.decode.hold import Hold, LabelSet, hold
 from r1core.decode.prefill import Prompt, prefill
 from r1core.decode.vocabulary import Vocabulary
 from r1core.model.adapted import LanguageModel
@@ -28,16 +29,17 @@ from r1core.model.own_files import LAYERS
 from r1core.model.probe import Compute
 from r1core.workbench import Workbench
 
-Start = Callable[[Mapping[str, object]], ConstraintState | None]
-"""Starts one answer's constraints from what the layers said of its prompt, by layer name; None where none applies."""
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One generated answer: its text and how it came about."""
+    """One generated answer: its text, how it came about, and what the recheck found: `(constraint, finding)`.
+
+    `text` : without the given start; "" where it is withheld.
+    """
 
     text: str
     completion: Completion
+    recheck: tuple[tuple[str, Reason], ...] = ()
 
 
 class Session:
@@ -71,7 +73,7 @@ class Session:
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """Bytes of every token, for constraints."""
-        return Vocabulary.from_tokenizer(self.bench.tokenizer, size=self._width)
+        return Vocabulary.from_tokenizer(self.bench.tokenizer, size=self._width, eos_ids=self._generation_eos)
 
     @contextmanager
     def as_base(self) -> Iterator[None]:
@@ -89,35 +91,40 @@ class Session:
         prompt = self.renderer.encode_prompt(prompt_of(example))
         return prompt if self._routed else without_task_token(*prompt)
 
-    def constraint(self, example: Example, choices: Sequence[str] = (), *, rules: bool = True) -> Start | None:
-        """The run's constraints on one answer, and the label set where one is given; None where there are none.
+    def constraint(
+        self,
+        example: Example,
+        choices: Sequence[str] = (),
+        *,
+        rules: bool = True,
+        further: Sequence[DecodeConstraint] = (),
+    ) -> Hold | None:
+        """What one answer is held to; None where it is free.
 
-        They start when the prompt has been read, so that they are told what the layers made of it.
+        Parameters
+        ----------
+        choices : the label set that it has to stay in.
+        rules : whether the run's own constraints hold.
+        further : constraints besides.
         """
-        if not choices and not (rules and self.bench.constraints.constraints):
-            return None
-
-        def start(outputs: Mapping[str, object]) -> ConstraintState | None:
-            request = Request(prompt_of(example), self.vocabulary, outputs)
-            states = self.bench.constraints.states(request) if rules else []
-            if choices:
-                states.append(("choices", request.lift(ChoiceAutomaton(list(choices)))))
-            return intersect(states, self._width) if states else None
-
-        return start
+        own = [LabelSet(tuple(choices))] if choices else []
+        all_of_them = [*(self.bench.constraints.constraints if rules else ()), *own, *further]
+        return hold(prompt_of(example), all_of_them, self.vocabulary) if all_of_them else None
 
     def answer(
         self,
         examples: Sequence[Example],
         decoding: Decoding,
-        starts: Sequence[Start | None] = (),
+        held: Sequence[Hold | None] = (),
         prefix: str = "",
     ) -> list[Answer]:
-        """Generate one answer an example, all in one packed batch.
+        """Generate one answer an example, all in one packed batch; each is rechecked by what it is held to.
+
+        Constraints start when the prompt has been read, so that they are told what the layers made of it.
 
         Parameters
         ----------
-        starts : of each example's constraints, as `constraint` gives them.
+        held : what each answer is held to, as `constraint` gives it.
         prefix : the given start of each answer.
         """
         given = self.renderer.start_ids(prefix) if prefix else ()
@@ -125,14 +132,35 @@ class Session:
         for row, (ids, slots) in enumerate(map(self.prompt, examples)):
             on_given = answers[row].take(given, len(ids)) if answers else ()
             prompts.append((ids + given, slots + on_given))
-        waiting = starts or [None] * len(examples)
+        each = held or [None] * len(examples)
         read = prefill(
-            self.model, self.layers, self._kinds, prompts, answers=answers, outputs=any(waiting),
+            self.model, self.layers, self._kinds, prompts, answers=answers, outputs=any(each),
             tasks=self._tasks(examples),
         )  # fmt: skip
-        states = [_started(start, said, given, self._width) for start, said in zip(waiting, read.outputs, strict=True)]
-        done = decode(self.model, read, decoding, self._eos, states)
-        return [Answer(self.text(c.tokens), c) for c in done]
+        states = [_started(one, said, given) for one, said in zip(each, read.outputs, strict=True)]
+        stops = Stops(decoding.stop, self.vocabulary, at_start=not given) if decoding.stop else None
+        done = decode(self.model, read, decoding, self._eos, states, stops)
+        return [self._checked(c, one, given, prefix) for c, one in zip(done, each, strict=True)]
+
+    def _checked(self, done: Completion, held: Hold | None, given: tuple[int, ...], prefix: str) -> Answer:
+        """The answer, once what it is held to has seen its text; withheld where anything is found."""
+        text = "" if done.withheld else self._behind(given, done)
+        unfinished = done.withheld or done.finish in ("unmet", "dead_end")  # failed already, and told so
+        found = [] if held is None or unfinished else held.recheck(prefix + text)
+        if found:
+            rules = ", ".join(dict.fromkeys(reason.rule for _, reason in found))
+            done.failure = f"the recheck of the finished answer found something against: {rules}; it is withheld"
+            done.finish, done.withheld = "recheck", True
+        return Answer("" if done.withheld else text, done, tuple(found))
+
+    def _behind(self, given: tuple[int, ...], done: Completion) -> str:
+        """The text that an answer's tokens add to its given start: a first token may read otherwise behind another."""
+        if done.tail:
+            vocabulary, tokens = self.vocabulary, (*given, *done.tokens)
+            start = len(vocabulary.text_bytes(given))
+            return (vocabulary.text_bytes(tokens) + done.tail)[start:].decode("utf-8", "replace")
+        whole, head = self.text((*given, *done.tokens)), self.text(given) if given else ""
+        return whole[len(head) :] if whole.startswith(head) else self.text(done.tokens)
 
     def answer_and_score(
         self, examples: Sequence[Example], decoding: Decoding, tree: LabelTree
@@ -159,7 +187,8 @@ class Session:
 
     def text(self, tokens: Sequence[int]) -> str:
         """Tokens as text, special tokens left out."""
-        return str(self.bench.tokenizer.decode(list(tokens), skip_special_tokens=True))
+        decode = self.bench.tokenizer.decode
+        return str(decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     @property
     def _routed(self) -> bool:
@@ -184,20 +213,18 @@ class Session:
         return frozenset([ids] if isinstance(ids, int) else ids or [])
 
 
-def _started(
-    start: Start | None, outputs: Mapping[str, object], given: Sequence[int], width: int
-) -> ConstraintState | None:
+def _started(held: Hold | None, outputs: Mapping[str, object], given: Sequence[int]) -> ConstraintState | None:
     """A row's constraints behind the tokens that stand already.
 
     Raises
     ------
     UserError : when these tokens are refused themselves.
     """
-    state = start(outputs) if start is not None else None
+    state = held.start(outputs) if held is not None else None
     for token in given:
         if state is None:
             return None
-        if not allowed_bool(state.mask(), width)[token]:
+        if not is_allowed(state.mask(), token):
             rules = ", ".join(dict.fromkeys(reason.rule for reason in state.explain(token)))
             raise UserError(
                 f"the given start of the answer is refused by {rules or 'a constraint'}",

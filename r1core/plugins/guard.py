@@ -139,6 +139,19 @@ class GuardedConstraint(Guarded):
         state = self._do(self.inner.start, request)
         return None if state is None else GuardedState(self.plugin, self.hook, state)
 
+    def recheck(self, example: api.Example, text: str) -> tuple[api.Reason, ...]:
+        """What the component finds wrong with a finished answer; () where it offers no recheck."""
+        offered = getattr(self.inner, "recheck", None)
+        found = () if offered is None else self._do(lambda: tuple(offered(example, text)))
+        if other := [type(one).__name__ for one in found if not isinstance(one, api.Reason)]:
+            raise self._broke(f"{self.inner.name}: recheck gave {other[0]}, expected Reason")
+        return found
+
+    def rules(self, example: api.Example) -> tuple[str, ...]:
+        """Ids of the rules that apply to a prompt; () where the component does not tell them."""
+        offered = getattr(self.inner, "rules", None)
+        return () if offered is None else self._do(lambda: tuple(map(str, offered(example))))
+
 
 class GuardedState:
     """A `ConstraintState`; one thin layer, since it stands in the path of every token."""
@@ -167,6 +180,32 @@ class GuardedState:
         """The guarded state after this token."""
         with attributed(self.plugin, self.hook):
             return GuardedState(self.plugin, self.hook, self.inner.advance(token_id))
+
+    @property
+    def may_end(self) -> Callable[..., bool] | None:
+        """The state's own `may_end`, guarded; None where it has none."""
+        return self._offered("may_end")
+
+    @property
+    def allows(self) -> Callable[..., bool] | None:
+        """The state's own `allows`, guarded; None where it has none."""
+        return self._offered("allows")
+
+    def _offered(self, name: str) -> Callable[..., bool] | None:
+        own = getattr(self.inner, name, None)
+        if own is None:
+            return None
+
+        def guarded(*arguments: Any) -> bool:
+            with attributed(self.plugin, self.hook):
+                return bool(own(*arguments))
+
+        return guarded
+
+    @property
+    def trims(self) -> bool:
+        """Whether a text that may not end here may be cut back."""
+        return bool(getattr(self.inner, "trims", False))
 
     def explain(self, token_id: int) -> tuple[api.Reason, ...]:
         """Why the token is refused."""

@@ -136,6 +136,13 @@ class Generate(Table):
     max_new_tokens: Positive = 64
     temperature: float = Field(default=0.0, ge=0.0, strict=False)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0, strict=False)
+    beams: Positive = Field(default=1, description="width of the beam search; more than 1 needs `temperature = 0`")
+    stop: list[str] = Field(default_factory=list, description="an answer ends before any of these")
+    require: list[str] = Field(default_factory=list, description="an answer may not end before it holds each of these")
+    json_schema: Annotated[Path | None, Field(strict=False)] = Field(
+        default=None, description="file of a JSON Schema; answers are documents of it"
+    )
+    regex: str = Field(default="", description="answers match this as a whole")
 
 
 class Report(Table):

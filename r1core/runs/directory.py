@@ -39,6 +39,7 @@ class JsonLines:
         with disk_full_as_error(self.path, len(line)):
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)  # several commands may answer from one run; closing releases it
                 end = os.lseek(descriptor, 0, os.SEEK_END) if self._checked else self._cut_torn_line(descriptor)
                 self._checked = False  # until this line is whole
                 written = 0
@@ -111,6 +112,7 @@ class RunDirectory:
             self.path.chmod(0o700)
         self.events = JsonLines(self.path / "events.jsonl")
         self.metrics = JsonLines(self.path / "metrics.jsonl")
+        self.audit = JsonLines(self.path / "audit.jsonl")
 
     def __repr__(self) -> str:
         return f"RunDirectory({str(self.path)!r})"

@@ -20,7 +20,7 @@ from r1core.runs.directory import RunDirectory
 from r1core.runs.files import ASIDE_PREFIX, sha256_file, tree_digest
 from r1core.runs.manifest import Manifest
 
-_UNRECORDED = {"manifest.json", "events.jsonl", "metrics.jsonl", ".lock"}
+_UNRECORDED = {"manifest.json", "events.jsonl", "metrics.jsonl", "audit.jsonl", ".lock"}
 """Files that change outside of stages. `metrics.jsonl` is rechecked where a stage names it among its outputs."""
 _WRITTEN_BY = {
     "data": ("prepare", "preparation"),

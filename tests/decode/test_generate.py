@@ -146,7 +146,7 @@ def test_a_dead_end_stops_its_row_and_names_the_rule(model: nn.Module, bare: boo
     state = ban if bare else intersect([("acme/rules", ban)], VOCABULARY)
     done = run(model, PROMPTS[:2], Decoding(6), [state, None])
     assert (done[0].finish, len(done[0].tokens)) == ("dead_end", 2)
-    assert "rule-7" in done[0].dead_end
+    assert "rule-7" in done[0].failure
     assert done[0].interventions[-1].taken is None
     assert done[0].tokens == run(model, PROMPTS[:1], Decoding(2))[0].tokens
     assert done[1] == run(model, PROMPTS[:2], Decoding(6))[1]

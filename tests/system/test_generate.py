@@ -11,6 +11,7 @@ import pytest
 from .conftest import WARD, Desk, Done
 
 ASK = ("generate", "runs/own", "--prompt", "a cough")
+LONG = ("--max-new-tokens", "40")
 
 
 def middle_overwritten(path: Path) -> None:
@@ -95,9 +96,36 @@ def test_facts_are_read_before_anything_else(
     assert done.seconds < 3
 
 
-def test_a_label_that_was_cut_is_told(adapted: tuple[Desk, Done]) -> None:
-    done = adapted[0](*ASK, "--choices", "--max-new-tokens", "1")
-    assert done.err == "note: no label: the answer was cut after 1 token (--max-new-tokens)\n"
+def test_a_label_that_was_cut_is_no_answer(adapted: tuple[Desk, Done]) -> None:
+    done = adapted[0](*ASK, "--choices", "--max-new-tokens", "1", code=2)
+    [line, fix] = done.err.splitlines()
+    assert "ended before all that it is held to was met (choices: ends before a label is complete)" in line
+    assert fix.startswith("  fix: raise --max-new-tokens")
+
+
+def test_an_answer_is_shaped_and_audited(copy: Desk) -> None:
+    schema = copy.folder / "order.json"
+    schema.write_text(
+        '{"type": "object", "properties": {"n": {"enum": [1, 22]}}, "required": ["n"], "additionalProperties": false}'
+    )
+    (copy.folder / "runs/own/audit.jsonl").unlink(missing_ok=True)
+    said = json.loads(copy(*ASK, "--json-schema", "order.json", "--beams", "2", "--json", *LONG).out)
+    assert json.loads(said["text"])["n"] in (1, 22)
+    assert (said["finish"], said["audit"]["recheck"]["found"]) == ("eos", [])
+    assert "json-schema" in said["audit"]["recheck"]["by"]
+    assert "e" not in copy(*ASK, "--stop", "e", *LONG).out
+    assert copy(*ASK, "--regex", "yes doctor", "--require", "Doctor", *LONG).out == "yes doctor\n"
+    copy(*ASK, "--require", "ask a doctor", "--max-new-tokens", "3", code=2)
+    records = [json.loads(line) for line in (copy.folder / "runs/own/audit.jsonl").read_text().splitlines()]
+    assert records[0] == said["audit"]
+    assert [r["finish"] for r in records][2:] == ["eos", "unmet"]
+    assert records[3]["failure"]
+    assert "doctor" not in json.dumps([{**r, "failure": ""} for r in records])
+    assert "audit" not in copy("verify", "runs/own").out
+    for name, text in (("absent.json", None), ("bad.json", "{")):
+        if text is not None:
+            (copy.folder / name).write_text(text)
+        assert name in copy(*ASK, "--json-schema", name, code=2).err
 
 
 def test_the_plugin_that_is_left_out_is_named(adapted: tuple[Desk, Done]) -> None:

@@ -14,11 +14,13 @@ import numpy as np
 
 from r1core.api import Reason
 from r1core_clinical_rules.aho_corasick import AhoCorasick
-from r1core_clinical_rules.characters import BOUNDARY, SHORT, normalise, short_patterns
-from r1core_clinical_rules.symbol_automaton import CODE, SEP, SymbolAutomaton, class_codes, matcher_of
+from r1core_clinical_rules.characters import BOUNDARY, SHORT, normalise, short_patterns, tail
+from r1core_clinical_rules.symbol_automaton import CODE, PAD, SEP, SymbolAutomaton, class_codes, matcher_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+ASCII_ONLY = Reason("ascii-only", "clinical_rules: ascii_only", "a character outside ASCII")
 
 
 class ForbiddenNames(SymbolAutomaton):
@@ -28,13 +30,16 @@ class ForbiddenNames(SymbolAutomaton):
     ----------
     names : name as listed -> the reasons why it is forbidden. Names of at least `SHORT` symbols are found
         anywhere, across any separators; shorter ones as a whole word, or with every letter apart.
+    ascii_only : refuse every byte outside ASCII as well, so that no look-alike can be written at all.
 
     Raises
     ------
     ValueError : for a name without any symbol.
     """
 
-    def __init__(self, names: Mapping[str, Sequence[Reason]]) -> None:
+    trims = True  # a text that may not end here may be cut back to where it may
+
+    def __init__(self, names: Mapping[str, Sequence[Reason]], *, ascii_only: bool = False) -> None:
         reasons: dict[str, dict[Reason, None]] = {}
         for name, why in names.items():
             spelled = normalise(name)
@@ -47,9 +52,29 @@ class ForbiddenNames(SymbolAutomaton):
         self._short_reasons = [tuple(reasons[name]) for name, _ in short]
         self._long = matcher_of(long, separators=False)
         self._short = matcher_of([pattern for _, pattern in short], separators=True)
-        self._long_step, self._short_step = _steps(self._long), _steps(self._short)
+        self._long_step = _steps(self._long, separators=False)
+        self._short_step = _steps(self._short, separators=True)
+        self._reach = max([SHORT, *map(len, long)])
+        self._ascii_only = ascii_only
         begin = int(self._short.next[0, SEP])  # the text begins at a boundary
         super().__init__(len(self._long.next) * len(self._short.next), begin)
+
+    def after(self, text: str) -> int:
+        """The state of a new text behind `text`, which may hold names itself: one begun in it may not be completed.
+
+        The two count as separated by a boundary, as two messages of a conversation are.
+        """
+        long = short = 0
+        for symbol in tail(text, self._reach) + BOUNDARY:
+            long, short = int(self._long.next[long, CODE[symbol]]), int(self._short.next[short, CODE[symbol]])
+        return self._number(np.array([long * len(self._short.next) + short]))[0]
+
+    def _next_keys(self, pending: NDArray[np.int64], inner: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(K, 256) keys of the next states, -1 where the byte is refused."""
+        keys = super()._next_keys(pending, inner)
+        if self._ascii_only:
+            keys[:, 0x80:] = -1
+        return keys
 
     def _halves(self, inner: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         long, short = np.divmod(inner, len(self._short.next))
@@ -72,6 +97,8 @@ class ForbiddenNames(SymbolAutomaton):
             return self._completed(state, BOUNDARY)
         for byte in data:
             following = int(self.row(state)[byte])
+            if following < 0 and self._ascii_only and byte >= 0x80:
+                return (ASCII_ONLY,)
             if following < 0:
                 return self._completed(state, self._emitted(self._parts(state)[0], byte))
             state = following
@@ -90,22 +117,29 @@ class ForbiddenNames(SymbolAutomaton):
         long, short = divmod(self._parts(state)[1], len(self._short.next))
         found: dict[Reason, None] = {}
         for symbol in symbols:
-            long, short = int(self._long.next[long, CODE[symbol]]), int(self._short.next[short, CODE[symbol]])
-            for index in self._long.outputs[long]:
-                found.update(dict.fromkeys(self._long_reasons[index]))
-            for index in self._short.outputs[short]:
-                found.update(dict.fromkeys(self._short_reasons[index]))
+            was_short, code = short, CODE[symbol]
+            long, short = int(self._long.next[long, code]), int(self._short.next[short, code])
+            if symbol != BOUNDARY:  # a boundary is no step in a long name
+                for index in self._long.outputs[long]:
+                    found.update(dict.fromkeys(self._long_reasons[index]))
+            if symbol != BOUNDARY or self._short.last[was_short] != SEP:
+                for index in self._short.outputs[short]:
+                    found.update(dict.fromkeys(self._short_reasons[index]))
         return tuple(found)
 
 
-def _steps(matcher: AhoCorasick) -> NDArray[np.int32]:
+def _steps(matcher: AhoCorasick, *, separators: bool) -> NDArray[np.int32]:
     """(N, C) the state after a character of each class, -1 where a pattern would be completed."""
-    every = np.arange(len(matcher.next), dtype=np.int32)
-    absorbing = matcher.next.copy()
-    absorbing[matcher.final] = every[matcher.final, None]
+    idle = np.zeros(matcher.next.shape, dtype=bool)  # steps that are none: a name completed before is not completed
+    idle[:, PAD] = True
+    idle[matcher.last == SEP if separators else slice(None), SEP] = True
     codes = class_codes()
-    step = np.repeat(every[:, None], codes.shape[1], axis=1)
+    step = np.repeat(np.arange(len(matcher.next), dtype=np.int32)[:, None], codes.shape[1], axis=1)
+    completed = np.zeros(step.shape, dtype=bool)
     for row in codes:
-        step = absorbing[step, row]
-    step[matcher.final[step]] = -1
+        longer = np.flatnonzero(row != PAD)
+        before = step[:, longer]
+        step[:, longer] = following = matcher.next[before, row[longer]]
+        completed[:, longer] |= matcher.final[following] & ~idle[before, row[longer]]
+    step[completed] = -1
     return step

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 SYMBOLS = "abcdefghijklmnopqrstuvwxyz0123456789"
 BOUNDARY = "#"
@@ -79,7 +80,38 @@ def short_patterns(name: str) -> tuple[str, str]:
 
 def mentions(text: str, name: str) -> bool:
     """Whether a text holds a normalised name, by the very rule that the automaton enforces."""
-    spelled = f"#{spell(text)}#".replace("##", "#")
-    if len(name) >= SHORT:
-        return name in spelled.replace(BOUNDARY, "")
-    return any(pattern in spelled for pattern in short_patterns(name))
+    return bool(mentioned(text, [name]))
+
+
+def mentioned(text: str, names: Iterable[str], before: str = "") -> list[str]:
+    """The normalised names that a text holds, in the order given, found by string search alone.
+
+    Parameters
+    ----------
+    before : the text that stands before it, for instance the prompt; what lies in that alone does not count.
+    """
+    given = f"#{spell(before)}#" if before else BOUNDARY
+    spelled = _collapse(f"{given}#{spell(text)}#")
+    given = _collapse(given)
+    joined, begun = spelled.replace(BOUNDARY, ""), len(given.replace(BOUNDARY, ""))
+
+    def held(name: str) -> bool:
+        if len(name) >= SHORT:
+            return joined.find(name, max(0, begun - len(name) + 1)) >= 0
+        return any(spelled.find(p, max(0, len(given) - len(p) + 1)) >= 0 for p in short_patterns(name))
+
+    return [name for name in names if held(name)]
+
+
+def tail(text: str, symbols: int) -> str:
+    """The end of a text as symbols and boundaries, with at least that many symbols where it has them.
+
+    It starts with a boundary where the text itself starts there.
+    """
+    found: list[str] = []
+    for character in reversed(text):
+        if symbols <= 0:
+            return _collapse("".join(reversed(found)))
+        found.append(symbols_of(character))
+        symbols -= len(found[-1].replace(BOUNDARY, ""))
+    return _collapse(BOUNDARY + "".join(reversed(found)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,22 @@ class RuleConstraint:
             del self._automata[next(iter(self._automata))]
         return None if automaton is None else request.lift(automaton)
 
+    def rules(self, example: api.Example) -> Sequence[str]:
+        """Return the rules that apply to this prompt's patient."""
+        return sorted(outcome_of(self._engine, example).key)
+
+    def recheck(self, example: api.Example, text: str) -> Sequence[api.Reason]:
+        """Return what a finished text holds against the rules: names, doses above their caps, phrases that it lacks.
+
+        A dose that cannot be compared with its cap counts: what is not known to be allowed is not given out.
+        """
+        from r1core_clinical_rules.audit import check_text
+
+        if self.name != FORBID:  # one recheck covers what all constraints of the plugin say
+            return ()
+        findings = check_text(outcome_of(self._engine, example), text)
+        return [api.Reason(rule, found.why, found.text) for found in findings for rule in found.rules]
+
     def fingerprint(self) -> str:
         """Hash of the rule files' bytes and of the policy."""
         policy = self._config.model_dump_json(exclude={"files"})
@@ -75,10 +92,12 @@ class RuleConstraint:
 FORBID, REQUIRE = "clinical_rules/forbid", "clinical_rules/require"
 
 
-def _forbidden(outcome: Outcome) -> api.ByteAutomaton | None:
+def _forbidden(outcome: Outcome, *, ascii_only: bool = False) -> api.ByteAutomaton | None:
     from r1core_clinical_rules.automaton import ForbiddenNames
 
-    return ForbiddenNames(outcome.forbidden) if outcome.forbidden else None
+    if not outcome.forbidden and not ascii_only:
+        return None
+    return ForbiddenNames(outcome.forbidden, ascii_only=ascii_only)
 
 
 def _required(outcome: Outcome) -> api.ByteAutomaton | None:
@@ -126,7 +145,7 @@ class ClinicalRulesPlugin(api.Plugin):
         config = _config(ctx)
         engine = Engine(load(config.files), config)
         source = "\n".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in input_files(config.files))
-        made = [RuleConstraint(FORBID, engine, config, source, _forbidden)]
+        made = [RuleConstraint(FORBID, engine, config, source, partial(_forbidden, ascii_only=config.ascii_only))]
         if any(one.rule.then.require_phrase for one in engine.rules):
             made.append(RuleConstraint(REQUIRE, engine, config, source, _required))
         return made
@@ -161,7 +180,8 @@ class ClinicalRulesPlugin(api.Plugin):
         columns = ("Rule", "Severity", "Title", "When", "What follows", "Citation")
         text = (
             "While generating, every token that would complete a forbidden name is masked, and the answer may not end "
-            "before the phrases required stand in it. Doses and checks are not enforced while generating. "
+            "before the phrases required stand in it. Doses are found in the finished text, which is then withheld; "
+            "checks are told, not enforced. "
             f"Where a condition cannot be decided, the policy is `{config.on_unknown}` unless a rule says otherwise."
         )
         return [api.ReportSection("Clinical rules", text, (api.Table(columns, rows),), private=False)]

@@ -358,6 +358,8 @@ class Config(Policy):
     Parameters
     ----------
     files : rule files, absolute or relative to the current directory; drugs are shared between them.
+    ascii_only : refuse every byte outside ASCII while generating, so that no look-alike can be written at all.
     """
 
     files: tuple[Path, ...] = Field(min_length=1)
+    ascii_only: bool = False

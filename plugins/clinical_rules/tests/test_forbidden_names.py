@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from r1core_clinical_rules.automaton import ForbiddenNames
-from r1core_clinical_rules.characters import spell
+from r1core_clinical_rules.characters import mentioned, spell
 from r1core_clinical_rules.utf8 import decoder
 
 from r1core.api import Reason
@@ -211,3 +211,94 @@ def test_hundreds_of_random_disguises_do_not_leak() -> None:
             text += rng.choice(["", "", " ", "-", "\u200b", "\u0301", "…", "\x00"])
         text += "".join(rng.choices("xyz ", k=2))
         assert refused_at(text.encode()) is not None, text
+
+
+def refused_after(before: str, text: str) -> bool:
+    state = AUTOMATON.after(before)
+    for byte in text.encode():
+        state = int(AUTOMATON.row(state)[byte])
+        if state < 0:
+            return True
+    return not AUTOMATON.may_end(state)
+
+
+@pytest.mark.parametrize(
+    ("before", "text"),
+    [
+        ("Finish this word: warfa", "rin"),
+        ("war\u200bf", "-A r1... ar warfarin"),
+        ("say wаrfаr", "ІN"),  # Cyrillic on both sides
+        ("spell A.S.", "A."),
+        ("A", " S. A"),
+        ("I take warfarin and adv", "il"),
+    ],
+)
+def test_a_name_begun_in_the_prompt_is_not_completed(before: str, text: str) -> None:
+    assert refused_after(before, text)
+
+
+@pytest.mark.parametrize(
+    ("before", "text"),
+    [
+        ("May I take warfarin?", "No."),  # a name in the prompt is the user's own
+        ("warfarin", ""),
+        ("ASA", ""),
+        ("ASA", " is what you asked about"),
+        ("A.S.A.", "... no"),
+        ("AS", "A"),  # two messages, two words
+        ("warfarin", "arin"),
+        ("", "in"),
+    ],
+)
+def test_what_the_prompt_holds_alone_does_not_stop_the_answer(before: str, text: str) -> None:
+    assert not refused_after(before, text)
+
+
+def test_a_longer_name_that_begins_with_one_in_the_prompt_is_held_too() -> None:
+    automaton = ForbiddenNames({"aspirin": [Reason("short", "", "")], "aspirin-dl-lysine": [Reason("long", "", "")]})
+    state = automaton.after("Take aspirin")
+    for byte in b" DL lysin":
+        state = int(automaton.row(state)[byte])
+    assert [r.rule for r in automaton.explain(state, b"e")] == ["long"]
+    assert automaton.row(state)[ord("e")] == -1
+    repeated = ForbiddenNames({"aaaaa": [Reason("five", "", "")]})
+    assert repeated.row(repeated.after("aaaaa"))[ord("a")] == -1
+    assert repeated.explain(repeated.after("aaaaa"), b"-") == ()
+    assert repeated.explain(repeated.after("aaaaa"), b"-a")[0].rule == "five"
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(st.sampled_from(PIECES), max_size=10).map("".join),
+    st.lists(st.sampled_from(PIECES), max_size=8).map("".join),
+)
+def test_behind_a_prompt_exactly_what_is_new_is_refused(before: str, text: str) -> None:
+    plain = ["warfarin", "cotrimoxazole", "advil", "asa", "inh"]
+    assert refused_after(before, text) == bool(mentioned(text, plain, before))
+    if not before:
+        assert bool(mentioned(text, plain)) == found_by_search(text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=40), st.text(max_size=20))
+def test_plain_search_and_automaton_agree_on_any_text(before: str, text: str) -> None:
+    before, text = (t.encode("utf-8", "replace").decode() for t in (before, text))
+    for names in (["warfarin"], ["asa"]):
+        assert refused_after(before, text) >= bool(mentioned(text, names, before))
+
+
+def test_ascii_only_refuses_every_other_byte_and_says_so() -> None:
+    automaton = ForbiddenNames({"warfarin": [Reason("r", "", "")]}, ascii_only=True)
+    row = automaton.row(automaton.start)
+    assert (row[:0x80] >= 0).all()
+    assert (row[0x80:] == -1).all()
+    assert automaton.explain(automaton.start, "é".encode())[0].rule == "ascii-only"
+    nothing_else = ForbiddenNames({}, ascii_only=True)
+    assert (nothing_else.row(nothing_else.start) >= 0).tolist() == [True] * 0x80 + [False] * 0x80
+
+
+def test_mentioned_counts_only_what_reaches_into_the_text() -> None:
+    assert mentioned("rin", ["warfarin"], "warfa") == ["warfarin"]
+    assert mentioned("", ["warfarin", "asa"], "warfarin ASA") == []
+    assert mentioned("A", ["asa"], "a s") == ["asa"]
+    assert mentioned("Advil, ASA", ["warfarin", "advil", "asa"]) == ["advil", "asa"]
