@@ -74,7 +74,7 @@ class Witness:
         long = unit(np.stack([encoder.word(word) for word in cut.words]))
         _, axes = np.linalg.eigh(long.T @ long)
         self._axes = np.ascontiguousarray(axes[:, -SHORT:]).astype(np.float32)
-        self._short = np.concatenate([unit(long @ self._axes), np.zeros((1, SHORT), np.float32)])
+        self._short = np.concatenate([unit(long @ self._axes), np.zeros((1, self._axes.shape[1]), np.float32)])
         self._by_name = _padded(np.split(cut.by_name.values, cut.by_name.offsets[1:-1]))
         self._opposed = np.array([_is_opposed(word) for word in cut.words] + [False])
         self._weight = np.append(self._rare, 0.0).astype(np.float32)
@@ -102,7 +102,7 @@ class Witness:
         cosines, places = self.nearest.nearest(queries, NAMES + 1)
         if len(without):
             own = places == np.asarray(without)[:, None]
-            cosines = np.where(own, -1.0, cosines)
+            cosines = np.where(own, -np.inf, cosines)
             order = np.argsort(-cosines, axis=1, kind="stable")
             cosines, places = np.take_along_axis(cosines, order, 1), np.take_along_axis(places, order, 1)
         concepts, names, first, second = self._grouped(cosines[:, :NAMES], places[:, :NAMES])
@@ -142,10 +142,12 @@ class Witness:
             seen: dict[int, int] = {}
             lines = zip(owners[row].tolist(), places[row].tolist(), cosines[row].tolist(), strict=True)
             for owner, name, cosine in lines:
+                if cosine == -np.inf:  # the name that is left out
+                    continue
                 at = seen.get(owner)
                 if at is None and len(seen) < CONCEPTS:
                     at = seen[owner] = len(seen)
-                    concepts[row, at], names[row, at], first[row, at] = owner, name, cosine
+                    concepts[row, at], names[row, at, :], first[row, at] = owner, name, cosine
                     second[row, at], held[row, at] = cosine - 0.2, 1
                 elif at is not None and held[row, at] < EACH:
                     second[row, at] = max(second[row, at], cosine)
@@ -168,7 +170,8 @@ class Witness:
     def _asked(self, mentions: Sequence[str]) -> _Asked:
         cut = [words_of(mention)[:WORDS] for mention in mentions]
         shape = len(cut), max(map(len, cut))
-        short, rare, ids = np.zeros((*shape, SHORT), np.float32), np.zeros(shape, np.float32), np.full(shape, -2)
+        short = np.zeros((*shape, self._axes.shape[1]), np.float32)
+        rare, ids = np.zeros(shape, np.float32), np.full(shape, -2)
         opposed, unknown = np.zeros(shape, bool), float(self._rare.max())
         for row, words in enumerate(cut):
             for at, word in enumerate(words):
@@ -176,7 +179,7 @@ class Witness:
                 short[row, at] = self._short[place] if place >= 0 else self.encoder.word(word) @ self._axes
                 ids[row, at], rare[row, at] = place, self._weight[place] if place >= 0 else unknown
                 opposed[row, at] = _is_opposed(word)
-        return _Asked(unit(short.reshape(-1, SHORT)).reshape(short.shape), rare, ids, opposed)
+        return _Asked(unit(short.reshape(-1, short.shape[-1])).reshape(short.shape), rare, ids, opposed)
 
     def _compared(self, asked: _Asked, names: NDArray[np.int64]) -> Array:
         """Compare mentions with one name of each concept, (Q, M); returns (Q, M, 8)."""
