@@ -1,0 +1,88 @@
+"""A name as a vector: the sum of what its words and their n-grams stand for, of length 1. Torch-free.
+
+    e(name) = v / |v|,  v = sum over words, sum over features of the word, of E[feature]
+
+So close names are those whose parts mean alike, whatever they share in letters: "renal" and "kidney" come to lie close,
+because the synonyms that E was trained on (`training`) call one thing by both. Word order and negation are not seen.
+"""
+
+# B = buckets, D = width, N = names
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r1core_umls.features import BUCKETS, Names, word_features, words_of
+
+WIDTH = 512
+BATCH = 4096  # names whose vectors are summed at a time
+VECTORS_HELD = 8192  # recent words whose vectors are kept: 16 MB
+
+
+class Encoder:
+    """Encodes names.
+
+    Parameters
+    ----------
+    weights : E, (B, D) float16; may be memory-mapped, so that only the rows in use take memory.
+    """
+
+    def __init__(self, weights: NDArray[np.float16]) -> None:
+        if weights.ndim != 2 or len(weights) != BUCKETS:
+            raise ValueError(f"expected weights of {BUCKETS} rows, found the shape {weights.shape}")
+        self.weights = weights
+        self._recent: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.weights.shape[1]
+
+    def fingerprint(self) -> str:
+        """sha256 of the weights."""
+        return hashlib.sha256(np.ascontiguousarray(self.weights).tobytes()).hexdigest()
+
+    def word(self, word: str) -> NDArray[np.float32]:
+        """Return the sum of a normalised word's features, (D,); not of length 1."""
+        found = self._recent.get(word)
+        if found is None:
+            found = self.weights[np.array(word_features(word))].sum(0, dtype=np.float32)
+            self._recent[word] = found
+            if len(self._recent) > VECTORS_HELD:
+                self._recent.popitem(last=False)
+        else:
+            self._recent.move_to_end(word)
+        return found
+
+    def encode(self, names: Sequence[str]) -> NDArray[np.float32]:
+        """Return the vectors of names, (N, D), each of length 1."""
+        out = np.empty((len(names), self.width), np.float32)
+        for row, name in enumerate(names):
+            words = [self.word(word) for word in words_of(name)]
+            out[row] = words[0] if len(words) == 1 else np.add.reduce(words)
+        return unit(out)
+
+    def encode_many(self, names: Sequence[str]) -> NDArray[np.float16]:
+        """Return the vectors of many names, (N, D) float16, each distinct word summed once."""
+        cut = Names.of(names)
+        words = np.empty((len(cut.words), self.width), np.float32)
+        for first in range(0, len(words), BATCH):
+            bags = cut.by_word.pick(np.arange(first, min(first + BATCH, len(words))))
+            gathered = self.weights[bags.values].astype(np.float32)
+            words[first : first + BATCH] = np.add.reduceat(gathered, bags.offsets[:-1])
+        out = np.empty((len(names), self.width), np.float16)
+        for first in range(0, len(out), BATCH):
+            bags = cut.by_name.pick(np.arange(first, min(first + BATCH, len(out))))
+            out[first : first + BATCH] = unit(np.add.reduceat(words[bags.values], bags.offsets[:-1]))
+        return out
+
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return vectors, (N, D), at length 1; a vector of zeros stays one."""
+    length = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float32))
+    return vectors / np.maximum(length, 1e-12)[:, None]

@@ -1,0 +1,92 @@
+"""Recall on names that the dictionary does not hold, of concepts that the encoder has never seen.
+
+A fifth of the concepts, chosen by the hash of their id, is asked about. Of each that has a synonym left once names are
+normalised, one (which one, the seed says) leaves the dictionary and is the query; the concept's other names stay in the
+dictionary, and none of its names trains the encoder. Choices of how to train are made on another fifth.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from r1core_umls.concepts import Concept
+from r1core_umls.names import tokenise
+
+FOLDS = 10
+TEST, DEVELOPMENT = (0, 1), (2, 3)
+Part = Literal["test", "development"]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One split.
+
+    concepts : ids. names, owners : what the dictionary holds, and whose each name is (position in `concepts`).
+    queries, answers : mentions, and the concept of each. taught, teachers : names that the encoder may learn from, and
+    a number for the concept of each.
+    """
+
+    concepts: tuple[str, ...]
+    names: tuple[str, ...]
+    owners: tuple[int, ...]
+    queries: tuple[str, ...]
+    answers: tuple[int, ...]
+    taught: tuple[str, ...]
+    teachers: tuple[int, ...]
+
+
+def held_out(concepts: Iterable[Concept], seed: int, part: Part = "test") -> HeldOut:
+    """Split concepts; those that share their first UMLS identifier are one.
+
+    The dictionary holds the concepts that have such an identifier; the encoder may learn from the others as well. For
+    `development`, it does not learn from the concepts of the test either. Abbreviations are left out: they are matched
+    letter for letter, not by what they mean.
+    """
+    asked = TEST if part == "test" else DEVELOPMENT
+    unseen = {*asked, *TEST}
+    draw, ids = random.Random(seed), []
+    found: dict[str, tuple[list[str], list[int]]] = {place: ([], []) for place in ("names", "queries", "taught")}
+
+    def put(place: str, names: Sequence[str], number: int) -> None:
+        found[place][0].extend(names)
+        found[place][1].extend([number] * len(names))
+
+    for number, (key, coded, spelled) in enumerate(_merged(concepts)):
+        fold, left = fold_of(key), list(spelled)
+        if coded and fold in asked and len(left) > 1:
+            put("queries", [left.pop(draw.randrange(1, len(left)))], number)
+        if coded:
+            put("names", left, number)
+        if fold not in unseen:
+            put("taught", left, number)
+        ids.append(key)
+    flat = [tuple(column) for place in ("names", "queries", "taught") for column in found[place]]
+    return HeldOut(tuple(ids), *flat)
+
+
+def _merged(concepts: Iterable[Concept]) -> list[tuple[str, bool, tuple[str, ...]]]:
+    """Each concept's id, whether it is a UMLS identifier, and its names that differ in normal form, preferred first."""
+    merged: dict[str, tuple[bool, dict[str, str]]] = {}
+    for concept in concepts:
+        key = concept.cuis[0] if concept.cuis else concept.id
+        spelled = merged.setdefault(key, (bool(concept.cuis), {}))[1]
+        for name in (concept.name, *(s.text for s in concept.synonyms if s.kind != "abbreviation")):
+            spelled.setdefault(" ".join(tokenise(name).norms), name)
+    return [(key, coded, tuple(spelled.values())) for key, (coded, spelled) in merged.items()]
+
+
+def fold_of(concept_id: str) -> int:
+    """Return the fold of a concept, 0 to 9; the same on every machine."""
+    return int(hashlib.sha256(concept_id.encode()).hexdigest(), 16) % FOLDS
+
+
+def recall(ranked: Sequence[Sequence[int]], answers: Sequence[int], k: int) -> float:
+    """Return the fraction of queries whose concept is among the first `k`.
+
+    ranked : concepts of each query, best first.
+    """
+    return sum(answer in row[:k] for row, answer in zip(ranked, answers, strict=True)) / len(answers)
