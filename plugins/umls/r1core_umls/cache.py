@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,6 +19,7 @@ from r1core_umls.concepts import BuildReport, Progress, Source, Terms
 from r1core_umls.hashing import cache_root, sha256
 from r1core_umls.knowledge import KnowledgeBase
 from r1core_umls.store import file_names, open_store
+from r1core_umls.whole import whole
 
 __all__ = ["cache_root", "load_or_build", "verify"]
 LAYOUT = 2  # raised whenever the files or the normal form of names change, so that older caches are rebuilt
@@ -66,9 +64,7 @@ def verify(base: KnowledgeBase) -> list[str]:
 
 
 def _build(source: Source, fingerprint: str, folder: Path, progress: Progress | None) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
-    try:
+    with whole(folder, lambda place: _load(place, fingerprint) is not None) as aside:
         base = KnowledgeBase.build(source, progress, aside)
         if base.fingerprint() != fingerprint:
             raise UserError(f"{base.report.source} changed while it was read", fix="run the command again")
@@ -78,40 +74,10 @@ def _build(source: Source, fingerprint: str, folder: Path, progress: Progress | 
             "fingerprint": fingerprint,
             "terms": asdict(base.terms),
             "sizes": {name: (aside / name).stat().st_size for name in names},
-            "sha256": _hash_all(aside, names, progress),
+            "sha256": {name: sha256(aside / name, progress).hex() for name in names},
             "report": asdict(base.report),
         }
         (aside / "meta.json").write_text(json.dumps(meta, indent=1), "utf-8")
-        for name in (*names, "meta.json"):
-            _flush(aside / name)
-        _flush(aside)
-        if folder.is_dir() and _load(folder, fingerprint) is None:
-            shutil.rmtree(folder)
-        if not folder.is_dir():
-            _rename(aside, folder)
-        _flush(folder.parent)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _hash_all(folder: Path, names: list[str], progress: Progress | None) -> dict[str, str]:
-    hashes: dict[str, str] = {}
-    done, total = 0, sum((folder / name).stat().st_size for name in names)
-    for name in names:
-        hashes[name] = sha256(folder / name).hex()
-        done += (folder / name).stat().st_size
-        if progress is not None:
-            progress("hashing the base", done, total)
-    return hashes
-
-
-def _rename(aside: Path, folder: Path) -> None:
-    try:
-        aside.rename(folder)
-    except OSError:
-        # Another process finished the same build in between; its bytes are as good.
-        if not folder.is_dir():
-            raise
 
 
 def _load(folder: Path, fingerprint: str) -> KnowledgeBase | None:
@@ -132,11 +98,3 @@ def _load(folder: Path, fingerprint: str) -> KnowledgeBase | None:
         return KnowledgeBase(store, fingerprint, BuildReport(**{**told, **lists}), Terms(**meta["terms"]))
     except (OSError, KeyError, ValueError, TypeError, AttributeError):
         return None
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

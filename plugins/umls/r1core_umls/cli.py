@@ -1,4 +1,4 @@
-"""`r1core umls`: link a text, build and look into a knowledge base, list what lies below or above a concept."""
+"""`r1core umls`: link a text, normalise a mention, build and look into a knowledge base, list a concept's relatives."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from r1core_umls.plugin import LinkAnnotator, UmlsConfig
 from r1core_umls.values import encode
 
 if TYPE_CHECKING:
+    from r1core_umls.encoder import Encoder
     from r1core_umls.knowledge import KnowledgeBase
     from r1core_umls.linker import Link
+    from r1core_umls.ranking import Ranker
     from r1core_umls.relations import Replacement
 
 BASE_HELP = "folder with MRCONSO.RRF and MRSTY.RRF, folder with hp.obo, or JSONL file (default: the installed HPO)"
@@ -165,6 +167,55 @@ def _stated(base: KnowledgeBase) -> dict[str, Any]:
         "bytes": sum(file.stat().st_size for file in folder.iterdir()),
         "cache": str(folder),
     }
+
+
+@umls.command(help=f"Train the encoder on the synonyms of PATH: a {BASE_HELP}.")
+@_base_argument
+@_filters
+def train(path: Path | None, **filters: Any) -> None:
+    """Train encoder and ranker, or say where they stand already."""
+    from r1core_umls.trained import folder_of
+
+    base = _open(path, filters)
+    began = time.perf_counter()
+    _trained(base)
+    click.echo(f"encoder and ranker of {base.number_of_names:,} names, {time.perf_counter() - began:.0f} s")
+    if base.licence:
+        click.echo(f"trained on licensed names: {base.licence}")
+    click.echo(f"cache: {folder_of(base)}")
+
+
+@umls.command()
+@click.argument("mentions", nargs=-1, required=True)
+@click.option("-k", default=5, show_default=True, type=click.IntRange(1, 20), help="Concepts a mention.")
+@_base_option
+@_as_json
+def normalise(mentions: tuple[str, ...], k: int, path: Path | None, as_json: bool, **filters: Any) -> None:
+    """Say which concepts each of MENTIONS may mean, names that no file lists included."""
+    from r1core_umls.normaliser import Normaliser
+
+    base = _open(path, filters)
+    found = Normaliser(base, *_trained(base)).candidates(mentions, k)
+    rows = [
+        {"mention": mention, "id": concept.id, "name": concept.name, "probability": round(one.probability, 4)}
+        | {"method": one.method}
+        for mention, candidates in zip(mentions, found, strict=True)
+        for one in candidates
+        for concept in [base.concepts[one.position]]
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, ensure_ascii=False, indent=1))
+        return
+    for row in rows:
+        click.echo(f"{row['mention']}\t{row['id']}\t{row['name']}\t{row['probability']:.3f}\t{row['method']}")
+
+
+def _trained(base: KnowledgeBase) -> tuple[Encoder, Ranker]:
+    from r1core_umls.progress import shown
+    from r1core_umls.trained import load_or_train
+
+    with shown(Console(stderr=True)) as progress:
+        return load_or_train(base, progress)
 
 
 def _walking(direction: str, what: str) -> None:

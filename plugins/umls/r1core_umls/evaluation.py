@@ -48,24 +48,34 @@ def held_out(concepts: Iterable[Concept], seed: int, part: Part = "test") -> Hel
     """
     asked = TEST if part == "test" else DEVELOPMENT
     unseen = {*asked, *TEST}
-    draw, ids = random.Random(seed), []
-    found: dict[str, tuple[list[str], list[int]]] = {place: ([], []) for place in ("names", "queries", "taught")}
-
-    def put(place: str, names: Sequence[str], number: int) -> None:
-        found[place][0].extend(names)
-        found[place][1].extend([number] * len(names))
-
+    draw = random.Random(seed)
+    ids: list[str] = []
+    names, queries, taught = _Named(), _Named(), _Named()
     for number, (key, coded, spelled) in enumerate(_merged(concepts)):
         fold, left = fold_of(key), list(spelled)
         if coded and fold in asked and len(left) > 1:
-            put("queries", [left.pop(draw.randrange(1, len(left)))], number)
+            queries.add([left.pop(draw.randrange(1, len(left)))], number)
         if coded:
-            put("names", left, number)
+            names.add(left, number)
         if fold not in unseen:
-            put("taught", left, number)
+            taught.add(left, number)
         ids.append(key)
-    flat = [tuple(column) for place in ("names", "queries", "taught") for column in found[place]]
-    return HeldOut(tuple(ids), *flat)
+    return HeldOut(tuple(ids), *names.columns(), *queries.columns(), *taught.columns())
+
+
+class _Named:
+    """Names and, of each, the number of its concept."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.numbers: list[int] = []
+
+    def add(self, names: Sequence[str], number: int) -> None:
+        self.names += names
+        self.numbers += [number] * len(names)
+
+    def columns(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        return tuple(self.names), tuple(self.numbers)
 
 
 def _merged(concepts: Iterable[Concept]) -> list[tuple[str, bool, tuple[str, ...]]]:

@@ -42,7 +42,7 @@ class Normaliser:
 
     def __init__(self, base: KnowledgeBase, encoder: Encoder, ranker: Ranker) -> None:
         self.base, self.ranker = base, ranker
-        self._witness = witness_of(base, encoder)
+        self._witness = Witness(encoder, *tables_of(base))
 
     def candidates(self, mentions: Sequence[str], k: int = 5) -> list[list[Candidate]]:
         """Return up to `k` concepts of each mention, best first, each concept once; () for one without a word.
@@ -70,14 +70,16 @@ class Normaliser:
         return [Candidate(self.base.position(one.id), 1.0, "dictionary") for one in self.base.lookup(mention)]
 
 
-def witness_of(base: KnowledgeBase, encoder: Encoder) -> Witness:
-    """Compare mentions with all names of a base; its definitions and its hierarchy are read."""
+Tables = tuple[list[str], list[int], list[str], list[list[int]]]
+
+
+def tables_of(base: KnowledgeBase) -> Tables:
+    """Return a base's names, the concept of each, and by concept the definitions and the parents (positions)."""
     concepts = list(base.concepts)
     place = {concept.id: position for position, concept in enumerate(concepts)}
-    return Witness(
-        encoder,
+    return (
         base.surfaces(range(base.number_of_names)),
-        base.concept_of_name,
+        np.asarray(base.concept_of_name).tolist(),
         [concept.definition for concept in concepts],
         [[place[up] for up in concept.parents if up in place] for concept in concepts],
     )

@@ -59,7 +59,8 @@ def train_ranker(evidence: Evidence, answers: Sequence[int], seed: int = 0) -> R
     columns, wanted = torch.from_numpy(evidence.columns[found]), torch.from_numpy(right[found].argmax(-1))
     mean, deviation = columns[there].mean(0), columns[there].std(0) + 1e-6
     columns = (columns - mean) / deviation
-    net = nn.Sequential(nn.Linear(len(NAMED), HIDDEN), nn.GELU("tanh"), nn.Linear(HIDDEN, 1, bias=False))
+    inner, outer = nn.Linear(len(NAMED), HIDDEN), nn.Linear(HIDDEN, 1, bias=False)
+    net = nn.Sequential(inner, nn.GELU("tanh"), outer)
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
     for _ in range(STEPS):
         scores = net(columns)[..., 0].masked_fill(~there, -torch.inf)
@@ -67,6 +68,6 @@ def train_ranker(evidence: Evidence, answers: Sequence[int], seed: int = 0) -> R
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    first = torch.cat([net[0].weight.detach().t(), net[0].bias.detach()[None]])
-    second = net[2].weight.detach()[0]
+    first = torch.cat([inner.weight.detach().t(), inner.bias.detach()[None]])
+    second = outer.weight.detach()[0]
     return Ranker(*(part.numpy().astype(np.float32) for part in (mean, deviation, first, second)))

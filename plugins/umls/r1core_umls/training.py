@@ -28,13 +28,17 @@ from r1core_umls.features import BUCKETS, Bags, Names
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+LEAST = 64
+"""Names with a synonym without which training is refused."""
+
 
 @dataclass(frozen=True)
 class Training:
     """How the encoder is trained; chosen on concepts of HPO that the benchmark does not ask about.
 
-    temperature : of the similarities in the loss. spread : standard deviation of E at the start; features that no
-    training name has keep it, so that unknown words still match themselves.
+    pairs : of a batch; of a base with fewer, all it has. temperature : of the similarities in the loss. spread :
+    standard deviation of E at the start; features that no training name has keep it, so that unknown words still match
+    themselves.
     """
 
     epochs: int = 8
@@ -61,7 +65,7 @@ def train(
 
     Raises
     ------
-    ValueError : fewer pairs than a batch has, so that nothing could be learnt.
+    ValueError : fewer than `LEAST` names with a synonym: nothing could be learnt.
     """
     config = config or Training()
     groups: dict[int, list[int]] = {}
@@ -69,15 +73,16 @@ def train(
         groups.setdefault(concept, []).append(name)
     several = [group for group in groups.values() if len(group) > 1]
     number = sum(map(len, several))
-    if number < config.pairs:
-        raise ValueError(f"{number} names have a synonym; {config.pairs} are needed to fill one batch")
+    if number < LEAST:
+        raise ValueError(f"{number} names have a synonym; at least {LEAST} are needed to learn from")
+    size = min(config.pairs, number)
     torch.manual_seed(config.seed)
     table = nn.EmbeddingBag(BUCKETS, config.width, mode="sum", sparse=True)
     nn.init.normal_(table.weight, std=config.spread)
     optimizer = torch.optim.SparseAdam(table.parameters(), lr=config.learning_rate)
-    cut, total = Names.of(names), config.epochs * (number // config.pairs)
+    cut, total = Names.of(names), config.epochs * (number // size)
     owner = torch.tensor(concepts)
-    for done, (left, right) in enumerate(_batches(several, config), 1):
+    for done, (left, right) in enumerate(_batches(several, config, size), 1):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * max(0.02, 1 - done / total)
         loss = _loss(_encoded(table, cut, left, right), owner[left], config.temperature)
@@ -89,14 +94,16 @@ def train(
     return table.weight.detach().numpy().astype(np.float16)
 
 
-def _batches(several: Sequence[list[int]], config: Training) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _batches(
+    several: Sequence[list[int]], config: Training, size: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Pairs of names of one concept, (P,) and (P,): every name once an epoch, with another of its concept at random."""
     draw = random.Random(config.seed)
     for _ in range(config.epochs):
         pairs = [(name, draw.choice([n for n in group if n != name])) for group in several for name in group]
         draw.shuffle(pairs)
-        for first in range(0, len(pairs) - config.pairs + 1, config.pairs):
-            batch = np.array(pairs[first : first + config.pairs])
+        for first in range(0, len(pairs) - size + 1, size):
+            batch = np.array(pairs[first : first + size])
             yield batch[:, 0], batch[:, 1]
 
 

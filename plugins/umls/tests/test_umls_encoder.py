@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
+from itertools import product
+from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from r1core_umls.cli import umls
 from r1core_umls.encoder import Encoder
 from r1core_umls.evaluation import TEST, fold_of, held_out, recall
 from r1core_umls.evidence import NAMED, Witness
@@ -16,6 +21,8 @@ from r1core_umls.features import BUCKETS, Bags
 from r1core_umls.knowledge import KnowledgeBase
 from r1core_umls.ranking import Ranker, train_ranker
 from r1core_umls.search import NameVectors
+
+from r1core.api import UserError
 
 ORGANS = {
     "kidney": "renal", "liver": "hepatic", "heart": "cardiac", "lung": "pulmonary", "skin": "cutaneous",
@@ -100,13 +107,13 @@ def test_synonyms_of_unseen_concepts_are_found_once_their_words_are_learnt() -> 
     random.Random(0).shuffle(pairs)
     known, unseen = pairs[:150], pairs[150:]
     names, owners = [name for pair in known for name in pair], [at for at in range(len(known)) for _ in range(2)]
-    fitted = fit(names, owners, [""] * 150, [[]] * 150, Training(epochs=20, pairs=128, width=64))
+    fitted = fit(names, owners, [""] * 150, [[]] * 150, Training(epochs=16, pairs=128, width=48))
     dictionary = [english for english, _ in pairs]
     witness = Witness(fitted.encoder, dictionary, range(len(pairs)), [""] * len(pairs), [[]] * len(pairs))
     evidence = witness.weigh([latin for _, latin in unseen])
     ranked = np.take_along_axis(evidence.concepts, np.argsort(-fitted.ranker.probabilities(evidence), axis=1), 1)
     assert recall(ranked.tolist(), range(150, 200), 1) > 0.9
-    untrained = Witness(Encoder(np.random.default_rng(0).normal(0, 0.05, (BUCKETS, 64)).astype(np.float16)),
+    untrained = Witness(Encoder(np.random.default_rng(0).normal(0, 0.05, (BUCKETS, 48)).astype(np.float16)),
                         dictionary, range(len(pairs)), [""] * len(pairs), [[]] * len(pairs))  # fmt: skip
     assert recall(untrained.weigh([latin for _, latin in unseen]).concepts.tolist(), range(150, 200), 1) < 0.5
 
@@ -144,8 +151,65 @@ def test_probabilities_are_those_of_torch(encoder: Encoder) -> None:
 def test_too_little_to_learn_from_is_said() -> None:
     from r1core_umls.training import train
 
-    with pytest.raises(ValueError, match="4 names have a synonym; 1024 are needed"):
+    with pytest.raises(ValueError, match="4 names have a synonym; at least 64"):
         train(["a b", "c d", "e f", "g h"], [0, 0, 1, 1])
     witness = Witness(Encoder(np.ones((BUCKETS, 4), np.float16)), ["a", "b"], [0, 1], ["", ""], [[], []])
     with pytest.raises(ValueError, match="found for no mention"):
         train_ranker(witness.weigh(["a"]), [7])
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base of 600 concepts with two names each."""
+    file = tmp_path_factory.mktemp("made_up") / "base.jsonl"
+    with file.open("w") as lines:
+        for number, (organ, finding, how) in enumerate(product(ORGANS, FINDINGS, ("acute", "chronic", "congenital"))):
+            names = f"{how} {organ} {finding}", f"{how} {ORGANS[organ]} {finding}"
+            concept = {"id": f"X:{number}", "name": names[0], "synonyms": [names[1]], "definition": "", "parents": []}
+            lines.write(json.dumps(concept) + "\n")
+    return file
+
+
+def test_mentions_are_normalised_by_an_encoder_that_is_trained_once(
+    made_up: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("R1CORE_CACHE", str(tmp_path))
+    words = [
+        "normalise",
+        "Acute renal cysts",
+        "cyst in kidneys, acute",
+        "?",
+        "--base",
+        str(made_up),
+        "-k",
+        "2",
+        "--json",
+    ]
+    first = CliRunner().invoke(umls, words)
+    assert first.exit_code == 0, first.output
+    rows = json.loads(first.stdout)
+    known, *guessed = rows
+    assert (known["name"], known["probability"], known["method"]) == ("acute kidney cyst", 1.0, "dictionary")
+    assert [row["mention"] for row in guessed] == ["cyst in kidneys, acute"] * 2, "nothing is said of a mere sign"
+    assert guessed[0]["name"] == "acute kidney cyst"
+    assert guessed[0]["method"] == "encoder"
+    assert guessed[0]["probability"] > guessed[1]["probability"]
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("encoder.npy")}
+    assert len(files) == 1
+    assert json.loads(CliRunner().invoke(umls, words).stdout) == rows
+    assert {path: path.stat().st_mtime_ns for path in files} == files, "the second call trains nothing"
+    (file,) = files
+    with file.open("r+b") as damaged:
+        damaged.seek(5000)
+        damaged.write(b"\x01\x02\x03\x04")
+    assert json.loads(CliRunner().invoke(umls, words).stdout) == rows
+    assert "damaged" in caplog.text
+
+
+def test_a_base_with_few_synonyms_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R1CORE_CACHE", str(tmp_path))
+    file = tmp_path / "small.jsonl"
+    file.write_text(json.dumps({"id": "X:1", "name": "cold", "synonyms": ["chill"]}) + "\n")
+    result = CliRunner().invoke(umls, ["train", str(file)])
+    assert isinstance(result.exception, UserError)
+    assert "names have a synonym; at least 64 are needed" in str(result.exception)

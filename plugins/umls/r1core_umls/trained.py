@@ -1,0 +1,104 @@
+"""The trained encoder and ranker of a base on disk: numpy arrays and a note with their sha256, no pickle.
+
+`$R1CORE_CACHE/umls/encoders/<key>/`; the key covers the base, how the encoder is trained, and the layout. Trained on a
+licensed base, they fall under its licence as well, which the note states.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from r1core.api import UserError
+from r1core_umls.concepts import Progress
+from r1core_umls.encoder import Encoder
+from r1core_umls.hashing import cache_root, sha256
+from r1core_umls.knowledge import KnowledgeBase
+from r1core_umls.ranking import Ranker
+from r1core_umls.whole import whole
+
+if TYPE_CHECKING:
+    from r1core_umls.fitting import Fitted
+
+LAYOUT = 1  # raised whenever the files, the features or the training change, so that older ones are trained again
+FILES = ("encoder.npy", *(f"ranker_{field.name}.npy" for field in fields(Ranker)))
+EPOCHS = 12
+_log = logging.getLogger(__name__)
+
+
+def folder_of(base: KnowledgeBase, seed: int = 0) -> Path:
+    """Return where the encoder and ranker of a base stand, trained or not."""
+    key = json.dumps([LAYOUT, base.fingerprint(), EPOCHS, seed])
+    return cache_root() / "encoders" / hashlib.sha256(key.encode()).hexdigest()
+
+
+def load(base: KnowledgeBase, seed: int = 0) -> tuple[Encoder, Ranker] | None:
+    """Return the trained encoder (memory-mapped) and ranker of a base; None where there are none, or damaged ones."""
+    folder = folder_of(base, seed)
+    if not folder.is_dir():
+        return None
+    if not _sound(folder):
+        _log.warning("%s is damaged or of another layout; train again", folder)
+        return None
+    encoder, *ranker = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in FILES)
+    return Encoder(encoder), Ranker(*map(np.array, ranker))
+
+
+def load_or_train(base: KnowledgeBase, progress: Progress | None = None, seed: int = 0) -> tuple[Encoder, Ranker]:
+    """Return the encoder and ranker of a base, trained once. Training needs torch.
+
+    Raises
+    ------
+    UserError : torch is not installed, the base has too few synonyms, or the cache cannot be written.
+    """
+    known = load(base, seed)
+    if known is not None:
+        return known
+    fitted, folder = _fit(base, progress, seed), folder_of(base, seed)
+    parts = [fitted.encoder.weights, *(getattr(fitted.ranker, field.name) for field in fields(Ranker))]
+    try:
+        with whole(folder, _sound) as aside:
+            for name, part in zip(FILES, parts, strict=True):
+                np.save(aside / name, part, allow_pickle=False)
+            hashes = {name: sha256(aside / name).hex() for name in FILES}
+            note = {"layout": LAYOUT, "base": base.fingerprint(), "terms": asdict(base.terms), "sha256": hashes}
+            (aside / "meta.json").write_text(json.dumps(note, indent=1), "utf-8")
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot write the trained encoder ({error.strerror or error})",
+            fix="free some space, or export R1CORE_CACHE=/a/writable/folder",
+        ) from error
+    return fitted.encoder, fitted.ranker
+
+
+def _fit(base: KnowledgeBase, progress: Progress | None, seed: int) -> Fitted:
+    try:
+        from r1core_umls.fitting import fit
+        from r1core_umls.training import Training
+    except ModuleNotFoundError as error:
+        raise UserError("training the encoder needs torch", fix="pip install 'r1core-umls[train]'") from error
+    from r1core_umls.normaliser import tables_of
+
+    names, owners, definitions, parents = tables_of(base)
+    try:
+        return fit(names, owners, definitions, parents, Training(epochs=EPOCHS, seed=seed), progress)
+    except ValueError as error:
+        raise UserError(
+            f"{base.report.source}: {error}", fix="use a base with more synonyms, such as the installed HPO"
+        ) from error
+
+
+def _sound(folder: Path) -> bool:
+    """Whether a folder holds what `load_or_train` wrote, byte for byte."""
+    try:
+        note = json.loads((folder / "meta.json").read_text("utf-8"))
+        hashes = note["sha256"]
+        return note["layout"] == LAYOUT and all(sha256(folder / name).hex() == hashes[name] for name in FILES)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
