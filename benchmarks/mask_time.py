@@ -106,7 +106,8 @@ def peers(python: str, names: Sequence[str], encoded: Sequence[Sequence[int]]) -
                 print(f"{file}: {done.stderr.strip().splitlines()[-1:]}")
                 continue
             for one in json.loads(done.stdout.splitlines()[-1]):
-                found.append({"target": None, "met": None, "peer": file.removeprefix("masks_")[:-3], **one})
+                peer = file.removeprefix("masks_")[:-3]
+                found.append({"target": None, "met": None, "peer": peer, **one, "figure": f"{peer}: {one['figure']}"})
     return found
 
 

@@ -24,13 +24,14 @@ def main() -> None:
         raise SystemExit(matcher.get_error())
     matcher.compute_bitmask()
     compiled = time.perf_counter() - begin
+    begun = matcher
     times = []
     for tokens in given["tokens"]:
-        matcher.reset()
+        matcher = begun.deep_copy()
         for token in tokens:
             times.append(timed(matcher.compute_bitmask))
-            if not matcher.consume_token(token):
-                raise SystemExit(matcher.get_error()) if not matcher.is_error() else SystemExit("token refused")
+            if not matcher.consume_token(token):  # the sentence holds a name
+                break
     report(compiled, times)
 
 

@@ -64,9 +64,9 @@ class ByteAutomaton(Protocol):
 class ConstraintState(Protocol):
     """Immutable state of a constraint after a prefix of tokens; equal `key`s mean equal futures.
 
-    It may also offer `allows(token_id) -> bool`, where that is cheaper than a mask; `may_end(data=b"") -> bool`,
-    whether the text may end behind these further bytes (a stop string can cut a token); and `trims`, as `ByteAutomaton`
-    has it. Lifted automata have all three.
+    It may also offer `allows(token_id) -> bool`, where that is cheaper than a mask; `may_end(data=b"") -> bool`:
+    whether the text may end behind these bytes (a stop string can cut a token); `trims`, as `ByteAutomaton` has it.
+    Lifted automata have all three.
     """
 
     @property
