@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from r1core.api import Problem, Reason
 from r1core_clinical_rules.characters import MIN_LENGTH, SHORT, normalise
@@ -154,9 +155,14 @@ class RuleBook:
             for name in both
         ]
 
-    def _rule_problems(self, rule: Rule, where: str) -> list[Problem]:
+    @cached_property
+    def _spelled(self) -> tuple[list[str], list[str], list[str]]:
+        """Every name of a drug, every class, and every name that an allergy may have."""
         drugs, classes = [n for d in self.drugs for n in d.names], [c for d in self.drugs for c in d.classes]
-        substances = [n for s in self._substances for n in (*s.names, *s.cross_reactivity)]
+        return drugs, classes, [n for s in self._substances for n in (*s.names, *s.cross_reactivity)]
+
+    def _rule_problems(self, rule: Rule, where: str) -> list[Problem]:
+        drugs, classes, substances = self._spelled
         found: list[Problem] = []
         for part in parts_of(rule.when):
             if part.medications is not None:
