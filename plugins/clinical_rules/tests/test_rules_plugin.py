@@ -101,6 +101,43 @@ def test_equal_rules_share_masks_and_other_rules_do_not(rule_file: Path) -> None
     assert first.key == second.key != other.key
 
 
+def test_a_finished_answer_is_rechecked_for_names_doses_and_phrases(rule_file: Path) -> None:
+    cap = """\
+  - id: warfarin-cap
+    version: 1
+    title: At most 10 mg
+    severity: major
+    status: active
+    citation: {title: Handbook, locator: p. 3, quote: Never more than ten.}
+    then:
+      cap_dose: [{drug: warfarin, per: dose, max: 10 mg}]
+      require_phrase: [{any: [check the INR]}]
+"""
+    rule_file.write_text(rule_file.read_text() + cap)
+    made = constraint(rule_file)
+    asked = api.Example("case-7", (), "task", facts={"medications": ["Coumadin"]})
+    assert set(made.rules(asked)) == {"anticoagulant-nsaid", "never-isotretinoin", "warfarin-cap"}
+    assert made.recheck(asked, "Warfarin 5 mg; check the INR.") == []
+    found = made.recheck(asked, "Take A\u00addvil and warfarin 12.5 mg.")
+    assert {reason.rule.partition("@")[0] for reason in found} == {"anticoagulant-nsaid", "warfarin-cap"}
+    assert any("12.5" in reason.text + reason.citation for reason in found)
+    assert any("check the INR" in reason.text for reason in found)
+    assert [r.rule.partition("@")[0] for r in made.recheck(asked, "Check the INR; warfarin 5 spoons")] == [
+        "warfarin-cap"
+    ]
+
+
+def test_ascii_only_refuses_every_other_character_and_says_so(rule_file: Path) -> None:
+    config = Config.model_validate({"files": [str(rule_file)], "ascii_only": True})
+    made = ClinicalRulesPlugin().decode_constraint(api.Context("", config, seed=0))[0]
+    state = start(made, {"medications": []})
+    assert state is not None
+    out, reasons = generate(state, "caf\u00e9")
+    assert out == "caf"
+    assert [reason.rule for reason in reasons] == ["ascii-only"]
+    assert made.fingerprint() != constraint(rule_file).fingerprint()
+
+
 def test_a_required_phrase_holds_back_the_end_of_the_answer(rule_file: Path) -> None:
     text = rule_file.read_text(encoding="utf-8")
     required = text.replace("{forbid: {classes: [NSAID]}}", "{require_phrase: [{any: [see a doctor]}]}")
