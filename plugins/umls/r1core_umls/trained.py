@@ -26,7 +26,7 @@ from r1core_umls.whole import whole
 if TYPE_CHECKING:
     from r1core_umls.fitting import Fitted
 
-LAYOUT = 1  # raised whenever the files, the features or the training change, so that older ones are trained again
+LAYOUT = 2  # raised whenever the files, the features or the training change, so that older ones are trained again
 FILES = ("encoder.npy", *(f"ranker_{field.name}.npy" for field in fields(Ranker)))
 EPOCHS = 12
 _log = logging.getLogger(__name__)

@@ -28,6 +28,9 @@ from r1core_umls.features import BUCKETS, Bags, Names
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+SLICE = 128
+"""Dimensions whose part of E is one table. Gradients of a table stay below 32 MB, above which the C library asks the
+system for fresh pages at every step: two fifths of the time."""
 LEAST = 64
 """Names with a synonym without which training is refused."""
 
@@ -77,21 +80,23 @@ def train(
         raise ValueError(f"{number} names have a synonym; at least {LEAST} are needed to learn from")
     size = min(config.pairs, number)
     torch.manual_seed(config.seed)
-    table = nn.EmbeddingBag(BUCKETS, config.width, mode="sum", sparse=True)
-    nn.init.normal_(table.weight, std=config.spread)
-    optimizer = torch.optim.SparseAdam(table.parameters(), lr=config.learning_rate)
+    tables = [
+        nn.Parameter(torch.randn(BUCKETS, min(SLICE, config.width - first)) * config.spread)
+        for first in range(0, config.width, SLICE)
+    ]
+    optimizer = torch.optim.SparseAdam(tables, lr=config.learning_rate)
     cut, total = Names.of(names), config.epochs * (number // size)
     owner = torch.tensor(concepts)
     for done, (left, right) in enumerate(_batches(several, config, size), 1):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * max(0.02, 1 - done / total)
-        loss = _loss(_encoded(table, cut, left, right), owner[left], config.temperature)
+        loss = _loss(_encoded(tables, cut, left, right), owner[left], config.temperature)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         if progress is not None:
             progress(done, total)
-    return table.weight.detach().numpy().astype(np.float16)
+    return torch.cat([table.detach() for table in tables], 1).numpy().astype(np.float16)
 
 
 def _batches(
@@ -108,12 +113,13 @@ def _batches(
 
 
 def _encoded(
-    table: nn.EmbeddingBag, cut: Names, left: NDArray[np.int64], right: NDArray[np.int64]
+    tables: Sequence[torch.Tensor], cut: Names, left: NDArray[np.int64], right: NDArray[np.int64]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Vectors of both sides, (P, D) each; every distinct word of the batch is summed once."""
     names = cut.by_name.pick(np.concatenate([left, right]))
     used, place = np.unique(names.values, return_inverse=True)
-    words = _sums(cut.by_word.pick(used), table.weight, sparse=True)
+    features = cut.by_word.pick(used)
+    words = torch.cat([_sums(features, table, sparse=True) for table in tables], 1)
     both = functional.normalize(_sums(Bags(place, names.offsets), words, sparse=False))
     return both[: len(left)], both[len(left) :]
 
