@@ -251,9 +251,13 @@ class ConstraintSet:
         started = [(c.name, c.start(request)) for c in self.constraints]
         return [(name, state) for name, state in started if state is not None]
 
-    def recheck(self, example: Example, text: str) -> list[tuple[str, Reason]]:
-        """`(constraint, finding)` of every constraint that offers a `recheck` of finished answers."""
-        offered = ((c.name, getattr(c, "recheck", None)) for c in self.constraints)
+    def recheck(self, example: Example, text: str, *, finished: bool = True) -> list[tuple[str, Reason]]:
+        """`(constraint, finding)` of every constraint that offers a `recheck`.
+
+        Of an answer that is not `finished` nobody is asked what it lacks, but what stands in it.
+        """
+        asked = [c for c in self.constraints if finished or not getattr(c, "requires", False)]
+        offered = ((c.name, getattr(c, "recheck", None)) for c in asked)
         return [(name, reason) for name, recheck in offered if recheck is not None for reason in recheck(example, text)]
 
     def rules(self, example: Example) -> list[str]:

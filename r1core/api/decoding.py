@@ -109,8 +109,10 @@ class DecodeConstraint(Protocol):
 
     It may also offer
 
-    - `recheck(example, text) -> Sequence[Reason]` : what is wrong with a finished answer, found without the automata
-      that made it (`example` is the prompt). Any finding fails the answer: its text is withheld;
+    - `recheck(example, text) -> Sequence[Reason]` : what is wrong with an answer, found without the automata that made
+      it (`example` is the prompt). Any finding fails the answer: its text is withheld;
+    - `requires = True` : where that recheck finds what an answer lacks (a phrase, the rest of a form). It is then left
+      out for answers that have failed as unfinished; all others are asked about whatever text would be shown;
     - `rules(example) -> Sequence[str]` : ids of the rules that apply to this prompt, for the audit record.
     """
 

@@ -25,6 +25,7 @@ class LabelSet:
 
     labels: tuple[str, ...]
     name: str = "choices"
+    requires = True
 
     def start(self, request: DecodeRequest) -> ConstraintState:
         """The labels as an automaton."""
@@ -46,6 +47,7 @@ class Phrases:
 
     phrases: tuple[str, ...]
     name: str = "required"
+    requires = True
 
     def start(self, request: DecodeRequest) -> ConstraintState:
         """The phrases as a state that refuses the end."""
@@ -83,9 +85,9 @@ class Hold:
             states.append(("r1core/utf-8", lift(WHOLE_CHARACTERS, self.vocabulary)))
         return intersect(states, self.vocabulary.size, self.vocabulary.never_ids)
 
-    def recheck(self, text: str) -> list[tuple[str, Reason]]:
-        """`(constraint, finding)`: what is wrong with the finished answer, found without the automata that made it."""
-        return self.constraints.recheck(self.example, text)
+    def recheck(self, text: str, *, finished: bool = True) -> list[tuple[str, Reason]]:
+        """`(constraint, finding)`: what is wrong with an answer, found without the automata that made it."""
+        return self.constraints.recheck(self.example, text, finished=finished)
 
 
 def hold(example: Example, constraints: Sequence[DecodeConstraint], vocabulary: Vocabulary) -> Hold:

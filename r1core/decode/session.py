@@ -145,11 +145,11 @@ class Session:
     def _checked(self, done: Completion, held: Hold | None, given: tuple[int, ...], prefix: str) -> Answer:
         """The answer, once what it is held to has seen its text; withheld where anything is found."""
         text = "" if done.withheld else self._behind(given, done)
-        unfinished = done.withheld or done.finish in ("unmet", "dead_end")  # failed already, and told so
-        found = [] if held is None or unfinished else held.recheck(prefix + text)
+        finished = done.finish not in ("unmet", "dead_end")  # what these lack is told already
+        found = [] if held is None or done.withheld else held.recheck(prefix + text, finished=finished)
         if found:
             rules = ", ".join(dict.fromkeys(reason.rule for _, reason in found))
-            done.failure = f"the recheck of the finished answer found something against: {rules}; it is withheld"
+            done.failure = f"the recheck of the answer found something against: {rules}; it is withheld"
             done.finish, done.withheld = "recheck", True
         return Answer("" if done.withheld else text, done, tuple(found))
 

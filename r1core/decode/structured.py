@@ -201,6 +201,7 @@ class JsonSchema:
     """
 
     name = "json-schema"
+    requires = True
 
     def __init__(self, source: str, where: str = "the JSON Schema") -> None:
         self._where = where
@@ -281,6 +282,7 @@ class Regex:
     """
 
     name = "regex"
+    requires = True
 
     def __init__(self, pattern: str) -> None:
         self._pattern = pattern

@@ -139,8 +139,13 @@ class GuardedConstraint(Guarded):
         state = self._do(self.inner.start, request)
         return None if state is None else GuardedState(self.plugin, self.hook, state)
 
+    @property
+    def requires(self) -> bool:
+        """Whether its recheck finds what an answer lacks."""
+        return bool(getattr(self.inner, "requires", False))
+
     def recheck(self, example: api.Example, text: str) -> tuple[api.Reason, ...]:
-        """What the component finds wrong with a finished answer; () where it offers no recheck."""
+        """What the component finds wrong with an answer; () where it offers no recheck."""
         offered = getattr(self.inner, "recheck", None)
         found = () if offered is None else self._do(lambda: tuple(offered(example, text)))
         if other := [type(one).__name__ for one in found if not isinstance(one, api.Reason)]:

@@ -257,6 +257,16 @@ def test_a_finding_of_the_recheck_withholds_the_answer(session: Session, beams: 
     assert "secret" not in str(record)
 
 
+def test_a_failed_answer_is_rechecked_for_what_stands_in_it_and_not_for_what_it_lacks(session: Session) -> None:
+    phrase, script = Phrases(("ask a doctor",)), Script(letters("secret"))
+    clean = ask(session, Decoding(6), script, phrase, NoAsa())
+    assert (clean.text, clean.completion.finish, clean.recheck) == ("secret", "unmet", ())
+    finding = Reason("no-asa@1", "Handbook, p. 1", "ASA")
+    found = ask(session, Decoding(6), script, phrase, NoAsa(found=(finding,)))
+    assert (found.text, found.completion.finish) == ("", "recheck")
+    assert found.recheck == (("acme/no-asa", finding),)
+
+
 def test_the_audit_record_says_what_held_and_what_came_out(session: Session) -> None:
     held = session.constraint(EXAMPLE, further=[Script(letters("use ASAP")), NoAsa()])
     answer = session.answer([EXAMPLE], Decoding(8), [held])[0]

@@ -35,7 +35,7 @@ class RuleConstraint:
         source: str,
         make: Callable[[Outcome], api.ByteAutomaton | None],
     ) -> None:
-        self.name = name
+        self.name, self.requires = name, name == REQUIRE
         self._engine, self._config, self._source, self._make = engine, config, source, make
         self._automata: dict[frozenset[str], api.ByteAutomaton | None] = {}
 
@@ -66,16 +66,15 @@ class RuleConstraint:
         return sorted(outcome_of(self._engine, example).key)
 
     def recheck(self, example: api.Example, text: str) -> Sequence[api.Reason]:
-        """Return what a finished text holds against the rules: names, doses above their caps, phrases that it lacks.
+        """Return what a text holds against the rules, names and doses above their caps, or which phrases it lacks.
 
         A dose that cannot be compared with its cap counts: what is not known to be allowed is not given out.
         """
         from r1core_clinical_rules.audit import check_text
 
-        if self.name != FORBID:  # one recheck covers what all constraints of the plugin say
-            return ()
-        findings = check_text(outcome_of(self._engine, example), text)
-        return [api.Reason(rule, found.why, found.text) for found in findings for rule in found.rules]
+        every = check_text(outcome_of(self._engine, example), text)
+        mine = [found for found in every if (found.kind == "missing_phrase") == self.requires]
+        return [api.Reason(rule, found.why, found.text) for found in mine for rule in found.rules]
 
     def fingerprint(self) -> str:
         """Hash of the rule files' bytes and of the policy."""

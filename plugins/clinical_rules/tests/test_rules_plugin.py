@@ -114,17 +114,20 @@ def test_a_finished_answer_is_rechecked_for_names_doses_and_phrases(rule_file: P
       require_phrase: [{any: [check the INR]}]
 """
     rule_file.write_text(rule_file.read_text() + cap)
-    made = constraint(rule_file)
+    config = Config.model_validate({"files": [str(rule_file)]})
+    forbid, require = ClinicalRulesPlugin().decode_constraint(api.Context("", config, seed=0))
     asked = api.Example("case-7", (), "task", facts={"medications": ["Coumadin"]})
-    assert set(made.rules(asked)) == {"anticoagulant-nsaid", "never-isotretinoin", "warfarin-cap"}
-    assert made.recheck(asked, "Warfarin 5 mg; check the INR.") == []
-    found = made.recheck(asked, "Take A\u00addvil and warfarin 12.5 mg.")
-    assert {reason.rule.partition("@")[0] for reason in found} == {"anticoagulant-nsaid", "warfarin-cap"}
-    assert any("12.5" in reason.text + reason.citation for reason in found)
-    assert any("check the INR" in reason.text for reason in found)
-    assert [r.rule.partition("@")[0] for r in made.recheck(asked, "Check the INR; warfarin 5 spoons")] == [
-        "warfarin-cap"
-    ]
+    assert set(forbid.rules(asked)) == {"anticoagulant-nsaid", "never-isotretinoin", "warfarin-cap"}
+    for made in (forbid, require):
+        assert made.recheck(asked, "Warfarin 5 mg; check the INR.") == []
+    text = "Take A\u00addvil and warfarin 12.5 mg."
+    stands, lacks = forbid.recheck(asked, text), require.recheck(asked, text)
+    assert {reason.rule.partition("@")[0] for reason in stands} == {"anticoagulant-nsaid", "warfarin-cap"}
+    assert any("12.5" in reason.text + reason.citation for reason in stands)
+    assert [(reason.rule.partition("@")[0], reason.text) for reason in lacks] == [("warfarin-cap", "check the INR")]
+    assert (forbid.requires, require.requires) == (False, True)
+    spoons = forbid.recheck(asked, "Check the INR; warfarin 5 spoons")
+    assert [reason.rule.partition("@")[0] for reason in spoons] == ["warfarin-cap"]
 
 
 def test_ascii_only_refuses_every_other_character_and_says_so(rule_file: Path) -> None:
