@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
 
 SYMBOLS = "abcdefghijklmnopqrstuvwxyz0123456789"
 BOUNDARY = "#"
@@ -76,31 +75,6 @@ MIN_LENGTH = 3  # names of fewer symbols are refused: they would be found everyw
 def short_patterns(name: str) -> tuple[str, str]:
     """The two forms in which a short, normalised name is matched: one word, or every letter apart."""
     return f"#{name}#", "#" + "#".join(name) + "#"
-
-
-def mentions(text: str, name: str) -> bool:
-    """Whether a text holds a normalised name, by the very rule that the automaton enforces."""
-    return bool(mentioned(text, [name]))
-
-
-def mentioned(text: str, names: Iterable[str], before: str = "") -> list[str]:
-    """The normalised names that a text holds, in the order given, found by string search alone.
-
-    Parameters
-    ----------
-    before : the text that stands before it, for instance the prompt; what lies in that alone does not count.
-    """
-    given = f"#{spell(before)}#" if before else BOUNDARY
-    spelled = _collapse(f"{given}#{spell(text)}#")
-    given = _collapse(given)
-    joined, begun = spelled.replace(BOUNDARY, ""), len(given.replace(BOUNDARY, ""))
-
-    def held(name: str) -> bool:
-        if len(name) >= SHORT:
-            return joined.find(name, max(0, begun - len(name) + 1)) >= 0
-        return any(spelled.find(p, max(0, len(given) - len(p) + 1)) >= 0 for p in short_patterns(name))
-
-    return [name for name in names if held(name)]
 
 
 def tail(text: str, symbols: int) -> str:
