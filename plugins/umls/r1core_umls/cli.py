@@ -18,10 +18,9 @@ from r1core_umls.plugin import LinkAnnotator, UmlsConfig
 from r1core_umls.values import encode
 
 if TYPE_CHECKING:
-    from r1core_umls.encoder import Encoder
     from r1core_umls.knowledge import KnowledgeBase
     from r1core_umls.linker import Link
-    from r1core_umls.ranking import Ranker
+    from r1core_umls.ranking import Fitted
     from r1core_umls.relations import Replacement
 
 BASE_HELP = "folder with MRCONSO.RRF and MRSTY.RRF, folder with hp.obo, or JSONL file (default: the installed HPO)"
@@ -195,7 +194,7 @@ def normalise(mentions: tuple[str, ...], k: int, path: Path | None, as_json: boo
     from r1core_umls.normaliser import Normaliser
 
     base = _open(path, filters)
-    found = Normaliser(base, *_trained(base)).candidates(mentions, k)
+    found = Normaliser(base, _trained(base)).candidates(mentions, k)
     rows = [
         {"mention": mention, "id": concept.id, "name": concept.name, "probability": round(one.probability, 4)}
         | {"method": one.method}
@@ -210,7 +209,7 @@ def normalise(mentions: tuple[str, ...], k: int, path: Path | None, as_json: boo
         click.echo(f"{row['mention']}\t{row['id']}\t{row['name']}\t{row['probability']:.3f}\t{row['method']}")
 
 
-def _trained(base: KnowledgeBase) -> tuple[Encoder, Ranker]:
+def _trained(base: KnowledgeBase) -> Fitted:
     from r1core_umls.progress import shown
     from r1core_umls.trained import load_or_train
 

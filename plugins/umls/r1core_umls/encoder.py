@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from r1core_umls.features import BUCKETS, Names, word_features, words_of
+from r1core_umls.features import BUCKETS, Names, word_features
 
 WIDTH = 512
 BATCH = 4096  # names whose vectors are summed at a time
@@ -60,22 +60,12 @@ class Encoder:
         return found
 
     def encode(self, names: Sequence[str]) -> NDArray[np.float32]:
-        """Return the vectors of names, (N, D), each of length 1."""
+        """Return the vectors of names, (N, D), each of length 1; each distinct word is summed once."""
         out = np.empty((len(names), self.width), np.float32)
-        for row, name in enumerate(names):
-            words = [self.word(word) for word in words_of(name)]
-            out[row] = words[0] if len(words) == 1 else np.add.reduce(words)
-        return unit(out)
-
-    def encode_many(self, names: Sequence[str]) -> NDArray[np.float16]:
-        """Return the vectors of many names, (N, D) float16, each distinct word summed once."""
+        if not names:
+            return out
         cut = Names.of(names)
-        words = np.empty((len(cut.words), self.width), np.float32)
-        for first in range(0, len(words), BATCH):
-            bags = cut.by_word.pick(np.arange(first, min(first + BATCH, len(words))))
-            gathered = self.weights[bags.values].astype(np.float32)
-            words[first : first + BATCH] = np.add.reduceat(gathered, bags.offsets[:-1])
-        out = np.empty((len(names), self.width), np.float16)
+        words = np.stack([self.word(word) for word in cut.words])
         for first in range(0, len(out), BATCH):
             bags = cut.by_name.pick(np.arange(first, min(first + BATCH, len(out))))
             out[first : first + BATCH] = unit(np.add.reduceat(words[bags.values], bags.offsets[:-1]))

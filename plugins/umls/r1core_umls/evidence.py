@@ -66,8 +66,8 @@ class Witness:
         parents: Sequence[Sequence[int]],
     ) -> None:
         self.encoder, self.owners = encoder, np.asarray(owners, np.int64)
-        self.vectors = encoder.encode_many(names)
-        self.nearest = NameVectors(self.vectors)
+        vectors = encoder.encode(names)
+        self.nearest = NameVectors(vectors)
         cut = Names.of(names)
         self._words = {word: place for place, word in enumerate(cut.words)}
         self._rare = np.log((len(names) + 1) / (np.bincount(cut.by_name.values, minlength=len(cut.words)) + 0.5))
@@ -80,7 +80,7 @@ class Witness:
         self._weight = np.append(self._rare, 0.0).astype(np.float32)
         number = len(definitions)
         sums = np.zeros((number, encoder.width), np.float32)
-        np.add.at(sums, self.owners, self.vectors.astype(np.float32))
+        np.add.at(sums, self.owners, vectors)
         self._sums, self._centres = sums, unit(sums)
         self._counts = np.bincount(self.owners, minlength=number)
         told = [place for place, text in enumerate(definitions) if text]
@@ -88,7 +88,7 @@ class Witness:
         self._told[told] = True
         self._defined = np.zeros((number, encoder.width), np.float16)
         if told:
-            self._defined[told] = encoder.encode_many([definitions[place] for place in told])
+            self._defined[told] = encoder.encode([definitions[place] for place in told])
         self._parents = _padded([np.array(up[:4], np.int64) for up in parents], 4)
 
     def weigh(self, mentions: Sequence[str], without: Sequence[int] = ()) -> Evidence:

@@ -8,27 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from r1core_umls.encoder import Encoder
 from r1core_umls.evidence import Witness
-from r1core_umls.ranking import Ranker, train_ranker
+from r1core_umls.ranking import Fitted, train_ranker
 from r1core_umls.training import Training, train
 
 SEEN = 7  # tenths of the concepts that the ranker's encoder learns from
 RANKING_EPOCHS = 8
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What training gives."""
-
-    encoder: Encoder
-    ranker: Ranker
 
 
 def fit(

@@ -15,10 +15,9 @@ from typing import Literal
 
 import numpy as np
 
-from r1core_umls.encoder import Encoder
 from r1core_umls.evidence import CONCEPTS, Witness
 from r1core_umls.knowledge import KnowledgeBase
-from r1core_umls.ranking import Ranker
+from r1core_umls.ranking import Fitted
 
 BATCH = 256  # mentions that are weighed at a time
 
@@ -37,12 +36,12 @@ class Normaliser:
 
     Parameters
     ----------
-    encoder, ranker : as `fitting.fit` made them, on this base or another.
+    fitted : as `fitting.fit` made it, on this base or another.
     """
 
-    def __init__(self, base: KnowledgeBase, encoder: Encoder, ranker: Ranker) -> None:
-        self.base, self.ranker = base, ranker
-        self._witness = Witness(encoder, *tables_of(base))
+    def __init__(self, base: KnowledgeBase, fitted: Fitted) -> None:
+        self.base, self._ranker = base, fitted.ranker
+        self._witness = Witness(fitted.encoder, *tables_of(base))
 
     def candidates(self, mentions: Sequence[str], k: int = 5) -> list[list[Candidate]]:
         """Return up to `k` concepts of each mention, best first, each concept once; () for one without a word.
@@ -58,7 +57,7 @@ class Normaliser:
         for first in range(0, len(unknown), BATCH):
             batch = unknown[first : first + BATCH]
             evidence = self._witness.weigh([mentions[at] for at in batch])
-            probabilities = self.ranker.probabilities(evidence)
+            probabilities = self._ranker.probabilities(evidence)
             order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
             for at, row, positions, shares in zip(batch, order, evidence.concepts, probabilities, strict=True):
                 found[at] = [

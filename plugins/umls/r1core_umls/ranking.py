@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from r1core_umls.encoder import Encoder
 from r1core_umls.evidence import NAMED, Evidence
 
 HIDDEN, STEPS, RATE, DECAY = 32, 300, 5e-3, 1e-3
@@ -37,6 +38,14 @@ class Ranker:
         scores = np.where(evidence.concepts >= 0, hidden @ self.second, -np.inf)
         scores = np.exp(scores - scores.max(-1, keepdims=True))
         return scores / scores.sum(-1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training gives."""
+
+    encoder: Encoder
+    ranker: Ranker
 
 
 def train_ranker(evidence: Evidence, answers: Sequence[int], seed: int = 0) -> Ranker:

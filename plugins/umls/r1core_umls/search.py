@@ -23,7 +23,7 @@ class NameVectors:
     vectors : (N, D), each of length 1.
     """
 
-    def __init__(self, vectors: NDArray[np.float16]) -> None:
+    def __init__(self, vectors: NDArray[np.floating]) -> None:
         self.names = len(vectors)
         # Names are padded to whole runs by vectors of zeros, whose place is never given back.
         self._columns = np.zeros((-(-self.names // RUN) * RUN, vectors.shape[1]), np.float32)

@@ -11,7 +11,6 @@ import json
 import logging
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,11 +19,8 @@ from r1core_umls.concepts import Progress
 from r1core_umls.encoder import Encoder
 from r1core_umls.hashing import cache_root, sha256
 from r1core_umls.knowledge import KnowledgeBase
-from r1core_umls.ranking import Ranker
+from r1core_umls.ranking import Fitted, Ranker
 from r1core_umls.whole import whole
-
-if TYPE_CHECKING:
-    from r1core_umls.fitting import Fitted
 
 LAYOUT = 2  # raised whenever the files, the features or the training change, so that older ones are trained again
 FILES = ("encoder.npy", *(f"ranker_{field.name}.npy" for field in fields(Ranker)))
@@ -38,7 +34,7 @@ def folder_of(base: KnowledgeBase, seed: int = 0) -> Path:
     return cache_root() / "encoders" / hashlib.sha256(key.encode()).hexdigest()
 
 
-def load(base: KnowledgeBase, seed: int = 0) -> tuple[Encoder, Ranker] | None:
+def load(base: KnowledgeBase, seed: int = 0) -> Fitted | None:
     """Return the trained encoder (memory-mapped) and ranker of a base; None where there are none, or damaged ones."""
     folder = folder_of(base, seed)
     if not folder.is_dir():
@@ -47,10 +43,10 @@ def load(base: KnowledgeBase, seed: int = 0) -> tuple[Encoder, Ranker] | None:
         _log.warning("%s is damaged or of another layout; train again", folder)
         return None
     encoder, *ranker = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in FILES)
-    return Encoder(encoder), Ranker(*map(np.array, ranker))
+    return Fitted(Encoder(encoder), Ranker(*map(np.array, ranker)))
 
 
-def load_or_train(base: KnowledgeBase, progress: Progress | None = None, seed: int = 0) -> tuple[Encoder, Ranker]:
+def load_or_train(base: KnowledgeBase, progress: Progress | None = None, seed: int = 0) -> Fitted:
     """Return the encoder and ranker of a base, trained once. Training needs torch.
 
     Raises
@@ -74,7 +70,7 @@ def load_or_train(base: KnowledgeBase, progress: Progress | None = None, seed: i
             f"{folder}: cannot write the trained encoder ({error.strerror or error})",
             fix="free some space, or export R1CORE_CACHE=/a/writable/folder",
         ) from error
-    return fitted.encoder, fitted.ranker
+    return fitted
 
 
 def _fit(base: KnowledgeBase, progress: Progress | None, seed: int) -> Fitted:
