@@ -88,10 +88,6 @@ class RuleBook:
         shared = {normalise(c) for i in found for c in self._substances[i].cross_reactivity}
         return found | {i for c in shared for i in self._by_reaction.meaning.get(c, ())}
 
-    def substance(self, i: int) -> str:
-        """The name of a substance."""
-        return self._substances[i].name
-
     def ancestors(self, condition: str) -> set[str]:
         """The condition itself and everything that it is a kind of, as `condition_key`s."""
         found, waiting = set(), [condition_key(condition)]

@@ -10,7 +10,6 @@ because the synonyms that E was trained on (`training`) call one thing by both. 
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -42,10 +41,6 @@ class Encoder:
     def width(self) -> int:
         """D."""
         return self.weights.shape[1]
-
-    def fingerprint(self) -> str:
-        """sha256 of the weights."""
-        return hashlib.sha256(np.ascontiguousarray(self.weights).tobytes()).hexdigest()
 
     def word(self, word: str) -> NDArray[np.float32]:
         """Return the sum of a normalised word's features, (D,); not of length 1."""

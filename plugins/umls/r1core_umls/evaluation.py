@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from r1core_umls.concepts import Concept
@@ -27,7 +27,7 @@ class HeldOut:
 
     concepts : ids. names, owners : what the dictionary holds, and whose each name is (position in `concepts`).
     queries, answers : mentions, and the concept of each. taught, teachers : names that the encoder may learn from, and
-    a number for the concept of each.
+    the concept of each. definitions, parents : of every concept, parents by position.
     """
 
     concepts: tuple[str, ...]
@@ -37,6 +37,8 @@ class HeldOut:
     answers: tuple[int, ...]
     taught: tuple[str, ...]
     teachers: tuple[int, ...]
+    definitions: tuple[str, ...]
+    parents: tuple[tuple[int, ...], ...]
 
 
 def held_out(concepts: Iterable[Concept], seed: int, part: Part = "test") -> HeldOut:
@@ -48,19 +50,31 @@ def held_out(concepts: Iterable[Concept], seed: int, part: Part = "test") -> Hel
     """
     asked = TEST if part == "test" else DEVELOPMENT
     unseen = {*asked, *TEST}
-    draw = random.Random(seed)
-    ids: list[str] = []
+    draw, merged = random.Random(seed), _merged(concepts)
     names, queries, taught = _Named(), _Named(), _Named()
-    for number, (key, coded, spelled) in enumerate(_merged(concepts)):
-        fold, left = fold_of(key), list(spelled)
-        if coded and fold in asked and len(left) > 1:
+    for number, (key, one) in enumerate(merged.items()):
+        fold, left = fold_of(key), list(one.names.values())
+        if one.coded and fold in asked and len(left) > 1:
             queries.add([left.pop(draw.randrange(1, len(left)))], number)
-        if coded:
+        if one.coded:
             names.add(left, number)
         if fold not in unseen:
             taught.add(left, number)
-        ids.append(key)
-    return HeldOut(tuple(ids), *names.columns(), *queries.columns(), *taught.columns())
+    place = {concept_id: number for number, one in enumerate(merged.values()) for concept_id in one.ids}
+    parents = tuple(tuple(place[up] for up in one.parents if up in place) for one in merged.values())
+    definitions = tuple(one.definition for one in merged.values())
+    return HeldOut(tuple(merged), *names.columns(), *queries.columns(), *taught.columns(), definitions, parents)
+
+
+@dataclass
+class _Merged:
+    """Concepts that share an identifier. `names` : normal form to spelling, the preferred one first."""
+
+    coded: bool
+    ids: list[str] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+    definition: str = ""
+    parents: tuple[str, ...] = ()
 
 
 class _Named:
@@ -78,15 +92,17 @@ class _Named:
         return tuple(self.names), tuple(self.numbers)
 
 
-def _merged(concepts: Iterable[Concept]) -> list[tuple[str, bool, tuple[str, ...]]]:
-    """Each concept's id, whether it is a UMLS identifier, and its names that differ in normal form, preferred first."""
-    merged: dict[str, tuple[bool, dict[str, str]]] = {}
+def _merged(concepts: Iterable[Concept]) -> dict[str, _Merged]:
+    """Concepts by their first UMLS identifier, or by their own where they have none (`coded` is false then)."""
+    merged: dict[str, _Merged] = {}
     for concept in concepts:
         key = concept.cuis[0] if concept.cuis else concept.id
-        spelled = merged.setdefault(key, (bool(concept.cuis), {}))[1]
+        one = merged.setdefault(key, _Merged(bool(concept.cuis)))
+        one.ids.append(concept.id)
+        one.definition, one.parents = one.definition or concept.definition, one.parents or concept.parents
         for name in (concept.name, *(s.text for s in concept.synonyms if s.kind != "abbreviation")):
-            spelled.setdefault(" ".join(tokenise(name).norms), name)
-    return [(key, coded, tuple(spelled.values())) for key, (coded, spelled) in merged.items()]
+            one.names.setdefault(" ".join(tokenise(name).norms), name)
+    return merged
 
 
 def fold_of(concept_id: str) -> int:

@@ -33,7 +33,6 @@ TAILS = ("of unknown cause", "with complication", "type 1", "type 2", "10 MG", "
 HAN = "急慢性原发继左右上下肺肝肾心脑骨胃肠血管神经炎症瘤痛热病变损伤综合征"
 VOCABULARIES = ("SNOMEDCT_US", "MSH", "ICD10CM", "RXNORM", "LNC")
 TUIS = (("T047", "Fixture Disease"), ("T121", "Fixture Substance"), ("T184", "Fixture Sign"), ("T061", "Fixture Act"))
-STEMS_PER_WORD = 2
 FIRST_CUI, RETIRED_CUI = 1, 9_000_000
 
 
