@@ -1,11 +1,11 @@
 """What speaks for each concept that a mention may mean, as numbers that a ranker weighs. Torch-free.
 
-The encoder's cosine sees a name as one sum. Here the words of the mention and those of a concept's nearest name are
-compared one by one, each by its best match on the other side (Khattab & Zaharia 2020, "ColBERT", equation 3, weighted
-by how rare a word is), so that a word without a counterpart ("bilateral", "absent") shows.
+The encoder's cosine sees a name as one sum. Here the words of the mention and those of a concept's names and definition
+are compared one by one, each by its best match on the other side (Khattab & Zaharia 2020, "ColBERT", equation 3,
+weighted by how rare a word is), so that a word without a counterpart ("bilateral", "absent") shows.
 """
 
-# Q = mentions, M = concepts of each, L = words, C = concepts, N = names, P = width of a word's short vector
+# Q = mentions, M = concepts of each, K = names of a concept, L = words, P = axes, U = distinct words of a block
 
 from __future__ import annotations
 
@@ -16,80 +16,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r1core_umls.encoder import Encoder, unit
-from r1core_umls.features import Names, words_of
-from r1core_umls.search import NameVectors
+from r1core_umls.features import words_of
+from r1core_umls.search import Exact
+from r1core_umls.tables import Tables, is_opposed
 
-NAMES, CONCEPTS = 48, 20  # nearest names that are looked at; concepts of them that are weighed
-EACH = 3  # names of a concept whose words are compared
-WORDS, SHORT = 12, 64  # words of a name that are compared; width of their vectors
+CONCEPTS = 24  # that are weighed
+ENTRIES = 64  # nearest names and definitions that they come from
+COMPARED = 3  # names of a concept whose words are compared
+WORDS = 10  # of a mention that are compared
+SIMILAR = 64  # leading axes by which words are compared
+BLOCK = 128  # mentions that are weighed at a time
+SAME = 0.999  # similarity from which words count as the same
 NAMED = (
-    "cosine", "second cosine", "mean of names", "behind the first", "mention covered", "name covered",
-    "least covered word of the mention", "least covered word of the name", "definition", "has a definition",
-    "words only in the mention", "words only in the name", "opposed words", "names", "words more", "parents", "place",
+    "cosine", "behind the first", "mean of names", "definition", "has a definition", "names", "children",
+    "mention covered", "name covered", "least of the mention", "least of the name", "most missed of the mention",
+    "most missed of the name", "words only in the mention", "words only in the name", "opposed of the mention",
+    "opposed of the name", "words more", "words", "covered by names", "covered by the definition",
+    "least by the definition", "literally in the definition", "covered by either", "least by either",
 )  # fmt: skip
 """The columns of `Evidence.columns`."""
-_OPPOSED = frozenset(
-    {
-        *("left", "right", "upper", "lower", "anterior", "posterior", "bilateral", "unilateral", "increased"),
-        *("decreased", "high", "low", "absent", "male", "female", "proximal", "distal", "primary", "secondary"),
-        *("congenital", "acquired", "recurrent", "mild", "severe", "progressive", "long", "short", "large", "small"),
-        *("medial", "lateral", "superior", "inferior", "hand", "foot", "finger", "toe"),
-    }
-)
-"""Words that a name may not gain or lose without meaning something else; numbers count as well."""
 Array = NDArray[np.float32]
+Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """concepts : (Q, M) positions, -1 where there are fewer. columns : (Q, M, 17) float32, see `NAMED`."""
+    """concepts : (Q, M) positions, -1 where there are fewer. columns : (Q, M, X) float32, see `NAMED`."""
 
-    concepts: NDArray[np.int64]
+    concepts: Places
     columns: Array
 
 
 class Witness:
-    """Compares mentions with the names of a base.
+    """Compares mentions with the names and definitions of a base.
 
     Parameters
     ----------
-    names, owners : what may be meant, and the concept of each name (its position).
-    definitions : by position; "" where there is none. parents : positions, by position.
+    tables : as `Tables.of` made them with this encoder.
     """
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        names: Sequence[str],
-        owners: Sequence[int],
-        definitions: Sequence[str],
-        parents: Sequence[Sequence[int]],
-    ) -> None:
-        self.encoder, self.owners = encoder, np.asarray(owners, np.int64)
-        vectors = encoder.encode(names)
-        self.nearest = NameVectors(vectors)
-        cut = Names.of(names)
-        self._words = {word: place for place, word in enumerate(cut.words)}
-        self._rare = np.log((len(names) + 1) / (np.bincount(cut.by_name.values, minlength=len(cut.words)) + 0.5))
-        long = unit(np.stack([encoder.word(word) for word in cut.words]))
-        _, axes = np.linalg.eigh(long.T @ long)
-        self._axes = np.ascontiguousarray(axes[:, -SHORT:]).astype(np.float32)
-        self._short = np.concatenate([unit(long @ self._axes), np.zeros((1, self._axes.shape[1]), np.float32)])
-        self._by_name = _padded(np.split(cut.by_name.values, cut.by_name.offsets[1:-1]))
-        self._opposed = np.array([_is_opposed(word) for word in cut.words] + [False])
-        self._weight = np.append(self._rare, 0.0).astype(np.float32)
-        number = len(definitions)
-        sums = np.zeros((number, encoder.width), np.float32)
-        np.add.at(sums, self.owners, vectors)
-        self._sums, self._centres = sums, unit(sums)
-        self._counts = np.bincount(self.owners, minlength=number)
-        told = [place for place, text in enumerate(definitions) if text]
-        self._told = np.zeros(number, bool)
-        self._told[told] = True
-        self._defined = np.zeros((number, encoder.width), np.float16)
-        if told:
-            self._defined[told] = encoder.encode([definitions[place] for place in told])
-        self._parents = _padded([np.array(up[:4], np.int64) for up in parents], 4)
+    def __init__(self, encoder: Encoder, tables: Tables) -> None:
+        self.encoder, self.tables, self.search = encoder, tables, Exact(tables)
+        self.place = {word: at for at, word in enumerate(bytes(tables.words).decode().split("\0"))}
+        self.similar = np.ascontiguousarray(unit(tables.word_sums[:, :SIMILAR]).T)
+
+    def vectors(self, texts: Sequence[Sequence[str]]) -> Array:
+        """Return the vectors of texts, each cut into its normalised words (at least one), (texts, P)."""
+        if not texts:
+            return np.zeros((0, self.tables.axes.shape[1]), np.float32)
+        return _Bags.of(self, texts).vectors()
 
     def weigh(self, mentions: Sequence[str], without: Sequence[int] = ()) -> Evidence:
         """Compare mentions with their nearest concepts.
@@ -98,129 +73,178 @@ class Witness:
         ----------
         without : a name of the base to leave out for each mention, for those that are such names themselves.
         """
-        queries = self.encoder.encode(mentions)
-        cosines, places = self.nearest.nearest(queries, NAMES + 1)
-        if len(without):
-            own = places == np.asarray(without)[:, None]
-            cosines = np.where(own, -np.inf, cosines)
-            order = np.argsort(-cosines, axis=1, kind="stable")
-            cosines, places = np.take_along_axis(cosines, order, 1), np.take_along_axis(places, order, 1)
-        concepts, names, first, second = self._grouped(cosines[:, :NAMES], places[:, :NAMES])
-        columns = np.zeros((*concepts.shape, len(NAMED)), np.float32)
-        there = np.maximum(concepts, 0)
-        columns[..., 0], columns[..., 1] = first, second
-        counts, centres = self._counts[there], self._centres[there]
-        if len(without):
-            mine = self.owners[np.asarray(without)][:, None] == concepts
-            counts = counts - mine
-            centres[mine] = unit(self._sums[concepts[mine]] - queries[np.nonzero(mine)[0]])
-        columns[..., 2] = np.einsum("qmd,qd->qm", centres, queries)
-        columns[..., 3] = first - first[:, :1]
-        columns[..., 4:8], columns[..., 10:13], columns[..., 14] = self._words_of(mentions, names)
-        columns[..., 8] = np.einsum("qmd,qd->qm", self._defined[there].astype(np.float32), queries)
-        columns[..., 9] = self._told[there]
-        columns[..., 13] = np.log(np.maximum(counts, 1))
-        up = self._parents[there]
-        near = np.einsum("qmud,qd->qmu", self._centres[np.maximum(up, 0)], queries)
-        columns[..., 15] = np.where(up >= 0, near, -1.0).max(-1)
-        columns[..., 16] = np.arange(concepts.shape[1]) / CONCEPTS
+        cut = [words_of(mention) for mention in mentions]
+        # Mentions of like length stand together, so that little is computed for words that are not there.
+        order = sorted(range(len(cut)), key=lambda at: len(cut[at]))
+        concepts = np.full((len(cut), CONCEPTS), -1, np.int64)
+        columns = np.zeros((len(cut), CONCEPTS, len(NAMED)), np.float32)
+        for first in range(0, len(order), BLOCK):
+            block = order[first : first + BLOCK]
+            left = np.asarray(without)[block] if len(without) else None
+            concepts[block], columns[block] = self._block(_Asked.of(self, [cut[at] for at in block]), left)
         return Evidence(concepts, columns)
 
-    def _grouped(
-        self, cosines: Array, places: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], Array, Array]:
-        """Concepts (Q, M), their nearest names (Q, M, 3), and the cosines of the nearest and the next name.
+    def _block(self, asked: _Asked, without: Places | None) -> tuple[Places, Array]:
+        found = self._found(asked.vectors, without)
+        concepts = found.concepts
+        there = np.maximum(concepts, 0)
+        tables, columns = self.tables, np.zeros((*concepts.shape, len(NAMED)), np.float32)
+        sums, counts = tables.sums[there], tables.counts[there]
+        if without is not None:
+            mine = concepts == tables.owners[without][:, None]
+            counts = counts - mine
+            sums[mine] -= asked.vectors[np.nonzero(mine)[0]]
+        told = tables.told[there]
+        columns[..., 0] = found.cosines[..., 0]
+        columns[..., 1] = found.cosines[..., 0] - found.cosines[..., 0].max(-1, keepdims=True)
+        length = np.sqrt(np.einsum("qmp,qmp->qm", sums, sums))
+        columns[..., 2] = np.einsum("qmp,qp->qm", sums, asked.vectors) / np.maximum(length, 1e-6)
+        columns[..., 3] = np.einsum("qmp,qp->qm", tables.entries[told], asked.vectors) * (told >= 0)
+        columns[..., 4] = told >= 0
+        columns[..., 5], columns[..., 6] = np.log(np.maximum(counts, 1)), tables.children[there]
+        asked.compare(self, found.names, there, columns[..., 7:])
+        return concepts, columns
 
-        Where a concept has fewer names among the nearest, its first stands for the others.
-        """
-        rows = len(places)
-        concepts, names = np.full((rows, CONCEPTS), -1), np.zeros((rows, CONCEPTS, EACH), np.int64)
-        held = np.zeros((rows, CONCEPTS), np.int64)
-        first, second = np.full((rows, CONCEPTS), -1.0, np.float32), np.full((rows, CONCEPTS), -1.0, np.float32)
-        owners = self.owners[places]
-        for row in range(rows):
-            seen: dict[int, int] = {}
-            lines = zip(owners[row].tolist(), places[row].tolist(), cosines[row].tolist(), strict=True)
-            for owner, name, cosine in lines:
-                if cosine == -np.inf:  # the name that is left out
-                    continue
-                at = seen.get(owner)
-                if at is None and len(seen) < CONCEPTS:
-                    at = seen[owner] = len(seen)
-                    concepts[row, at], names[row, at, :], first[row, at] = owner, name, cosine
-                    second[row, at], held[row, at] = cosine - 0.2, 1
-                elif at is not None and held[row, at] < EACH:
-                    second[row, at] = max(second[row, at], cosine)
-                    names[row, at, held[row, at]] = name
-                    held[row, at] += 1
-        return concepts, names, first, second
+    def _found(self, vectors: Array, without: Places | None) -> _Found:
+        """The nearest concepts of mentions, and their nearest names."""
+        cosines, entries = self.search.nearest(vectors, ENTRIES)
+        if without is not None:
+            cosines = np.where(entries == without[:, None], -2.0, cosines)
+        owners = np.where(cosines > -2.0, self.tables.owners[entries].astype(np.int64), -1)
+        before = np.tri(owners.shape[1], k=-1, dtype=bool).T[:, None]
+        new = ~((owners.T[:, :, None] == owners) & before).any(0) & (owners >= 0)
+        order = np.argsort(~new, axis=1, kind="stable")[:, :CONCEPTS]
+        width = order.shape[1]
+        concepts = np.full((len(vectors), CONCEPTS), -1, np.int64)
+        concepts[:, :width] = np.where(np.take_along_axis(new, order, 1), np.take_along_axis(owners, order, 1), -1)
+        nearest = np.zeros((len(vectors), CONCEPTS), np.int64)
+        nearest[:, :width] = np.take_along_axis(entries, order, 1)
+        listed = self.tables.names_of[np.maximum(concepts, 0)]
+        nearest = np.where(nearest < int(self.tables.names), nearest, listed[..., 0])
+        names = np.concatenate([nearest[..., None], np.where(listed == nearest[..., None], -1, listed)], -1)
+        names[concepts < 0] = -1
+        if without is not None:
+            names[names == without[:, None, None]] = -1
+        close = np.einsum("qmkp,qp->qmk", self.tables.entries[names], vectors, optimize=True)
+        close[names < 0] = -1.0
+        best = np.argsort(-close, axis=-1, kind="stable")[..., :COMPARED]
+        return _Found(concepts, np.take_along_axis(names, best, -1), np.take_along_axis(close, best, -1))
 
-    def _words_of(self, mentions: Sequence[str], names: NDArray[np.int64]) -> tuple[Array, Array, Array]:
-        """Coverage (Q, M, 4), words only on one side and opposed words (Q, M, 3), words more (Q, M).
 
-        Of each concept the name counts that covers the mention and is covered by it best.
-        """
-        asked = self._asked(mentions)
-        each = [self._compared(asked, names[..., which]) for which in range(EACH)]
-        told = np.stack(each)  # (3, Q, M, 8)
-        best = (told[..., 0] + told[..., 1]).argmax(0)
-        chosen = np.take_along_axis(told, best[None, :, :, None], 0)[0]
-        return chosen[..., :4], chosen[..., 4:7], chosen[..., 7]
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """concepts : (Q, M). names : (Q, M, K), best first. cosines : theirs, -1 where there is no such name."""
 
-    def _asked(self, mentions: Sequence[str]) -> _Asked:
-        cut = [words_of(mention)[:WORDS] for mention in mentions]
-        shape = len(cut), max(map(len, cut))
-        short = np.zeros((*shape, self._axes.shape[1]), np.float32)
-        rare, ids = np.zeros(shape, np.float32), np.full(shape, -2)
-        opposed, unknown = np.zeros(shape, bool), float(self._rare.max())
-        for row, words in enumerate(cut):
-            for at, word in enumerate(words):
-                place = self._words.get(word, -2)
-                short[row, at] = self._short[place] if place >= 0 else self.encoder.word(word) @ self._axes
-                ids[row, at], rare[row, at] = place, self._weight[place] if place >= 0 else unknown
-                opposed[row, at] = _is_opposed(word)
-        return _Asked(unit(short.reshape(-1, short.shape[-1])).reshape(short.shape), rare, ids, opposed)
+    concepts: Places
+    names: Places
+    cosines: Array
 
-    def _compared(self, asked: _Asked, names: NDArray[np.int64]) -> Array:
-        """Compare mentions with one name of each concept, (Q, M); returns (Q, M, 8)."""
-        theirs, there = self._by_name[names], asked.rare > 0  # (Q, M, L)
-        weight, held = self._weight[theirs], theirs >= 0
-        alike = np.einsum("qap,qmlp->qmal", asked.short, self._short[theirs], optimize=True)
-        alike = np.where(held[:, :, None, :] & there[:, None, :, None], alike, -1.0)
-        forth, back = alike.max(-1), alike.max(-2)
-        equal = asked.ids[:, None, :, None] == theirs[:, :, None, :]
-        lone, their_lone = there[:, None] & ~equal.any(-1), held & ~equal.any(-2)
-        opposed = (lone & asked.opposed[:, None]).sum(-1) + (their_lone & self._opposed[theirs]).sum(-1)
-        columns = (
-            (forth * asked.rare[:, None]).sum(-1) / np.maximum(asked.rare.sum(-1), 1e-6)[:, None],
-            (back * weight).sum(-1) / np.maximum(weight.sum(-1), 1e-6),
-            np.where(there[:, None], forth, 1.0).min(-1),
-            np.where(held, back, 1.0).min(-1),
-            lone.sum(-1),
-            their_lone.sum(-1),
-            opposed,
-            held.sum(-1) - there.sum(-1)[:, None],
-        )
-        return np.stack(columns, -1).astype(np.float32)
+
+@dataclass(frozen=True, slots=True)
+class _Bags:
+    """Texts by their words.
+
+    distinct : the U words. lists : of each text, places in `distinct`. known : (U,) places in the base, -1 for a word
+    that it does not have. sums : (U, P).
+    """
+
+    distinct: Sequence[str]
+    lists: Sequence[Sequence[int]]
+    known: Places
+    sums: Array
+
+    @classmethod
+    def of(cls, witness: Witness, cut: Sequence[Sequence[str]]) -> _Bags:
+        place: dict[str, int] = {}
+        lists = [[place.setdefault(word, len(place)) for word in words] for words in cut]
+        distinct = list(place)
+        known = np.array([witness.place.get(word, -1) for word in distinct])
+        sums = witness.tables.word_sums[known]
+        for at in np.flatnonzero(known < 0).tolist():
+            sums[at] = witness.encoder.word(distinct[at]) @ witness.tables.axes
+        return cls(distinct, lists, known, sums)
+
+    def vectors(self) -> Array:
+        """Of each text, (texts, P), of length 1."""
+        starts = np.cumsum([0, *(len(one) for one in self.lists[:-1])])
+        return unit(np.add.reduceat(self.sums[[at for one in self.lists for at in one]], starts))
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """Words of mentions: short vectors (Q, L, P), how rare they are, where they stand among the base's words."""
+    """A block of mentions.
 
-    short: Array
-    rare: Array
-    ids: NDArray[np.int64]
+    vectors : (Q, P). words : (Q, L) rows of `similar`, -1 where there are fewer. similar : (U + 1, W + 1), how alike
+    each word is to every word of the base, 1 where it is that word; -1 in the last row and column, of no word.
+    rarity, opposed : (Q, L).
+    """
+
+    vectors: Array
+    words: Places
+    similar: Array
+    rarity: Array
     opposed: NDArray[np.bool_]
 
+    @classmethod
+    def of(cls, witness: Witness, cut: Sequence[Sequence[str]]) -> _Asked:
+        """Look up the words of mentions."""
+        tables, bags = witness.tables, _Bags.of(witness, cut)
+        words = np.full((len(cut), min(max(map(len, bags.lists)), WORDS)), -1, np.int64)
+        for at, one in enumerate(bags.lists):
+            words[at, : len(one)] = one[:WORDS]
+        similar = np.full((len(bags.known) + 1, witness.similar.shape[1]), -1.0, np.float32)
+        np.matmul(unit(bags.sums[:, :SIMILAR]), witness.similar, out=similar[:-1])
+        similar[:, -1] = -1.0
+        found = np.flatnonzero(bags.known >= 0)
+        similar[found, bags.known[found]] = 1.0
+        rarity = np.where(bags.known >= 0, tables.rarity[bags.known], tables.rarity.max())
+        opposed = np.array([*map(is_opposed, bags.distinct), False])
+        return cls(bags.vectors(), words, similar, np.append(rarity, 0.0).astype(np.float32)[words], opposed[words])
 
-def _is_opposed(word: str) -> bool:
-    return word in _OPPOSED or any(character.isdigit() for character in word)
+    def compare(self, witness: Witness, names: Places, concepts: Places, out: Array) -> None:
+        """Compare words with those of names (Q, M, K) and definitions of concepts (Q, M); fills `out` (Q, M, 18).
 
+        Of each concept the name counts that covers the mention and is covered by it best.
+        """
+        tables = witness.tables
+        total = np.maximum(self.rarity.sum(-1), 1e-6)[:, None]
+        there = self.words >= 0
+        number, named = there.sum(-1), np.swapaxes(names >= 0, 1, 2)  # (Q, K, M)
+        theirs = np.where((names >= 0)[..., None], tables.name_words[names], -1).transpose(3, 0, 2, 1)
+        theirs = theirs[: max(int((theirs >= 0).sum(0).max()), 1)]  # (L', Q, K, M)
+        alike = self._alike(theirs)  # (L', Q, L, K, M)
+        forth, back = alike.max(0), alike.max(2)
+        held, weight = theirs >= 0, tables.rarity[theirs]
+        covered = np.einsum("qlkm,ql->qkm", forth, self.rarity) / total[..., None]
+        covers = (back * weight).sum(0) / np.maximum(weight.sum(0), 1e-6)
+        best = np.where(named, covered + covers, -9.0).argmax(1)[:, None]  # (Q, 1, M)
+        one = np.take_along_axis(forth, best[:, None], 2)[:, :, 0]  # (Q, L, M)
+        other, held, weight, chosen = (
+            np.take_along_axis(part, best[None], 2)[:, :, 0] for part in (back, held, weight, theirs)
+        )  # (L', Q, M)
+        lone, their_lone = (one < SAME) & there[..., None], (other < SAME) & held
+        out[..., 0] = np.take_along_axis(covered, best, 1)[:, 0]
+        out[..., 1] = np.take_along_axis(covers, best, 1)[:, 0]
+        out[..., 2] = np.where(there[..., None], one, 1.0).min(1)
+        out[..., 3] = np.where(held, other, 1.0).min(0)
+        out[..., 4] = ((1 - one) * self.rarity[..., None]).max(1)
+        out[..., 5] = ((1 - other) * weight).max(0)
+        out[..., 6], out[..., 7] = lone.sum(1), their_lone.sum(0)
+        out[..., 8] = (lone & self.opposed[..., None]).sum(1)
+        out[..., 9] = (their_lone & tables.opposed[chosen]).sum(0)
+        out[..., 10] = held.sum(0) - number[:, None]
+        out[..., 11] = number[:, None]
+        by_names = np.where(named[:, None], forth, -1.0).max(2)  # (Q, L, M)
+        told = self._alike(tables.told_words[concepts].transpose(2, 0, 1)).max(0)
+        either = np.maximum(by_names, told)
+        for at, part in ((12, by_names), (13, np.maximum(told, 0.0)), (15, told >= SAME), (16, either)):
+            out[..., at] = np.einsum("qlm,ql->qm", part.astype(np.float32), self.rarity) / total
+        out[..., 14] = np.where(there[..., None], told, 1.0).min(1)
+        out[..., 17] = np.where(there[..., None], either, 1.0).min(1)
 
-def _padded(lists: Sequence[NDArray[np.int64]], width: int = WORDS) -> NDArray[np.int64]:
-    """Lists as rows, cut at `width`, filled up with -1."""
-    out = np.full((len(lists), width), -1, np.int64)
-    for row, values in enumerate(lists):
-        out[row, : len(values)] = values[:width]
-    return out
+    def _alike(self, theirs: NDArray[np.integer]) -> Array:
+        """The similarity of every word to each of `theirs` (L', Q, ...), (L', Q, L, ...); -1 where there is none."""
+        shape = *self.words.shape, *([1] * (theirs.ndim - 2))
+        width = self.similar.shape[1]
+        rows = (np.where(self.words >= 0, self.words, len(self.similar) - 1) * width).reshape(shape)
+        return np.take(self.similar, rows + np.where(theirs >= 0, theirs, width - 1)[:, :, None])

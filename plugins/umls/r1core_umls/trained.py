@@ -1,4 +1,6 @@
-"""The trained encoder and ranker of a base on disk: numpy arrays and a note with their sha256, no pickle.
+"""The trained encoder and ranker of a base on disk, with the tables that they make of it.
+
+Numpy arrays and a note with their sha256, no pickle.
 
 `$R1CORE_CACHE/umls/encoders/<key>/`; the key covers the base, how the encoder is trained, and the layout. Trained on a
 licensed base, they fall under its licence as well, which the note states.
@@ -20,17 +22,18 @@ from r1core_umls.encoder import Encoder
 from r1core_umls.hashing import cache_root, sha256
 from r1core_umls.knowledge import KnowledgeBase
 from r1core_umls.ranking import Fitted, Ranker
+from r1core_umls.tables import Tables
 from r1core_umls.whole import whole
 
-LAYOUT = 2  # raised whenever the files, the features or the training change, so that older ones are trained again
-FILES = ("encoder.npy", *(f"ranker_{field.name}.npy" for field in fields(Ranker)))
-EPOCHS = 12
+LAYOUT = 3  # raised whenever the files, the features or the training change, so that older ones are trained again
+RANKER = tuple(f"ranker_{field.name}.npy" for field in fields(Ranker))
+FILES = ("encoder.npy", *RANKER, *Tables.files())
 _log = logging.getLogger(__name__)
 
 
 def folder_of(base: KnowledgeBase, seed: int = 0) -> Path:
     """Return where the encoder and ranker of a base stand, trained or not."""
-    key = json.dumps([LAYOUT, base.fingerprint(), EPOCHS, seed])
+    key = json.dumps([LAYOUT, base.fingerprint(), seed])
     return cache_root() / "encoders" / hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -42,8 +45,9 @@ def load(base: KnowledgeBase, seed: int = 0) -> Fitted | None:
     if not _sound(folder):
         _log.warning("%s is damaged or of another layout; train again", folder)
         return None
-    encoder, *ranker = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in FILES)
-    return Fitted(Encoder(encoder), Ranker(*map(np.array, ranker)))
+    ranker = Ranker(*(np.load(folder / name, allow_pickle=False) for name in RANKER))
+    encoder = Encoder(np.load(folder / "encoder.npy", mmap_mode="r", allow_pickle=False))
+    return Fitted(encoder, ranker, Tables.load(folder))
 
 
 def load_or_train(base: KnowledgeBase, progress: Progress | None = None, seed: int = 0) -> Fitted:
@@ -57,11 +61,12 @@ def load_or_train(base: KnowledgeBase, progress: Progress | None = None, seed: i
     if known is not None:
         return known
     fitted, folder = _fit(base, progress, seed), folder_of(base, seed)
-    parts = [fitted.encoder.weights, *(getattr(fitted.ranker, field.name) for field in fields(Ranker))]
     try:
         with whole(folder, _sound) as aside:
-            for name, part in zip(FILES, parts, strict=True):
-                np.save(aside / name, part, allow_pickle=False)
+            np.save(aside / "encoder.npy", fitted.encoder.weights, allow_pickle=False)
+            for field, name in zip(fields(Ranker), RANKER, strict=True):
+                np.save(aside / name, getattr(fitted.ranker, field.name), allow_pickle=False)
+            fitted.tables.save(aside)
             hashes = {name: sha256(aside / name).hex() for name in FILES}
             note = {"layout": LAYOUT, "base": base.fingerprint(), "terms": asdict(base.terms), "sha256": hashes}
             (aside / "meta.json").write_text(json.dumps(note, indent=1), "utf-8")
@@ -79,11 +84,11 @@ def _fit(base: KnowledgeBase, progress: Progress | None, seed: int) -> Fitted:
         from r1core_umls.training import Training
     except ModuleNotFoundError as error:
         raise UserError("training the encoder needs torch", fix="pip install 'r1core-umls[train]'") from error
-    from r1core_umls.normaliser import tables_of
+    from r1core_umls.normaliser import columns_of
 
-    names, owners, definitions, parents = tables_of(base)
+    names, owners, definitions, parents = columns_of(base)
     try:
-        return fit(names, owners, definitions, parents, Training(epochs=EPOCHS, seed=seed), progress)
+        return fit(names, owners, definitions, parents, Training(seed=seed), progress)
     except ValueError as error:
         raise UserError(
             f"{base.report.source}: {error}", fix="use a base with more synonyms, such as the installed HPO"

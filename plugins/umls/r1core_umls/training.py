@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
 from r1core_umls.encoder import WIDTH
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 SLICE = 128
 """Dimensions whose part of E is one table. Gradients of a table stay below 32 MB, above which the C library asks the
 system for fresh pages at every step: two fifths of the time."""
+MEMORY = 0.99  # of the mean of squares, a step
 LEAST = 64
 """Names with a synonym without which training is refused."""
 
@@ -47,7 +47,7 @@ class Training:
     epochs: int = 8
     pairs: int = 1024
     learning_rate: float = 5e-3
-    temperature: float = 0.15
+    temperature: float = 0.1
     spread: float = 0.05
     width: int = WIDTH
     seed: int = 0
@@ -79,24 +79,40 @@ def train(
     if number < LEAST:
         raise ValueError(f"{number} names have a synonym; at least {LEAST} are needed to learn from")
     size = min(config.pairs, number)
-    torch.manual_seed(config.seed)
+    draw = torch.Generator().manual_seed(config.seed)
     tables = [
-        nn.Parameter(torch.randn(BUCKETS, min(SLICE, config.width - first)) * config.spread)
+        _Table(torch.randn(BUCKETS, min(SLICE, config.width - first), generator=draw) * config.spread)
         for first in range(0, config.width, SLICE)
     ]
-    optimizer = torch.optim.SparseAdam(tables, lr=config.learning_rate)
     cut, total = Names.of(names), config.epochs * (number // size)
     owner = torch.tensor(concepts)
     for done, (left, right) in enumerate(_batches(several, config, size), 1):
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * max(0.02, 1 - done / total)
-        loss = _loss(_encoded(tables, cut, left, right), owner[left], config.temperature)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        bags = cut.by_name.pick(np.concatenate([left, right]))
+        used, place = np.unique(bags.values, return_inverse=True)
+        features = cut.by_word.pick(used)  # every distinct word of the batch is summed once
+        words = torch.cat([_sums(features, table.rows) for table in tables], 1).requires_grad_()
+        both = functional.normalize(_sums(Bags(place, bags.offsets), words))
+        _loss(both[:size], both[size:], owner[left], config.temperature).backward()
+        assert words.grad is not None
+        _step(tables, features, words.grad, config.learning_rate * max(0.02, 1 - done / total))
         if progress is not None:
             progress(done, total)
-    return torch.cat([table.detach() for table in tables], 1).numpy().astype(np.float16)
+    return torch.cat([table.rows for table in tables], 1).numpy().astype(np.float16)
+
+
+class _Table:
+    """Some dimensions of E, with the mean of squares of each row's gradients and the steps it had."""
+
+    def __init__(self, rows: torch.Tensor) -> None:
+        self.rows, self._squares, self._steps = rows, torch.zeros(len(rows)), torch.zeros(len(rows))
+
+    def step(self, used: torch.Tensor, gradient: torch.Tensor, rate: float) -> None:
+        """Move rows against their gradient: Adam without momentum, one mean of squares a row instead of a number."""
+        steps = self._steps[used] + 1
+        squares = MEMORY * self._squares[used] + (1 - MEMORY) * gradient.square().mean(1)
+        self._steps[used], self._squares[used] = steps, squares
+        scale = rate / ((squares / (1 - MEMORY**steps)).sqrt() + 1e-10)
+        self.rows.index_add_(0, used, gradient * -scale[:, None])
 
 
 def _batches(
@@ -112,26 +128,24 @@ def _batches(
             yield batch[:, 0], batch[:, 1]
 
 
-def _encoded(
-    tables: Sequence[torch.Tensor], cut: Names, left: NDArray[np.int64], right: NDArray[np.int64]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Vectors of both sides, (P, D) each; every distinct word of the batch is summed once."""
-    names = cut.by_name.pick(np.concatenate([left, right]))
-    used, place = np.unique(names.values, return_inverse=True)
-    features = cut.by_word.pick(used)
-    words = torch.cat([_sums(features, table, sparse=True) for table in tables], 1)
-    both = functional.normalize(_sums(Bags(place, names.offsets), words, sparse=False))
-    return both[: len(left)], both[len(left) :]
+def _step(tables: Sequence[_Table], features: Bags, gradient: torch.Tensor, rate: float) -> None:
+    """Hand the gradient of words, (W, D), on to the features that they are made of."""
+    used, which = np.unique(features.values, return_inverse=True)
+    words = np.repeat(np.arange(len(features)), np.diff(features.offsets))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(which))])
+    by_feature, rows = Bags(words[np.argsort(which, kind="stable")], offsets), torch.from_numpy(used)
+    for at, table in enumerate(tables):
+        table.step(rows, _sums(by_feature, gradient[:, at * SLICE : (at + 1) * SLICE].contiguous()), rate)
 
 
-def _sums(bags: Bags, rows: torch.Tensor, *, sparse: bool) -> torch.Tensor:
+def _sums(bags: Bags, rows: torch.Tensor) -> torch.Tensor:
     values, offsets = torch.from_numpy(bags.values), torch.from_numpy(bags.offsets[:-1])
-    return functional.embedding_bag(values, rows, offsets, mode="sum", sparse=sparse)
+    return functional.embedding_bag(values, rows, offsets, mode="sum")
 
 
-def _loss(both: tuple[torch.Tensor, torch.Tensor], owner: torch.Tensor, temperature: float) -> torch.Tensor:
+def _loss(left: torch.Tensor, right: torch.Tensor, owner: torch.Tensor, temperature: float) -> torch.Tensor:
     """InfoNCE in both directions; another pair of the same concept is no negative."""
-    scores = both[0] @ both[1].t() / temperature
+    scores = left @ right.t() / temperature
     same = (owner[:, None] == owner[None]) & ~torch.eye(len(owner), dtype=torch.bool)
     scores = scores.masked_fill(same, -torch.inf)
     wanted = torch.arange(len(owner))

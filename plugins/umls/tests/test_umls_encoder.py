@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import random
-from itertools import product
-from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from r1core_umls.cli import umls
 from r1core_umls.encoder import Encoder
 from r1core_umls.evaluation import TEST, fold_of, held_out, recall
 from r1core_umls.evidence import NAMED, Witness
 from r1core_umls.features import BUCKETS, Bags
 from r1core_umls.knowledge import KnowledgeBase
 from r1core_umls.ranking import Ranker, train_ranker
-from r1core_umls.search import NameVectors
-
-from r1core.api import UserError
+from r1core_umls.search import Exact
+from r1core_umls.tables import TOLD, Tables
 
 ORGANS = {
     "kidney": "renal", "liver": "hepatic", "heart": "cardiac", "lung": "pulmonary", "skin": "cutaneous",
@@ -62,16 +56,29 @@ def test_a_name_is_the_sum_of_its_words_features(encoder: Encoder) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 200), st.integers(1, 60), st.integers(0, 2**32 - 1))
-def test_the_nearest_names_are_those_of_a_full_sort(names: int, k: int, seed: int) -> None:
-    draw = np.random.default_rng(seed)
-    vectors, queries = (draw.normal(size=(n, 8)).astype(np.float16) for n in (names, 70))
-    scores, places = NameVectors(vectors).nearest(queries.astype(np.float32), k)
-    cosines = queries.astype(np.float32) @ vectors.astype(np.float32).T
-    expected = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
-    assert places.shape == expected.shape
-    assert np.allclose(scores, np.take_along_axis(cosines, expected, 1), atol=1e-5)
-    assert np.allclose(np.take_along_axis(cosines, places, 1), scores, atol=1e-5)
+@given(st.integers(1, 200), st.integers(1, 60), st.sampled_from([None, 2, 32]), st.integers(0, 2**32 - 1))
+def test_the_nearest_entries_are_those_of_a_full_sort(
+    encoder: Encoder, names: int, k: int, run: int | None, seed: int
+) -> None:
+    """With runs of several entries, of those that are the nearest of their run."""
+    draw = random.Random(seed)
+    words = [f"{draw.choice('bcdfgh')}{draw.choice('aeiou')}{number}" for number in range(names)]
+    tables = Tables.of(encoder, words, range(names), [""] * names, [[]] * names)
+    queries = tables.entries[np.random.default_rng(seed).integers(names, size=70)]
+    cosines, entries = Exact(tables, run).nearest(queries, k)
+    full = queries @ tables.entries.T
+    runs = -(-names // (run or 1))
+    nearest = np.array([[max(row[one::runs]) for one in range(runs)] for row in full])
+    assert cosines.shape == (70, min(k, runs))
+    assert np.allclose(cosines, -np.sort(-nearest, axis=1)[:, : min(k, runs)], atol=1e-5)
+    assert np.allclose(np.take_along_axis(full, entries, 1), cosines, atol=1e-5)
+
+
+def test_a_definition_counts_less_than_a_name(encoder: Encoder) -> None:
+    tables = Tables.of(encoder, ["cyst", "scar"], [0, 1], ["", "a renal stone"], [[], []])
+    cosines, entries = Exact(tables).nearest(tables.entries[2:], 1)
+    assert (entries[0, 0], cosines[0, 0]) == (2, pytest.approx(TOLD, abs=1e-4))
+    assert tables.owners.tolist() == [0, 1, 1]
 
 
 def test_bags_pick_what_lists_would() -> None:
@@ -110,18 +117,19 @@ def test_synonyms_of_unseen_concepts_are_found_once_their_words_are_learnt() -> 
     names, owners = [name for pair in known for name in pair], [at for at in range(len(known)) for _ in range(2)]
     fitted = fit(names, owners, [""] * 150, [[]] * 150, Training(epochs=16, pairs=128, width=48))
     dictionary = [english for english, _ in pairs]
-    witness = Witness(fitted.encoder, dictionary, range(len(pairs)), [""] * len(pairs), [[]] * len(pairs))
+    nothing = [""] * len(pairs), [[]] * len(pairs)
+    witness = Witness(fitted.encoder, Tables.of(fitted.encoder, dictionary, range(len(pairs)), *nothing))
     evidence = witness.weigh([latin for _, latin in unseen])
     ranked = np.take_along_axis(evidence.concepts, np.argsort(-fitted.ranker.probabilities(evidence), axis=1), 1)
     assert recall(ranked.tolist(), range(150, 200), 1) > 0.9
-    untrained = Witness(Encoder(np.random.default_rng(0).normal(0, 0.05, (BUCKETS, 48)).astype(np.float16)),
-                        dictionary, range(len(pairs)), [""] * len(pairs), [[]] * len(pairs))  # fmt: skip
+    chance = Encoder(np.random.default_rng(0).normal(0, 0.05, (BUCKETS, 48)).astype(np.float16))
+    untrained = Witness(chance, Tables.of(chance, dictionary, range(len(pairs)), *nothing))
     assert recall(untrained.weigh([latin for _, latin in unseen]).concepts.tolist(), range(150, 200), 1) < 0.5
 
 
 def test_a_name_that_is_left_out_does_not_speak_for_its_concept(encoder: Encoder) -> None:
     names, owners = ["renal cyst", "kidney cyst", "liver scar"], [0, 0, 1]
-    witness = Witness(encoder, names, owners, ["", ""], [[], []])
+    witness = Witness(encoder, Tables.of(encoder, names, owners, ["", ""], [[], []]))
     column = {name: at for at, name in enumerate(NAMED)}
     told = witness.weigh(["renal cyst"], [0])
     other = float(naive(encoder, ["renal", "cyst"]) @ naive(encoder, ["kidney", "cyst"]))
@@ -135,18 +143,66 @@ def test_a_name_that_is_left_out_does_not_speak_for_its_concept(encoder: Encoder
 def test_probabilities_are_those_of_torch(encoder: Encoder) -> None:
     import torch
 
-    witness = Witness(encoder, ["renal cyst", "liver scar", "lung pain"], [0, 1, 2], [""] * 3, [[], [0], []])
-    evidence = witness.weigh(["cyst of kidney", "scars"])
+    tables = Tables.of(encoder, ["renal cyst", "liver scar", "lung pain"], [0, 1, 2], [""] * 3, [[], [0], []])
+    evidence = Witness(encoder, tables).weigh(["cyst of kidney", "scars"])
     draw = np.random.default_rng(1)
     size = len(NAMED)
-    ranker = Ranker(*(draw.normal(size=shape).astype(np.float32) for shape in ((size,), (size,), (size + 1, 4), (4,))))
+    parts = (draw.normal(size=shape).astype(np.float32) for shape in ((size,), (size,), (size + 1, 4), (5,)))
+    ranker = Ranker(*parts, np.zeros(0, np.float32), np.zeros(0, bool))
     columns = torch.tensor((evidence.columns - ranker.mean) / ranker.deviation)
-    hidden = torch.nn.functional.gelu(
-        columns @ torch.tensor(ranker.first[:-1]) + torch.tensor(ranker.first[-1]), approximate="tanh"
-    )
-    scores = (hidden @ torch.tensor(ranker.second)).masked_fill(torch.tensor(evidence.concepts < 0), -torch.inf)
-    assert np.allclose(ranker.probabilities(evidence), scores.softmax(-1).numpy(), atol=1e-4)
-    assert np.allclose(ranker.probabilities(evidence).sum(-1), 1)
+    hidden = torch.relu(columns @ torch.tensor(ranker.first[:-1]) + torch.tensor(ranker.first[-1]))
+    scores = hidden @ torch.tensor(ranker.second[:-1]) + ranker.second[-1]
+    scores = scores.masked_fill(torch.tensor(evidence.concepts < 0), -torch.inf)
+    expected = torch.nn.functional.pad(scores, (0, 1)).softmax(-1).numpy()
+    assert np.allclose(ranker.probabilities(evidence), expected[:, :-1], atol=1e-4)
+    assert np.all(ranker.probabilities(evidence).sum(-1) < 1), "that none is meant has its share"
+
+
+def test_words_are_compared_as_the_columns_say(encoder: Encoder) -> None:
+    """Each column of words, by a loop over the words of the mention and of the only name and definition."""
+    name, mention = "left renal cyst of skin", "renal cysts, bilateral"
+    definition = "A bilateral sac in the kidney."
+    tables = Tables.of(encoder, [name], [0], [definition], [[]])
+    told = Witness(encoder, tables).weigh([mention]).columns[0, 0]
+    column = dict(zip(NAMED, told.tolist(), strict=True))
+    mine, theirs = ["renal", "cyst", "bilateral"], ["left", "renal", "cyst", "of", "skin"]
+    defined = ["a", "bilateral", "sac", "in", "the", "kidney"]
+    base = [naive(encoder, [word]) for word in theirs]
+    _, axes = np.linalg.eigh(np.array(base).T @ np.array(base))
+
+    def alike(one: str, other: str) -> float:
+        left, right = (naive(encoder, [word]) @ axes for word in (one, other))
+        return float(left @ right / np.linalg.norm(left) / np.linalg.norm(right))
+
+    rarity = {word: np.log(2 / (0.5 + (word in theirs) + 0.3 * (word in defined))) for word in {*mine, *theirs}}
+    forth = {word: max(alike(word, other) for other in theirs) for word in mine}
+    back = {word: max(alike(word, other) for other in mine) for word in theirs}
+    explained = {word: max(alike(word, other) for other in defined) for word in mine}
+    total = sum(rarity[word] for word in mine)
+    expected = {
+        "mention covered": sum(forth[word] * rarity[word] for word in mine) / total,
+        "name covered": sum(back[word] * rarity[word] for word in theirs) / sum(rarity[word] for word in theirs),
+        "least of the mention": min(forth.values()), "least of the name": min(back.values()),
+        "most missed of the mention": max((1 - forth[word]) * rarity[word] for word in mine),
+        "words only in the mention": 1, "words only in the name": 3, "opposed of the mention": 1,
+        "opposed of the name": 1, "words more": 2, "words": 3,
+        "literally in the definition": rarity["bilateral"] / total, "least by the definition": min(explained.values()),
+        "covered by either": sum(max(forth[word], explained[word]) * rarity[word] for word in mine) / total,
+    }  # fmt: skip
+    assert {key: column[key] for key in expected} == pytest.approx(expected, abs=2e-2)
+
+
+def test_a_threshold_holds_the_precision_on_what_was_kept_back() -> None:
+    draw = np.random.default_rng(0)
+    sure = -np.sort(-draw.random(500).astype(np.float32))
+    right = draw.random(500) < sure
+    ranker = Ranker(*(np.zeros(1, np.float32) for _ in range(4)), sure, right)
+    for precision in (0.5, 0.8, 0.9):
+        least = ranker.threshold(precision)
+        assert right[sure >= least].mean() >= precision
+        lower = [right[sure >= other].mean() for other in sure if other < least]
+        assert all(share < precision for share in lower), "no lower threshold holds it"
+    assert Ranker(*(np.zeros(1, np.float32) for _ in range(4)), sure, ~right & right).threshold(0.5) > 1
 
 
 def test_too_little_to_learn_from_is_said() -> None:
@@ -154,63 +210,7 @@ def test_too_little_to_learn_from_is_said() -> None:
 
     with pytest.raises(ValueError, match="4 names have a synonym; at least 64"):
         train(["a b", "c d", "e f", "g h"], [0, 0, 1, 1])
-    witness = Witness(Encoder(np.ones((BUCKETS, 4), np.float16)), ["a", "b"], [0, 1], ["", ""], [[], []])
+    flat = Encoder(np.ones((BUCKETS, 4), np.float16))
+    witness = Witness(flat, Tables.of(flat, ["a", "b"], [0, 1], ["", ""], [[], []]))
     with pytest.raises(ValueError, match="found for no mention"):
         train_ranker(witness.weigh(["a"]), [7])
-
-
-@pytest.fixture(scope="module")
-def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base of 600 concepts with two names each."""
-    file = tmp_path_factory.mktemp("made_up") / "base.jsonl"
-    with file.open("w") as lines:
-        for number, (organ, finding, how) in enumerate(product(ORGANS, FINDINGS, ("acute", "chronic", "congenital"))):
-            names = f"{how} {organ} {finding}", f"{how} {ORGANS[organ]} {finding}"
-            concept = {"id": f"X:{number}", "name": names[0], "synonyms": [names[1]], "definition": "", "parents": []}
-            lines.write(json.dumps(concept) + "\n")
-    return file
-
-
-def test_mentions_are_normalised_by_an_encoder_that_is_trained_once(
-    made_up: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("R1CORE_CACHE", str(tmp_path))
-    words = [
-        "normalise",
-        "Acute renal cysts",
-        "cyst in kidneys, acute",
-        "?",
-        "--base",
-        str(made_up),
-        "-k",
-        "2",
-        "--json",
-    ]
-    first = CliRunner().invoke(umls, words)
-    assert first.exit_code == 0, first.output
-    rows = json.loads(first.stdout)
-    known, *guessed = rows
-    assert (known["name"], known["probability"], known["method"]) == ("acute kidney cyst", 1.0, "dictionary")
-    assert [row["mention"] for row in guessed] == ["cyst in kidneys, acute"] * 2, "nothing is said of a mere sign"
-    assert guessed[0]["name"] == "acute kidney cyst"
-    assert guessed[0]["method"] == "encoder"
-    assert guessed[0]["probability"] > guessed[1]["probability"]
-    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("encoder.npy")}
-    assert len(files) == 1
-    assert json.loads(CliRunner().invoke(umls, words).stdout) == rows
-    assert {path: path.stat().st_mtime_ns for path in files} == files, "the second call trains nothing"
-    (file,) = files
-    with file.open("r+b") as damaged:
-        damaged.seek(5000)
-        damaged.write(b"\x01\x02\x03\x04")
-    assert json.loads(CliRunner().invoke(umls, words).stdout) == rows
-    assert "damaged" in caplog.text
-
-
-def test_a_base_with_few_synonyms_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("R1CORE_CACHE", str(tmp_path))
-    file = tmp_path / "small.jsonl"
-    file.write_text(json.dumps({"id": "X:1", "name": "cold", "synonyms": ["chill"]}) + "\n")
-    result = CliRunner().invoke(umls, ["train", str(file)])
-    assert isinstance(result.exception, UserError)
-    assert "names have a synonym; at least 64 are needed" in str(result.exception)

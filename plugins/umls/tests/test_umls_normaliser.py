@@ -1,0 +1,158 @@
+"""Normalising mentions over a base on disk: the dictionary, the encoder trained once, abstaining, context."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from r1core_umls.cache import load_or_build
+from r1core_umls.cli import umls
+from r1core_umls.concepts import Concept
+from r1core_umls.jsonl import JsonlSource
+from r1core_umls.knowledge import KnowledgeBase
+from r1core_umls.normaliser import Normaliser
+from r1core_umls.trained import load, load_or_train
+
+from r1core.api import UserError
+
+ORGANS = {
+    "kidney": "renal", "liver": "hepatic", "heart": "cardiac", "lung": "pulmonary", "skin": "cutaneous",
+    "brain": "cerebral", "eye": "ocular", "ear": "otic", "stomach": "gastric", "bone": "osseous",
+}  # fmt: skip
+FINDINGS = (
+    "cyst", "stone", "swelling", "inflammation", "tumour", "bleeding", "scar", "failure", "pain", "infarct",
+    "fracture", "ulcer", "abscess", "fistula", "stenosis", "atrophy", "fibrosis", "edema", "rupture", "spasm",
+)  # fmt: skip
+COLDS = (
+    ("runny nose", "An infection of the nose and throat by a virus, with sneezing and a running nose."),
+    ("low temperature of limbs", "Hands and feet whose skin is less warm, from poor flow of blood to the limbs."),
+)
+"""Two concepts that are both called "cold"."""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache for the tests of this file: what is trained in one is there for the next."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("R1CORE_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base of 600 concepts with two names each, and two of one name."""
+    file = tmp_path_factory.mktemp("made_up") / "base.jsonl"
+    with file.open("w") as lines:
+        for number, (organ, finding, how) in enumerate(product(ORGANS, FINDINGS, ("acute", "chronic", "congenital"))):
+            names = f"{how} {organ} {finding}", f"{how} {ORGANS[organ]} {finding}"
+            concept = {"id": f"X:{number}", "name": names[0], "synonyms": [names[1]], "definition": "", "parents": []}
+            lines.write(json.dumps(concept) + "\n")
+        for number, (name, definition) in enumerate(COLDS):
+            concept = {"id": f"Y:{number}", "name": name, "synonyms": ["cold"], "definition": definition}
+            lines.write(json.dumps(concept) + "\n")
+    return file
+
+
+@pytest.fixture(scope="module")
+def normaliser(cache: Path, made_up: Path) -> Normaliser:
+    base = load_or_build(JsonlSource(made_up))
+    return Normaliser(base, load_or_train(base))
+
+
+def test_mentions_are_normalised_by_an_encoder_that_is_trained_once(
+    made_up: Path, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = [
+        "normalise",
+        "Acute renal cysts",
+        "cyst in kidneys, acute",
+        "?",
+        "--base",
+        str(made_up),
+        "-k",
+        "2",
+        "--json",
+    ]
+    first = CliRunner().invoke(umls, words)
+    assert first.exit_code == 0, first.output
+    rows = json.loads(first.stdout)
+    known, *guessed = rows
+    assert (known["name"], known["probability"], known["method"]) == ("acute kidney cyst", 1.0, "dictionary")
+    assert [row["mention"] for row in guessed] == ["cyst in kidneys, acute"] * 2, "nothing is said of a mere sign"
+    assert guessed[0]["name"] == "acute kidney cyst"
+    assert guessed[0]["method"] == "encoder"
+    assert guessed[0]["probability"] > guessed[1]["probability"]
+    files = {path: path.stat().st_mtime_ns for path in cache.rglob("encoder.npy")}
+    assert len(files) == 1
+    assert json.loads(CliRunner().invoke(umls, words).stdout) == rows
+    assert {path: path.stat().st_mtime_ns for path in files} == files, "the second call trains nothing"
+    (file,) = files
+    with file.open("r+b") as damaged:
+        damaged.seek(5000)
+        damaged.write(b"\x01\x02\x03\x04")
+    assert json.loads(CliRunner().invoke(umls, words).stdout) == rows
+    assert "damaged" in caplog.text
+
+
+def test_a_base_with_few_synonyms_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R1CORE_CACHE", str(tmp_path))
+    file = tmp_path / "small.jsonl"
+    file.write_text(json.dumps({"id": "X:1", "name": "cold", "synonyms": ["chill"]}) + "\n")
+    result = CliRunner().invoke(umls, ["train", str(file)])
+    assert isinstance(result.exception, UserError)
+    assert "names have a synonym; at least 64 are needed" in str(result.exception)
+
+
+def test_what_is_read_back_answers_as_what_was_trained(normaliser: Normaliser) -> None:
+    again = load(normaliser.base)
+    assert again is not None
+    mentions = ["renal cysts that are acute", "scars in the brain", "congenital heart"]
+    assert Normaliser(normaliser.base, again).candidates(mentions, 3) == normaliser.candidates(mentions, 3)
+    with pytest.raises(ValueError, match="this base has 1"):
+        Normaliser(KnowledgeBase.of([Concept("X:1", "cold")]), again)
+
+
+def test_a_mention_alone_is_answered_as_among_others(normaliser: Normaliser) -> None:
+    draw = random.Random(0)
+    mentions = [f"{draw.choice([*ORGANS])} with {draw.choice(FINDINGS)} of late" for _ in range(300)]
+    together = normaliser.candidates(mentions, 1)
+    for at in range(0, 300, 30):
+        (alone,) = normaliser.candidates([mentions[at]], 1)
+        assert alone[0].position == together[at][0].position
+        assert alone[0].probability == pytest.approx(together[at][0].probability, abs=1e-4)
+
+
+def test_an_unsure_answer_is_not_given(normaliser: Normaliser) -> None:
+    known = [concept.name for concept in normaliser.base.concepts[:600:7]]
+    turned = [" ".join(reversed(name.split())) for name in known]
+    nonsense = ["qwrt zxcvb", "invoice 2231 paid", "?", "tractor"]
+    given = normaliser.normalise([*known, *turned, *nonsense])
+    assert [one and (one.method, one.position) for one in given[: len(known)]] == [
+        ("dictionary", at) for at in range(0, 600, 7)
+    ]
+    answered = [one for one in given[len(known) : -len(nonsense)] if one is not None]
+    assert len(answered) > len(turned) / 2, "the order of words is not what tells concepts apart"
+    assert given[-len(nonsense) :] == [None] * len(nonsense)
+    with pytest.raises(ValueError, match="precision = 95"):
+        normaliser.normalise(["cold"], precision=95)
+
+
+def test_context_decides_between_the_concepts_of_one_name(normaliser: Normaliser) -> None:
+    def names(context: str | None) -> list[str]:
+        contexts = None if context is None else [context]
+        (found,) = normaliser.candidates(["cold"], 2, contexts)
+        return [normaliser.base.concepts[one.position].name for one in found]
+
+    infection, hands = "runny nose", "low temperature of limbs"
+    assert set(names(None)) == {infection, hands}
+    assert names("two days of a cold with virus infection of the nose and sneezing")[0] == infection
+    assert names("her hands and feet were cold, the blood flow in the limbs poor")[0] == hands
+    assert names("Cold.") == names(None), "nothing around it, nothing to go by"
+    with pytest.raises(ValueError, match="1 mentions, but 2 contexts"):
+        normaliser.candidates(["cold"], 2, ["a", "b"])
