@@ -1,10 +1,12 @@
 """Synonyms that the dictionary does not hold, of HPO concepts that the encoder has never seen; then all of HPO.
 
-Run: python benchmarks/normalisation.py [--part development] [--seeds 0] [--no-whole]. About three minutes of one core a
-seed, and three for the whole of HPO. The split is that of `r1core_umls.evaluation`. Choices are made on `development`,
-where the encoder may learn from six tenths of the concepts; `--part test` (eight tenths) is for the end, once. No name
-and no definition of a concept that is asked about trains encoder or ranker; its definition is part of the dictionary
-that mentions are compared with, as its names are.
+Run: python benchmarks/normalisation.py [--part development] [--seeds 0] [--no-whole] [--peers-python PYTHON]
+
+About two minutes of one core a seed, and three for the whole of HPO. Peers run on the first seed's split, where they
+are installed (benchmarks/peers/requirements-normalisation.txt). The split is that of `r1core_umls.evaluation`. Choices
+are made on `development`, where the encoder may learn from six tenths of the concepts; `--part test` (eight tenths) is
+for the end, once. No name and no definition of a concept that is asked about trains encoder or ranker; its definition
+is part of the dictionary that mentions are compared with, as its names are.
 
 All of HPO, trained on every name: time and memory of a process without torch, and names as they stand.
 """
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from statistics import mean
 
 import numpy as np
@@ -131,11 +134,23 @@ def whole(queries: list[str]) -> dict[str, float]:
     return {"training on all of HPO": seconds} | told
 
 
+def peers(python: str, split: HeldOut) -> list[dict[str, object]]:
+    """What the peers find on the same split."""
+    task = {"names": split.names, "owners": split.owners, "queries": split.queries, "answers": split.answers}
+    script = str(Path(__file__).parent / "peers" / "normalisation_strings.py")
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    printed = subprocess.run(
+        [python, script], input=json.dumps(task), env=env, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return [{**row, "peer": str(row["figure"]).split(",")[0].split(":")[0]} for row in json.loads(printed.stdout)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", choices=("development", "test"), default="development")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--whole", action=argparse.BooleanOptionalAction, default=True, help="measure all of HPO too")
+    parser.add_argument("--peers-python", help="the interpreter of an environment that has the peers")
     chosen = parser.parse_args()
     concepts = list(KnowledgeBase.build(HpoSource()).concepts)
     seeds = [int(seed) for seed in chosen.seeds.split(",")]
@@ -152,6 +167,8 @@ def main() -> None:
             rows[-1] |= {"target": f">= {AT_LEAST[name]:g}", "met": value >= AT_LEAST[name]}
         if name in AT_MOST:
             rows[-1] |= {"target": f"<= {AT_MOST[name]:g}", "met": value <= AT_MOST[name]}
+    if chosen.peers_python:
+        rows += peers(chosen.peers_python, splits[seeds[0]])
     write("normalisation", rows)
 
 

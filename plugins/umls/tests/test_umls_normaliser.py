@@ -65,9 +65,7 @@ def normaliser(cache: Path, made_up: Path) -> Normaliser:
     return Normaliser(base, load_or_train(base))
 
 
-def test_mentions_are_normalised_by_an_encoder_that_is_trained_once(
-    made_up: Path, cache: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_mentions_are_normalised_by_an_encoder_that_is_trained_once(made_up: Path, cache: Path) -> None:
     words = [
         "normalise",
         "Acute renal cysts",
@@ -92,12 +90,23 @@ def test_mentions_are_normalised_by_an_encoder_that_is_trained_once(
     assert len(files) == 1
     assert json.loads(CliRunner().invoke(umls, words).stdout) == rows
     assert {path: path.stat().st_mtime_ns for path in files} == files, "the second call trains nothing"
-    (file,) = files
+
+
+@pytest.mark.slow
+def test_damaged_files_are_trained_again(
+    made_up: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("R1CORE_CACHE", str(tmp_path))
+    base = load_or_build(JsonlSource(made_up))
+    mentions = ["cyst in kidneys, acute", "scars of the brain"]
+    before = Normaliser(base, load_or_train(base)).candidates(mentions)
+    (file,) = tmp_path.rglob("encoder.npy")
     with file.open("r+b") as damaged:
         damaged.seek(5000)
         damaged.write(b"\x01\x02\x03\x04")
-    assert json.loads(CliRunner().invoke(umls, words).stdout) == rows
+    assert load(base) is None
     assert "damaged" in caplog.text
+    assert Normaliser(base, load_or_train(base)).candidates(mentions) == before
 
 
 def test_a_base_with_few_synonyms_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
