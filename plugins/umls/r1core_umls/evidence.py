@@ -198,7 +198,9 @@ class _Asked:
         found = np.flatnonzero(bags.known >= 0)
         similar[found, bags.known[found]] = 1.0
         rarity = np.where(bags.known >= 0, tables.rarity[bags.known], tables.rarity.max())
-        opposed = np.array([*map(is_opposed, bags.distinct), False])
+        opposed = np.append(tables.opposed[bags.known], False)
+        for at in np.flatnonzero(bags.known < 0).tolist():
+            opposed[at] = is_opposed(bags.distinct[at])
         return cls(bags.vectors(), words, similar, np.append(rarity, 0.0).astype(np.float32)[words], opposed[words])
 
     def compare(self, witness: Witness, names: Places, concepts: Places, out: Array) -> None:
