@@ -91,7 +91,7 @@ def measured(split: HeldOut, seed: int) -> dict[str, float]:
     fitted = fit(split.taught, split.teachers, split.definitions, split.parents, Training(seed=seed))
     trained = time.process_time()
     tables = Tables.of(fitted.encoder, split.names, split.owners, split.definitions, split.parents)
-    witness = Witness(fitted.encoder, tables)
+    witness = Witness(tables)
     indexed = time.process_time()
     evidence = witness.weigh(split.queries)
     probabilities = fitted.ranker.probabilities(evidence)

@@ -52,18 +52,18 @@ class Witness:
 
     Parameters
     ----------
-    tables : as `Tables.of` made them with this encoder.
+    tables : as `Tables.of` made them.
     """
 
-    def __init__(self, encoder: Encoder, tables: Tables) -> None:
-        self.encoder, self.tables, self.search = encoder, tables, Exact(tables)
+    def __init__(self, tables: Tables) -> None:
+        self.tables, self.search, self.encoder = tables, Exact(tables), Encoder(tables.features)
         self.place = {word: at for at, word in enumerate(bytes(tables.words).decode().split("\0"))}
         self.similar = np.ascontiguousarray(unit(tables.word_sums[:, :SIMILAR]).T)
 
     def vectors(self, texts: Sequence[Sequence[str]]) -> Array:
         """Return the vectors of texts, each cut into its normalised words (at least one), (texts, P)."""
         if not texts:
-            return np.zeros((0, self.tables.axes.shape[1]), np.float32)
+            return np.zeros((0, self.tables.sums.shape[1]), np.float32)
         return _Bags.of(self, texts).vectors()
 
     def weigh(self, mentions: Sequence[str], without: Sequence[int] = ()) -> Evidence:
@@ -161,7 +161,7 @@ class _Bags:
         known = np.array([witness.place.get(word, -1) for word in distinct])
         sums = witness.tables.word_sums[known]
         for at in np.flatnonzero(known < 0).tolist():
-            sums[at] = witness.encoder.word(distinct[at]) @ witness.tables.axes
+            sums[at] = witness.encoder.word(distinct[at])
         return cls(distinct, lists, known, sums)
 
     def vectors(self) -> Array:

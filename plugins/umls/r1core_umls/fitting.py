@@ -54,7 +54,7 @@ def fit(
             lambda done, total, stage=stage: tell(stage, done, total),  # type: ignore[misc]
         )
         encoder, asked = Encoder(weights), _asked(owners, part)
-        witness = Witness(encoder, Tables.of(encoder, names, owners, definitions, parents))
+        witness = Witness(Tables.of(encoder, names, owners, definitions, parents))
         told.append(witness.weigh([names[at] for at in asked], asked))
         answers += [owners[at] for at in asked]
     evidence = Evidence(np.concatenate([one.concepts for one in told]), np.concatenate([one.columns for one in told]))

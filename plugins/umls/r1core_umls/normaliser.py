@@ -42,7 +42,7 @@ class Normaliser:
         if len(fitted.tables.told) != len(base):
             raise ValueError(f"fitted on {len(fitted.tables.told)} concepts, this base has {len(base)}")
         self.base, self._ranker = base, fitted.ranker
-        self._witness = Witness(fitted.encoder, fitted.tables)
+        self._witness = Witness(fitted.tables)
 
     def candidates(
         self, mentions: Sequence[str], k: int = 5, contexts: Sequence[str] | None = None

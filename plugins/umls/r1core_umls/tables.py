@@ -4,7 +4,7 @@ All vectors are narrow: of the encoder's D dimensions the P along which the word
 principal axes, the widest first). On HPO, recall with P = 128 is that of all 512 within its error.
 """
 
-# W = words, D = width of the encoder, P = principal axes, E = entries (N names, then the definitions), C = concepts
+# B = buckets, W = words, P = principal axes, E = entries (N names, then the definitions), C = concepts
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from r1core_umls.features import words_of
 AXES = 128
 NAMES_EACH = 6  # names of a concept that can be compared, besides the nearest
 NAME_WORDS, TOLD_WORDS = 8, 24  # words of a name, and of a definition (its rarest), that are compared
+ROWS = 8192  # of the encoder's weights that are turned at a time
 TOLD = 0.8  # of a definition's cosine, against a name's
 _OPPOSED = frozenset(
     {
@@ -37,16 +38,17 @@ _OPPOSED = frozenset(
 class Tables:
     """The arrays; each stands in a file of its name.
 
-    axes : (D, P). words : the distinct words of names and definitions, as bytes of UTF-8 joined by NUL.
-    word_sums : (W + 1, P), a word's features, summed; the last row, of no word, is 0. rarity : (W + 1,), the logarithm
-    of how few names have the word. opposed : (W + 1,), see `is_opposed`.
+    features : (B, P) float16, the encoder's weights along the axes, for words that the base does not have.
+    words : the distinct words of names and definitions, as bytes of UTF-8 joined by NUL. word_sums : (W + 1, P), a
+    word's features, summed; the last row, of no word, is 0. rarity : (W + 1,), the logarithm of how few names have the
+    word. opposed : (W + 1,), see `is_opposed`.
     entries : (E, P), of length 1. owners : (E,), the concept of each. names : (), N.
     names_of : (C, 6) names, -1 where there are fewer. name_words : (N, 8) words. told_words : (C, 24) words.
     told : (C,), the entry of the definition or -1. sums : (C, P), of the names' vectors. counts : (C,) of names.
     children : (C,), the logarithm of 1 + how many concepts stand right below.
     """
 
-    axes: NDArray[np.float32]
+    features: NDArray[np.float16]
     words: NDArray[np.uint8]
     word_sums: NDArray[np.float32]
     rarity: NDArray[np.float32]
@@ -102,7 +104,7 @@ class Tables:
         np.add.at(centres, owned, entries[: len(names)])
         below = np.bincount([up for ups in parents for up in ups], minlength=len(definitions))
         return cls(
-            axes,
+            _along(encoder.weights, axes),
             np.frombuffer("\0".join(place).encode(), np.uint8),
             sums,
             rarity,
@@ -127,7 +129,8 @@ class Tables:
     @classmethod
     def load(cls, folder: Path) -> Tables:
         """Map what `save` wrote."""
-        return cls(*(np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in cls.files()))
+        # As plain arrays: numpy's memmap class costs some microseconds at every operation.
+        return cls(*(np.asarray(np.load(folder / name, mmap_mode="r", allow_pickle=False)) for name in cls.files()))
 
     @classmethod
     def files(cls) -> tuple[str, ...]:
@@ -138,6 +141,16 @@ class Tables:
 def is_opposed(word: str) -> bool:
     """Whether a name may not gain or lose this word: left and right, high and low, numbers."""
     return word in _OPPOSED or any(character.isdigit() for character in word)
+
+
+def _along(weights: NDArray[np.float16], axes: NDArray[np.float32]) -> NDArray[np.float16]:
+    """The rows of weights (B, D) along axes (D, P), some at a time: all of them as float32 would take 268 MB."""
+    return np.concatenate(
+        [
+            (weights[first : first + ROWS].astype(np.float32) @ axes).astype(np.float16)
+            for first in range(0, len(weights), ROWS)
+        ]
+    )
 
 
 def _frequency(lists: Sequence[Sequence[int]], number: int) -> NDArray[np.int64]:

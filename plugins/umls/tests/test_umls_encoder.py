@@ -118,18 +118,18 @@ def test_synonyms_of_unseen_concepts_are_found_once_their_words_are_learnt() -> 
     fitted = fit(names, owners, [""] * 150, [[]] * 150, Training(epochs=16, pairs=128, width=48))
     dictionary = [english for english, _ in pairs]
     nothing = [""] * len(pairs), [[]] * len(pairs)
-    witness = Witness(fitted.encoder, Tables.of(fitted.encoder, dictionary, range(len(pairs)), *nothing))
+    witness = Witness(Tables.of(fitted.encoder, dictionary, range(len(pairs)), *nothing))
     evidence = witness.weigh([latin for _, latin in unseen])
     ranked = np.take_along_axis(evidence.concepts, np.argsort(-fitted.ranker.probabilities(evidence), axis=1), 1)
     assert recall(ranked.tolist(), range(150, 200), 1) > 0.9
     chance = Encoder(np.random.default_rng(0).normal(0, 0.05, (BUCKETS, 48)).astype(np.float16))
-    untrained = Witness(chance, Tables.of(chance, dictionary, range(len(pairs)), *nothing))
+    untrained = Witness(Tables.of(chance, dictionary, range(len(pairs)), *nothing))
     assert recall(untrained.weigh([latin for _, latin in unseen]).concepts.tolist(), range(150, 200), 1) < 0.5
 
 
 def test_a_name_that_is_left_out_does_not_speak_for_its_concept(encoder: Encoder) -> None:
     names, owners = ["renal cyst", "kidney cyst", "liver scar"], [0, 0, 1]
-    witness = Witness(encoder, Tables.of(encoder, names, owners, ["", ""], [[], []]))
+    witness = Witness(Tables.of(encoder, names, owners, ["", ""], [[], []]))
     column = {name: at for at, name in enumerate(NAMED)}
     told = witness.weigh(["renal cyst"], [0])
     other = float(naive(encoder, ["renal", "cyst"]) @ naive(encoder, ["kidney", "cyst"]))
@@ -144,7 +144,7 @@ def test_probabilities_are_those_of_torch(encoder: Encoder) -> None:
     import torch
 
     tables = Tables.of(encoder, ["renal cyst", "liver scar", "lung pain"], [0, 1, 2], [""] * 3, [[], [0], []])
-    evidence = Witness(encoder, tables).weigh(["cyst of kidney", "scars"])
+    evidence = Witness(tables).weigh(["cyst of kidney", "scars"])
     draw = np.random.default_rng(1)
     size = len(NAMED)
     parts = (draw.normal(size=shape).astype(np.float32) for shape in ((size,), (size,), (size + 1, 4), (5,)))
@@ -163,7 +163,7 @@ def test_words_are_compared_as_the_columns_say(encoder: Encoder) -> None:
     name, mention = "left renal cyst of skin", "renal cysts, bilateral"
     definition = "A bilateral sac in the kidney."
     tables = Tables.of(encoder, [name], [0], [definition], [[]])
-    told = Witness(encoder, tables).weigh([mention]).columns[0, 0]
+    told = Witness(tables).weigh([mention]).columns[0, 0]
     column = dict(zip(NAMED, told.tolist(), strict=True))
     mine, theirs = ["renal", "cyst", "bilateral"], ["left", "renal", "cyst", "of", "skin"]
     defined = ["a", "bilateral", "sac", "in", "the", "kidney"]
@@ -211,6 +211,6 @@ def test_too_little_to_learn_from_is_said() -> None:
     with pytest.raises(ValueError, match="4 names have a synonym; at least 64"):
         train(["a b", "c d", "e f", "g h"], [0, 0, 1, 1])
     flat = Encoder(np.ones((BUCKETS, 4), np.float16))
-    witness = Witness(flat, Tables.of(flat, ["a", "b"], [0, 1], ["", ""], [[], []]))
+    witness = Witness(Tables.of(flat, ["a", "b"], [0, 1], ["", ""], [[], []]))
     with pytest.raises(ValueError, match="found for no mention"):
         train_ranker(witness.weigh(["a"]), [7])
