@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FACT, RULE = "candidates", "shortlist/candidates"
-CITATION = "the candidates that the record's facts list"
+CITATION = ""  # what asks for a form of the answer cites nothing, and `r1core generate` does not list it
 
 
 class Trie:
