@@ -170,7 +170,7 @@ _BUT = (r"but", r"however", r"although", r"though", r"nevertheless", r"yet", r"e
         r"still", r"which", r"who", r"whereas")  # fmt: skip
 _CAUSE = r"(?:cause|source|reason|etiology|origin)s? (?:of|for)|secondary to|due to|because"
 _ENDS: dict[Flag, tuple[str, ...]] = {
-    "negated": (*_BUT, _CAUSE, _PRESENT),
+    "negated": (*_BUT, _CAUSE, _PRESENT, r"positive for"),
     "uncertain": (*_BUT, _CAUSE, _PRESENT),
     "historical": (*_BUT, _PRESENT, r"now", r"currently", r"today", r"at present"),
     "family": (r"(?:the |our |this )?(?:patient|proband|index case)", r"(?:he|she|it)", r"but", r"whereas"),
