@@ -84,7 +84,9 @@ class ConceptLinker:
                 link.start, link.end, label=self._label, kb_id=link.value.concept_id, alignment_mode="expand"
             )
             if span is None:
-                raise ValueError(f"characters {link.start} to {link.end} are outside the document")  # never, by `expand`
+                raise ValueError(
+                    f"characters {link.start} to {link.end} are outside the document"
+                )  # never, by `expand`
             span._.kb_ents, span._.concept = link.scored, link.value
             found.append(span)
         found = filter_spans(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -76,7 +77,7 @@ def test_a_sentence_says_of_its_mentions_what_a_reader_hears(line: str) -> None:
 
 def test_nothing_reaches_over_the_end_of_a_sentence() -> None:
     lines = [line for line in SENTENCES.strip().splitlines() if "Social" not in line]
-    for one, two in zip(lines, lines[1:], strict=False):
+    for one, two in pairwise(lines):
         text, spans, wanted = marked(f"{one} {two}")
         assert letters(text, spans) == wanted
 

@@ -27,7 +27,19 @@ from r1core_umls.ranking import Fitted, Ranker
 from r1core import api
 
 ORGANS = {"kidney": "renal", "liver": "hepatic", "heart": "cardiac", "lung": "pulmonary", "skin": "cutaneous"}
-FINDINGS = ("cyst", "stone", "swelling", "tumour", "scar", "failure", "pain", "fracture", "ulcer", "abscess", "stenosis")
+FINDINGS = (
+    "cyst",
+    "stone",
+    "swelling",
+    "tumour",
+    "scar",
+    "failure",
+    "pain",
+    "fracture",
+    "ulcer",
+    "abscess",
+    "stenosis",
+)
 
 
 def chunks(text: str) -> list[str]:
