@@ -38,6 +38,7 @@ PARTS = {
     "development": {"OMIM and GeneReviews": ("val", "GeneReviews")},
     "test": {"GSC+": ("GSC+",), "ID-68": ("ID-68",)},
 }
+TIMED = 40  # documents that linking is timed on
 THRESHOLD = 0.7  # of scispaCy's linker, its default
 _BRACKETED = re.compile(r"\[(\d+)::(\d+)\]\t(HP_\d+) \| .*")
 System = Callable[[str], list[Answer]]
@@ -164,9 +165,9 @@ def main() -> None:
         for name, linker in ours.items():
             linker.link(documents[0].text)
             began = time.process_time()
-            for document in documents:
+            for document in documents[:TIMED]:
                 linker.link(document.text)
-            seconds = time.process_time() - began
+            seconds = (time.process_time() - began) * len(documents) / len(documents[:TIMED])
             rows += rows_of(corpus, name, measure(linker, documents), seconds, None)
         for name, system in peers.items():
             began = time.process_time()

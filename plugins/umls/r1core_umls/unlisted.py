@@ -15,7 +15,7 @@ from r1core.api import UserError
 from r1core_umls.features import words_of
 from r1core_umls.linker import Link
 from r1core_umls.mentions import Chunker, Stretch, light_chunks, shortened
-from r1core_umls.values import LinkedConcept, Method
+from r1core_umls.values import LinkedConcept
 
 if TYPE_CHECKING:
     from r1core_umls.cover import Cover
@@ -82,12 +82,11 @@ class Unlisted:
         return [each if self._sure(mention, each) else [] for mention, each in zip(mentions, found, strict=True)]
 
     def _sure(self, mention: str, candidates: Sequence[Candidate]) -> bool:
-        if not candidates or candidates[0].probability < self.min_probability:
+        # What the dictionary knows and the linker left alone was left alone with reason: the text defines it otherwise.
+        if not candidates or candidates[0].method == "dictionary" or len(words_of(mention)) < MIN_WORDS:
             return False
         best = candidates[0]
-        if best.method == "encoder" and len(words_of(mention)) < MIN_WORDS:
-            return False
-        return best.method == "dictionary" or self.cover.of(mention, best.position) >= self.min_cover
+        return best.probability >= self.min_probability and self.cover.of(mention, best.position) >= self.min_cover
 
 
 def load_unlisted(base: KnowledgeBase, min_probability: float, chunks: Chunker, train: str) -> Unlisted:
@@ -118,9 +117,8 @@ def _within(link: Link, start: int, end: int) -> bool:
 def _link(base: KnowledgeBase, place: Stretch, text: str, candidates: Sequence[Candidate]) -> Link:
     start, end = place
     best, *others = (base.concepts[one.position] for one in candidates)
-    method: Method = "normalised" if candidates[0].method == "dictionary" else "encoder"
     value = LinkedConcept(
-        best.id, best.name, best.cuis, text[start:end], method, tuple(one.id for one in others),
+        best.id, best.name, best.cuis, text[start:end], "encoder", tuple(one.id for one in others),
         round(candidates[0].probability, 4),
     )  # fmt: skip
     return Link(start, end, value, tuple(round(one.probability, 4) for one in candidates[1:]))

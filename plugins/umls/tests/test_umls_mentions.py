@@ -167,3 +167,10 @@ def test_options_of_the_encoder_want_the_encoder() -> None:
     assert isinstance(result.exception, api.UserError)
     with pytest.raises(ValueError, match="encoder = true"):
         UmlsConfig(pipeline="en_core_sci_md")
+
+
+def test_a_name_that_the_linker_left_alone_is_not_asked_for_again(made_up: UmlsConfig) -> None:
+    linker = linker_of(made_up)
+    assert linker.unlisted is not None
+    for text, answered in (("acute kidney pain", False), ("acute pain of kidney", True)):
+        assert bool(linker.unlisted.links(text, [], [(0, len(text))])) == answered
