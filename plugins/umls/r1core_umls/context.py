@@ -73,7 +73,7 @@ _TERMS: dict[Flag, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
             rf"{_BE} (?:not|never)(?: {_SEEN})?",
             rf"(?:not|never) {_SEEN}",
             r"(?:was|were|been|is|are) ruled out",
-            rf"(?:{_BE} )?(?:absent|excluded|negative|denied)",
+            rf"{_BE} (?:absent|excluded|negative|denied)",
             r"unlikely",
             r"(?:has|have|had) resolved",
         ),

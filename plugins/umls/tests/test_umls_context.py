@@ -28,6 +28,8 @@ Not only [fever|] was noted.
 There was no change in the [ataxia|].
 There is no doubt that this is [gout|].
 [Absent speech|] and [ataxia|] were noted.
+She has [autism|], [thin lips|] and absent reflexes.
+The [gag reflex|N] was absent.
 Negative for [malaria|N]; positive for [dengue|].
 Possible [pneumonia|U].
 [Pneumonia|U] cannot be excluded.
