@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 from r1core.api import UserError
 from r1core_umls.abbreviations import find_definitions
 from r1core_umls.cache import cache_root, load_or_build
+from r1core_umls.concept_vectors import ConceptVectors
 from r1core_umls.linker import Linker
 from r1core_umls.mentions import light_chunks, spacy_chunks
 from r1core_umls.trained import folder_of
-from r1core_umls.unlisted import load_unlisted
+from r1core_umls.unlisted import load_unlisted, trained
 
 if TYPE_CHECKING:
     from r1core_umls.concepts import Progress
     from r1core_umls.config import UmlsConfig
+    from r1core_umls.encoder import Encoder
     from r1core_umls.knowledge import KnowledgeBase
 
 
@@ -65,10 +67,20 @@ def train_command(config: UmlsConfig) -> str:
     return shlex.join(words)
 
 
+def concept_vectors(config: UmlsConfig) -> ConceptVectors:
+    """Return the vectors of a configuration's concepts; base and encoder are loaded when the first is asked for."""
+
+    def load() -> tuple[KnowledgeBase, Encoder]:
+        base = load_or_build(config.open())
+        return base, trained(base, train_command(config)).encoder
+
+    return ConceptVectors(load)
+
+
 def encoder_missing(config: UmlsConfig) -> bool:
     """Whether the recipe asks for an encoder that is not trained. Builds nothing: a base not built has none."""
     source = config.open()
-    if not config.encoder:
+    if not config.needs_encoder:
         return False
     return not (cache_root() / source.fingerprint()).is_dir() or not folder_of(load_or_build(source)).is_dir()
 

@@ -9,14 +9,16 @@ its texts mention, and a concept that training never saw has one as well.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from r1core.api import SpanKind
 from r1core_umls.encoder import WIDTH, Encoder, unit
 from r1core_umls.knowledge import KnowledgeBase
-from r1core_umls.values import LinkedConcept
+from r1core_umls.values import LinkedConcept, span_kind
 
 HELD = 4096  # recent vectors that are kept, as tuples of Python numbers: tens of MB
 
@@ -38,6 +40,10 @@ class ConceptVectors:
     def __call__(self, value: LinkedConcept) -> tuple[float, ...]:
         """Return the D numbers of a linked concept; zeros for one that is not in the base, which adds nothing."""
         return self._known(value.concept_id)
+
+    def span_kind(self) -> SpanKind:
+        """Return the kind `umls/concept`, whose feature is the concept's vector."""
+        return replace(span_kind(2), width=self.width, feature=self)
 
     def vector(self, concept_id: str) -> NDArray[np.float32]:
         """Return the vector of a concept, (D,).

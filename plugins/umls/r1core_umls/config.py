@@ -31,7 +31,9 @@ class UmlsConfig(BaseModel):
     min_probability : of the encoder's answer; below it, it abstains.
     pipeline : spaCy pipeline, an installed package's name or a folder, whose entities and noun chunks the encoder
         answers; without one, chunks of words.
-    layer : add the concept embedding layer; `layer_width` and `buckets` are its table's width and rows.
+    layer : add the concept embedding layer.
+    vectors : what it adds for a concept: `learned`, a row of a table (`layer_width` wide, hashed into `buckets` rows),
+        or `encoder`, the mean of what the trained encoder makes of the concept's names (512 wide), projected.
     site : where it sits, `embedding` or `block:i`. Training reaches back to the lowest trained place, so a block
         next to `adapter.first_layer` costs less than the embedding.
     """
@@ -54,6 +56,7 @@ class UmlsConfig(BaseModel):
     min_probability: float = Field(default=0.5, ge=0, le=1)
     pipeline: str | None = None
     layer: bool = True
+    vectors: Literal["learned", "encoder"] = "learned"
     site: str = Field(default="embedding", pattern=r"^(embedding|block:-?\d+)$")
     layer_width: int = Field(default=64, ge=1)
     # Features travel as float32, which holds whole numbers up to 2**24 exactly.
@@ -70,6 +73,11 @@ class UmlsConfig(BaseModel):
         if self.pipeline is not None and not self.encoder:
             raise ValueError("`pipeline` says where the encoder looks for mentions: set `encoder = true` as well")
         return self
+
+    @property
+    def needs_encoder(self) -> bool:
+        """Whether anything that is asked for takes the trained encoder."""
+        return self.encoder or (self.layer and self.vectors == "encoder")
 
     def open(self) -> Source:
         """Return the source; nothing is read yet."""

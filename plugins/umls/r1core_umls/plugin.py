@@ -25,8 +25,9 @@ from r1core.api import (
     UserError,
     hookimpl,
 )
-from r1core_umls.assembly import encoder_missing, encoder_note, linker_of, train_command
+from r1core_umls.assembly import concept_vectors, encoder_missing, encoder_note, linker_of, train_command
 from r1core_umls.config import UmlsConfig
+from r1core_umls.encoder import WIDTH
 from r1core_umls.hashing import sha256
 from r1core_umls.mentions import pipeline_version
 from r1core_umls.values import KIND, span_kind
@@ -49,7 +50,8 @@ class LinkAnnotator:
     def __init__(self, config: UmlsConfig) -> None:
         self._config = config
         self._source = config.open()
-        self.span_kinds: tuple[SpanKind, ...] = (span_kind(config.buckets),)
+        kind = span_kind(config.buckets) if config.vectors == "learned" else concept_vectors(config).span_kind()
+        self.span_kinds: tuple[SpanKind, ...] = (kind,)
 
     @cached_property
     def linker(self) -> Linker:
@@ -64,12 +66,15 @@ class LinkAnnotator:
         parts += [f"under={','.join(config.under)}"] * bool(config.under) + [f"context={config.context}"]
         if config.abbreviations:
             parts += [f"{package}=={version(package)}" for package in ("scispacy", "spacy")]
-        if config.encoder:
+        if config.needs_encoder:
             if encoder_missing(config):
                 raise UserError(
-                    "[plugins.umls] encoder = true, and it is not trained yet", fix=f"{train_command(config)} (minutes)"
+                    "[plugins.umls] asks for the encoder, and it is not trained yet",
+                    fix=f"{train_command(config)} (minutes)",
                 )
-            parts.append(f"encoder={sha256(encoder_note(config)).hex()} min_probability={config.min_probability}")
+            parts.append(f"encoder={sha256(encoder_note(config)).hex()} vectors={config.vectors}")
+        if config.encoder:
+            parts.append(f"min_probability={config.min_probability}")
         if config.pipeline is not None:
             parts.append(f"pipeline={config.pipeline}=={pipeline_version(config.pipeline)}")
         return " ".join(parts)
@@ -90,7 +95,7 @@ class LinkAnnotator:
 
     def input_files(self) -> tuple[Path, ...]:
         """The files of the knowledge base and what states the trained encoder, for the manifest."""
-        return (*self._source.paths(), *((encoder_note(self._config),) if self._config.encoder else ()))
+        return (*self._source.paths(), *((encoder_note(self._config),) if self._config.needs_encoder else ()))
 
 
 class UmlsPlugin(Plugin):
@@ -113,8 +118,10 @@ class UmlsPlugin(Plugin):
             return []
 
         def factory(hidden_size: int) -> nn.Module:
-            from r1core_umls.layer import ConceptEmbedding
+            from r1core_umls.layer import ConceptEmbedding, ConceptProjection
 
+            if config.vectors == "encoder":
+                return ConceptProjection(hidden_size, width=WIDTH, seed=seed)
             return ConceptEmbedding(hidden_size, width=config.layer_width, buckets=config.buckets, seed=seed)
 
         return [LayerSpec("umls/concepts", config.site, factory, kinds=(KIND,))]
@@ -149,6 +156,8 @@ class UmlsPlugin(Plugin):
         source = config.open()
         terms = source.terms()
         rows = [("source", Path(source.name()).name), ("release", terms.release), ("licence", terms.licence or "none")]
+        if config.vectors == "encoder" and config.layer:
+            rows.append(("vectors", "the encoder's, of each concept's names"))
         if config.encoder:
             rows.append(("encoder", f"answers at a probability of {config.min_probability} or more"))
         exported = "the extra layer `umls/concepts` of the adapter, " if config.layer else ""
