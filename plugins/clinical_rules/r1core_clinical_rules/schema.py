@@ -60,6 +60,13 @@ class Drug(_Strict):
         return tuple(dict.fromkeys((self.name, *self.brands, *self.aliases)))
 
 
+class DrugClass(_Strict):
+    """What a class of drugs is called in texts ("blood thinner"); which drugs are of it, the drugs themselves say."""
+
+    name: Text
+    aliases: Terms
+
+
 class Allergen(_Strict):
     """What a patient can be allergic to that is no drug of the file: a food, a group of drugs, a preservative."""
 
@@ -326,6 +333,7 @@ class RuleFile(_Strict):
 
     version: Literal[2]
     drugs: tuple[Drug, ...] = ()
+    classes: tuple[DrugClass, ...] = ()
     allergens: tuple[Allergen, ...] = ()
     hierarchy: Hierarchy | None = None
     rules: tuple[Rule, ...] = ()
