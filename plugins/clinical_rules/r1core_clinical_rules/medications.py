@@ -24,6 +24,7 @@ from r1core_clinical_rules.spelling import SpellingIndex
 # (benchmarks/interaction_warnings.py). A word in the place of a drug, before a dose or behind "takes", may cost more.
 LIMITS = ((10, 2.0), (8, 1.7), (7, 1.4), (5, 1.0))
 IN_PLACE = 0.4
+WORST = LIMITS[0][1] + IN_PLACE
 MARGIN = 0.3  # two names whose costs differ by less are both meant
 SHORTEST = 4  # letters of the shortest word that is read as a misspelling
 REMEMBERED = 65_536  # words, about 200 bytes each
@@ -224,7 +225,7 @@ class Recogniser:
     def _guess(self, word: str, *, in_place: bool) -> tuple[str, Meaning, float] | None:
         """The name that a word is near enough to; of names equally near, one meaning with the drugs of all."""
         slack = IN_PLACE if in_place else 0.0
-        near = [n for n in self._index.near(word) if n.cost <= _limit(len(n.name)) + slack]
+        near = [n for n in self._index.near(word, WORST) if n.cost <= _limit(len(n.name)) + slack]
         if len(word) <= SHORTEST and not in_place:
             return None
         if not near:

@@ -7,8 +7,11 @@ Two words within k edits of one another become equal when at most k letters are 
 
 from __future__ import annotations
 
+import functools
+import itertools
+import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,35 +57,43 @@ class Weights:
 TYPING = Weights()
 
 
-def distance(meant: str, written: str, weights: Weights = TYPING) -> float:
-    """The least cost of edits that turn one word into the other, no letter edited twice."""
-    above: list[float] = []
-    row = [0.0]
-    for j, letter in enumerate(written):
-        row.append(row[j] + _gap(written, j, letter, weights))
+def distance(meant: str, written: str, weights: Weights = TYPING, most: float = math.inf) -> float:
+    """The least cost of edits that turn one word into the other, no letter edited twice; infinite above `most`."""
+    changes = _changes(weights)
+    gaps = [_gap(written, j, letter, weights) for j, letter in enumerate(written)]
+    before: list[float] = []
+    above = [0.0, *itertools.accumulate(gaps)]
+    least = 0.0
     for i, letter in enumerate(meant):
-        before, above = above, row
-        row = [above[0] + _gap(meant, i, letter, weights)]
         lost = _gap(meant, i, letter, weights)
+        left = above[0] + lost
+        row, lowest = [left], left
         for j, other in enumerate(written):
-            if letter == other:
-                best = above[j]
-            else:
-                best = above[j] + _change(letter, other, weights) + (weights.first if not i and not j else 0)
-                best = min(best, above[j + 1] + lost, row[j] + _gap(written, j, other, weights))
+            best = above[j]
+            if letter != other:
+                best += changes.get((letter, other), weights.edit) + (weights.first if not i and not j else 0.0)
+                if above[j + 1] + lost < best:
+                    best = above[j + 1] + lost
+                if left + gaps[j] < best:
+                    best = left + gaps[j]
                 if i and j and letter == written[j - 1] and other == meant[i - 1]:
                     best = min(best, before[j - 1] + weights.swapped)
             row.append(best)
-    return row[-1]
+            left = best
+            if best < lowest:
+                lowest = best
+        if min(lowest, least) > most:  # two rows, since a swap reaches over one
+            return math.inf
+        before, above, least = above, row, lowest
+    return above[-1] if above[-1] <= most else math.inf
 
 
-def _change(letter: str, other: str, weights: Weights) -> float:
-    cost = weights.edit
-    if (letter, other) in _NEIGHBOURS:
-        cost = min(cost, weights.neighbour)
-    if letter in _VOWELS and other in _VOWELS:
-        cost = min(cost, weights.vowel)
-    return cost
+@functools.lru_cache(maxsize=8)
+def _changes(weights: Weights) -> dict[tuple[str, str], float]:
+    """What it costs to write one letter for another where that is less than any other edit."""
+    vowels = {(a, b): weights.vowel for a in _VOWELS for b in _VOWELS}
+    near = {pair: min(weights.neighbour, vowels.get(pair, weights.edit)) for pair in _NEIGHBOURS}
+    return {pair: min(cost, weights.edit) for pair, cost in (vowels | near).items()}
 
 
 def _gap(word: str, at: int, letter: str, weights: Weights) -> float:
@@ -113,9 +124,11 @@ class SpellingIndex:
     def __init__(self, names: Iterable[str]) -> None:
         self._names = sorted(dict.fromkeys(n for n in names if len(n) >= SHORTEST and n.isascii() and n.isalpha()))
         self._sounds = [sound(name) for name in self._names]
-        hashed, places = [], []
+        self._letters, self._heard = [_letters(n) for n in self._names], [_letters(s) for s in self._sounds]
+        hashed: list[int] = []
+        places: list[int] = []
         for place, name in enumerate(self._names):
-            keys = {hash(key) for key in _shortened(name, 2 if len(name) >= LONG else 1)}
+            keys = {hash(key) for key in _shortened(name, _edits(name))}
             keys |= {hash(f"/{key}") for key in _shortened(self._sounds[place], 1)}
             hashed += keys
             places += [place] * len(keys)
@@ -131,26 +144,42 @@ class SpellingIndex:
         """Bytes of the index itself, without the names."""
         return self._keys.nbytes + self._places.nbytes
 
-    def near(self, word: str) -> list[Near]:
-        """The names near a word (lower case), the nearest first."""
+    def near(self, word: str, most: float = math.inf) -> list[Near]:
+        """The names near a word (lower case) at no more than this cost, the nearest first."""
         heard = sound(word)
+        letters, sounds = _letters(word), _letters(heard)
         found = []
         for place in self._candidates(word, heard):
             name = self._names[place]
-            cost = distance(name, word)
-            if cost > OTHER_SOUND:
-                cost = min(cost, OTHER_SOUND + distance(self._sounds[place], heard))
-            found.append(Near(name, cost))
+            cost = math.inf
+            # An edit changes at most two of the letters that a word holds.
+            if (self._letters[place] ^ letters).bit_count() <= 2 * _edits(name):
+                cost = distance(name, word, most=most)
+            if cost > OTHER_SOUND and (self._heard[place] ^ sounds).bit_count() <= 2:
+                alike = OTHER_SOUND + distance(self._sounds[place], heard, most=most)
+                cost = min(cost, alike)
+            if cost <= most:
+                found.append(Near(name, cost))
         return sorted(found, key=lambda near: (near.cost, near.name))
 
-    def _candidates(self, word: str, heard: str) -> Iterator[int]:
+    def _candidates(self, word: str, heard: str) -> list[int]:
         keys = [hash(key) for key in _shortened(word, 2 if len(word) >= LONG - 2 else 1)]
         keys += [hash(f"/{key}") for key in _shortened(heard, 1)]
         wanted = np.array(keys, dtype=np.int64)
         first = np.searchsorted(self._keys, wanted, "left")
         last = np.searchsorted(self._keys, wanted, "right")
         found = {int(p) for low, high in zip(first, last, strict=True) if high > low for p in self._places[low:high]}
-        return (place for place in sorted(found) if abs(len(self._names[place]) - len(word)) <= 2)
+        return [place for place in sorted(found) if abs(len(self._names[place]) - len(word)) <= 2]
+
+
+def _edits(name: str) -> int:
+    """How many edits a name may have."""
+    return 2 if len(name) >= LONG else 1
+
+
+def _letters(word: str) -> int:
+    """Which letters a word holds, as bits."""
+    return functools.reduce(lambda held, letter: held | 1 << (ord(letter) - 97), word, 0)
 
 
 def _shortened(word: str, letters: int) -> set[str]:
