@@ -76,8 +76,9 @@ OFTEN = ("daily", "bid", "TID", "q8h", "once daily", "at night", "prn", "twice a
 ROUTES = ("", "", "", "po", "PO", "by mouth")
 _KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _HEARD = (
-    ("ph", "f"), ("c", "k"), ("k", "c"), ("x", "z"), ("x", "ks"), ("z", "s"), ("s", "z"), ("y", "i"), ("i", "y"), ("th", "t"),
-    ("ae", "e"), ("i", "e"), ("e", "i"), ("o", "a"), ("a", "e"), ("ine", "in"), ("in", "ine"), ("qu", "k"), ("ou", "u"), ("s", "c"),
+    ("ph", "f"), ("c", "k"), ("k", "c"), ("x", "z"), ("x", "ks"), ("z", "s"), ("s", "z"), ("y", "i"), ("i", "y"),
+    ("th", "t"), ("ae", "e"), ("i", "e"), ("e", "i"), ("o", "a"), ("a", "e"), ("ine", "in"), ("in", "ine"), ("qu", "k"),
+    ("ou", "u"), ("s", "c"),
 )  # fmt: skip
 
 
@@ -121,7 +122,7 @@ def _beside(letter: str, rng: random.Random) -> str:
 
 
 class RealSlips:
-    """Slips that people made, out of the list of `codespell`, made again in other words where the same letters stand."""
+    """Slips that people made (the list of `codespell`), made again in other words where the same letters stand."""
 
     def __init__(self) -> None:
         self._at: dict[str, list[tuple[str, str]]] = defaultdict(list)
@@ -140,9 +141,9 @@ class RealSlips:
 
     def misspell(self, word: str, rng: random.Random) -> str | None:
         """The word with one of these slips; None where no letters of it were ever misspelt."""
-        places = [(i, held) for held in {word[i:j] for i in range(len(word)) for j in range(i + 2, min(i + 6, len(word) + 1))}
-                  if held in self._at for i in [word.index(held)]]  # fmt: skip
-        places.sort()
+        ends = ((i, j) for i in range(len(word)) for j in range(i + 2, min(i + 6, len(word) + 1)))
+        parts = {word[i:j] for i, j in ends}
+        places = sorted((word.index(held), held) for held in parts if held in self._at)
         if not places:
             return None
         at, held = rng.choice(places)
@@ -153,7 +154,7 @@ class RealSlips:
 
 @dataclass(frozen=True)
 class Patient:
-    """A note. `pairs` : what interacts, each a set of two names of drugs or classes; `kind` : how the planned pair is named."""
+    """A note. `pairs` : what interacts, two drugs or classes each; `kind` : how the planned pair is named."""
 
     id: str
     text: str

@@ -1,4 +1,4 @@
-"""Rebuild `drug_names.txt`: names of drugs beside those of the rule files, so that no other drug is taken for one of them.
+"""Rebuild `drug_names.txt`: names of other drugs, so that none of them is taken for a drug of the rule files.
 
 Usage: `python tools/build_names.py [FILE]`. Needs, at development time only, what `build_rules.py` needs. One line a
 drug: its name and its other single-word names, separated by tabs. Left out are names of fewer than four letters, names

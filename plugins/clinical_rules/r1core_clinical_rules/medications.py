@@ -32,9 +32,13 @@ REMEMBERED = 65_536  # words, about 200 bytes each
 _TOKEN = re.compile(r"[a-z]+|[0-9]+(?:[.,][0-9]+)*")
 _PARTS = re.compile(r" and |, |/| with | \+ ")
 _BEFORE_A_DRUG = frozenset(
-    "take takes taking took on start starts started starting continue continues stop stopped add added give given gives "
-    "prescribed prescribe of mg mcg uses using use with and plus or restart resume increase decrease hold to".split()
-)
+    (
+        "take", "takes", "taking", "took", "on", "start", "starts", "started", "starting", "continue",
+        "continues", "stop", "stopped", "add", "added", "give", "given", "gives", "prescribed", "prescribe",
+        "of", "mg", "mcg", "uses", "using", "use", "with", "and", "plus", "or", "restart", "resume", "increase",
+        "decrease", "hold", "to",
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,7 @@ class Recogniser:
     def _rare(self) -> dict[str, tuple[str, Meaning]]:
         held: dict[str, list[tuple[str, Meaning]]] = {}
         for key, found in self._forms.items():
-            if " " in key:
+            if " " in key and not found[1].group:
                 for word in key.split():
                     held.setdefault(word, []).append(found)
         return {

@@ -17,7 +17,8 @@ REACH = 60  # characters behind a name in which its dose, route and frequency st
 _ROUTE = re.compile("|".join(rf"(?P<{route}>\b(?:{written})(?![a-z0-9]))" for route, written in ROUTES.items()))
 _FREQUENCY = re.compile(
     r"\b(?:(?:once|twice|thrice|(?:one|two|three|four|\d) times) (?:a |per |each |every |/ ?)?(?:day|daily|week|weekly)"
-    r"|every (?:\d+(?: ?- ?\d+)? (?:hours?|hrs?|h|days?)|other day|morning|evening|night|day|week)|q ?\d+ ?(?:h|hr|hrs|hours?)"
+    r"|every (?:\d+(?: ?- ?\d+)? (?:hours?|hrs?|h|days?)|other day|morning|evening|night|day|week)"
+    r"|q ?\d+ ?(?:h|hr|hrs|hours?)"
     r"|(?:q\.?d|o\.?d|b\.?i\.?d|b\.?d|t\.?i\.?d|t\.?d\.?s|q\.?i\.?d|q\.?d\.?s|q\.?h\.?s|qam|qpm|h\.?s|p\.?r\.?n)\b\.?"
     r"|daily|nightly|weekly|monthly|at (?:night|bedtime)|as needed|as required|once)"
 )

@@ -367,7 +367,11 @@ class Config(Policy):
     ----------
     files : rule files, absolute or relative to the current directory; drugs are shared between them.
     ascii_only : refuse every byte outside ASCII while generating, so that no look-alike can be written at all.
+    read_orders : read medications and allergies out of the prompt too, and count them among the facts.
+    names : lists of other drugs' names (a drug a line, its names between tabs), so that none is taken for a listed one.
     """
 
     files: tuple[Path, ...] = Field(min_length=1)
     ascii_only: bool = False
+    read_orders: bool = False
+    names: tuple[Path, ...] = ()

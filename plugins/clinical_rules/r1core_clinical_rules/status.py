@@ -28,27 +28,109 @@ _RELATIVE = (
 # before it; `soft`: ends no other trigger within a clause; `past`: with a time gone by it means stopped.
 _TRIGGERS = (
     ("end", r"[;!?\n]|\.(?=\s|$)(?<!\b[a-z]\.)|\b(?:but|however|although|though|whereas|despite)\b"),
-    ("patient", r"\b(?:(?:the |this )?(?:patient|pt)|s?he(?: (?:himself|herself))?|who|himself|herself)\b(?! ?'?s? (?:{r})\b)"),
-    ("reporter", r"\b(?:{r}) (?:reports?|says?|states?|notes?|confirms?|brought|called|asks?|wonders?|worries)\b"),
+    (
+        "patient",
+        r"\b(?:(?:the |this )?(?:patient|pt)|s?he(?: (?:himself|herself))?|who|himself"
+        r"|herself)\b(?! ?'?s? (?:{r})\b)",
+    ),
+    (
+        "reporter",
+        r"\b(?:{r}) (?:reports?|says?|states?|notes?|confirms?|brought|called|asks?|wonders?|worries)\b",
+    ),
     ("family", r"\b(?:(?:'s|his|her|the|their|whose) )?(?:{r})\b"),
-    ("allergy_back", r"(?<=[a-z)] )(?:allerg(?:y|ies)|intolerances?|hypersensitivity|anaphylaxis)\b(?! (?:to|with)\b|:)"),
-    ("allergy_back", r"(?<=[a-z])(?: ?[-:(] ?|: )(?:allergy|allergic|intoleran(?:ce|t)|hives|rash|anaphylaxis|angioedema)\b"),
-    ("allergy_back", r"\b(?:causes?|caused|gave (?:him|her|them)|gives (?:him|her|them)) (?:\w+ )?(?:rash|hives|anaphylaxis|angioedema|swelling|a reaction)\b"),
-    ("allergy", r"\b(?:allerg(?:y|ies|ic)(?: reactions?)?|nkda|hypersensitiv\w+|anaphyla\w+|adverse reactions?)(?: (?:to|with|after|from))?:?"),
-    ("allergy", r"\b(?:intoleran(?:t|ces?)|sensitivit(?:y|ies)|reacted|reactions?|rash|hives|angioedema|swelling) (?:of|to|with|from|after|on)\b"),
-    ("allergy", r"\b(?:cannot|can't|can not|could not|couldn't|unable to|does not|doesn't|did not|didn't) tolerate\b"),
-    ("denied", r"\b(?:not|never|hasn't|haven't|isn't|wasn't|doesn't|don't|didn't|won't|cannot|can't|should not|must not) (?:\w+ly |yet |to |be |been |being |want |wish |like )*(?:{t}|start\w*|given?|prescrib\w+|add\w*|combin\w+|need\w*|consider\w*|recommend\w*|order\w*|mix\w*|co-?prescrib\w+)(?: (?:on|with))?\b"),
-    ("denied", r"\b(?:denies|denied|denying|declin(?:es|ed|ing)|refus(?:es|ed|ing)|without|avoid(?:s|ed|ing)?|neither|nor|instead of|rather than|in place of|in lieu of|never|contraindicat\w+|rul(?:e|ed) out)(?: (?:any |{t}))?\b"),
-    ("denied_next", r"\b(?:no|not|non|nil)\b(?: (?:longer (?:on|takes?|taking|uses?|using|needs?|needing|receiv\w+|prescribed)|(?:other |more |further |current |known |recent |regular |daily |home |concurrent |concomitant |prior |new |any |a |an |on |use of |history of |otc |oral |longer )+))?-?"),
-    ("denied_back", r"-? ?free\b|\b(?:avoidance|(?:was|were|is|are|been) (?:declined|refused|avoided|not (?:given|started|taken|used|prescribed|needed|indicated|ordered|an option))|not (?:given|started|taken|used|prescribed|needed|indicated)|declined|refused)\b"),
-    ("stopped_back", r"\b(?:was|were|is|are|been|being|got|to be|now|has|have)(?: since| then| now| been| already)* (?:stopped|discontinued|ceased|withdrawn|held|d/c'?d|dc'?d|finished|completed|tapered off|weaned off)\b"),
-    ("stopped", r"\b(?:switch|chang|convert|transition)(?:e[sd]?|ed|ing)? (?:\w+ )?from\b|\breplac(?:e|es|ed|ing)\b"),
-    ("stopped", r"\b(?:stop(?:s|ped|ping)?|discontinu\w+|d/c(?:'?d|ed)?|dc'?d|ceas(?:e|ed|es|ing)|quit|withdr[ae]wn?|held|hold(?:s|ing)?|off(?: of)?|wean\w*|taper\w*|finish(?:ed|ing)?|complet(?:ed|ing))(?: (?:taking|using|a course of|(?:his|her|the|all|a|home|off) ?))*\b"),
-    ("stopped", r"\b(?:previous(?:ly)?|former(?:ly)?|used to|(?:was|were|had been) (?:previously |once )?(?:on|taking|using|given|treated with|prescribed)|(?:past|prior|remote|previous) (?:\w+ )?(?:use|history|course|trial|medications?|meds|therapy|treatment)(?: (?:of|with|includes?|included))?:?|history of)(?: {t})?\b"),
-    ("considered", r"\b(?:consider(?:ing|ed)?|shall (?:i|we)|should (?:i|we|he|she)|could (?:i|we|he|she)|can (?:i|we|he|she)|may (?:i|we|he|she)|thinking (?:of|about)|asks? (?:about|for|whether|if)|wonders? (?:about|whether|if)|is it (?:ok|okay|safe) to|discuss\w*|options?(?: include| are)?:?|would like to)\b"),
+    (
+        "allergy_back",
+        r"(?<=[a-z)] )(?:allerg(?:y|ies)|intolerances?|hypersensitivity|anaphylaxis)\b(?! (?:to|with)\b|:)",
+    ),
+    (
+        "allergy_back",
+        r"(?<=[a-z])(?: ?[-:(] ?|: )(?:allergy|allergic|intoleran(?:ce|t)|hives|rash|anaphylaxis"
+        r"|angioedema)\b",
+    ),
+    (
+        "allergy_back",
+        r"\b(?:causes?|caused|gave (?:him|her|them)|gives (?:him|her|them)) (?:\w+ )?(?:rash|hives"
+        r"|anaphylaxis|angioedema|swelling|a reaction)\b",
+    ),
+    (
+        "allergy",
+        r"\b(?:allerg(?:y|ies|ic)(?: reactions?)?|nkda|hypersensitiv\w+|anaphyla\w+"
+        r"|adverse reactions?)(?: (?:to|with|after|from))?:?",
+    ),
+    (
+        "allergy",
+        r"\b(?:intoleran(?:t|ces?)|sensitivit(?:y|ies)|reacted|reactions?|rash|hives|angioedema"
+        r"|swelling) (?:of|to|with|from|after|on)\b",
+    ),
+    (
+        "allergy",
+        r"\b(?:cannot|can't|can not|could not|couldn't|unable to|does not|doesn't|did not|didn't) tolerate\b",
+    ),
+    (
+        "denied",
+        r"\b(?:not|never|hasn't|haven't|isn't|wasn't|doesn't|don't|didn't|won't|cannot|can't|should not"
+        r"|must not) (?:\w+ly |yet |to |be |been |being |want |wish |like )*(?:{t}|start\w*|given?"
+        r"|prescrib\w+|add\w*|combin\w+|need\w*|consider\w*|recommend\w*|order\w*|mix\w*"
+        r"|co-?prescrib\w+)(?: (?:on|with))?\b",
+    ),
+    (
+        "denied",
+        r"\b(?:denies|denied|denying|declin(?:es|ed|ing)|refus(?:es|ed|ing)|without|avoid(?:s|ed|ing)?"
+        r"|neither|nor|instead of|rather than|in place of|in lieu of|never|contraindicat\w+|rul(?:e"
+        r"|ed) out)(?: (?:any |{t}))?\b",
+    ),
+    (
+        "denied_next",
+        r"\b(?:no|not|non|nil)\b(?: (?:longer (?:on|takes?|taking|uses?|using|needs?|needing|receiv\w+"
+        r"|prescribed)|(?:other |more |further |current |known |recent |regular |daily |home |concurrent "
+        r"|concomitant |prior |new |any |a |an |on |use of |history of |otc |oral |longer )+))?-?",
+    ),
+    (
+        "denied_back",
+        r"-? ?free\b|\b(?:avoidance|(?:was|were|is|are|been) (?:declined|refused|avoided|not (?:given"
+        r"|started|taken|used|prescribed|needed|indicated|ordered|an option))|not (?:given|started|taken"
+        r"|used|prescribed|needed|indicated)|declined|refused)\b",
+    ),
+    (
+        "stopped_back",
+        r"\b(?:was|were|is|are|been|being|got|to be|now|has|have)(?: since| then| now| been"
+        r"| already)* (?:stopped|discontinued|ceased|withdrawn|held|d/c'?d|dc'?d|finished|completed"
+        r"|tapered off|weaned off)\b",
+    ),
+    (
+        "stopped",
+        r"\b(?:switch|chang|convert|transition)(?:e[sd]?|ed|ing)? (?:\w+ )?from\b|\breplac(?:e|es|ed|ing)\b",
+    ),
+    (
+        "stopped",
+        r"\b(?:stop(?:s|ped|ping)?|discontinu\w+|d/c(?:'?d|ed)?|dc'?d|ceas(?:e|ed|es|ing)|quit|withdr[ae]wn?"
+        r"|held|hold(?:s|ing)?|off(?: of)?|wean\w*|taper\w*|finish(?:ed|ing)?|complet(?:ed"
+        r"|ing))(?: (?:taking|using|a course of|(?:his|her|the|all|a|home|off) ?))*\b",
+    ),
+    (
+        "stopped",
+        r"\b(?:previous(?:ly)?|former(?:ly)?|used to|(?:was|were|had been) (?:previously |once )?(?:on"
+        r"|taking|using|given|treated with|prescribed)|(?:past|prior|remote|previous) (?:\w+ )?(?:use"
+        r"|history|course|trial|medications?|meds|therapy|treatment)(?: (?:of|with|includes?|included))?:?"
+        r"|history of)(?: {t})?\b",
+    ),
+    (
+        "considered",
+        r"\b(?:consider(?:ing|ed)?|shall (?:i|we)|should (?:i|we|he|she)|could (?:i|we|he|she)|can (?:i|we"
+        r"|he|she)|may (?:i|we|he|she)|thinking (?:of|about)|asks? (?:about|for|whether|if)"
+        r"|wonders? (?:about|whether|if)|is it (?:ok|okay|safe) to|discuss\w*|options?(?: include| are)?:?"
+        r"|would like to)\b",
+    ),
     ("past", r"\b(?:took|tried|had|received|was given|used)\b"),
     ("soft", r"\b(?:taking|using|receiving|on|with|to|by)\b"),
-    ("current", r"\b(?:(?:re)?start(?:s|ed|ing)?|(?:now|remains?|is|still|currently|presently|stable|maintained|well controlled) (?:on|takes?|taking|uses?|using)|continu\w+|takes?|currently|presently|now|add(?:s|ed|ing)?|prescri\w+|giv(?:e|es|en|ing)|order(?:s|ed)?|beg(?:in|ins|an|un)|initiat\w+|uses?|receives?|resum\w+|increas\w+|decreas\w+|titrat\w+|(?:home |current |active )?(?:meds|medications?|rx|prescriptions?)(?: list)?:?|plan:?|bridg\w+)\b"),
+    (
+        "current",
+        r"\b(?:(?:re)?start(?:s|ed|ing)?|(?:now|remains?|is|still|currently|presently|stable|maintained"
+        r"|well controlled) (?:on|takes?|taking|uses?|using)|continu\w+|takes?|currently|presently|now"
+        r"|add(?:s|ed|ing)?|prescri\w+|giv(?:e|es|en|ing)|order(?:s|ed)?|beg(?:in|ins|an|un)|initiat\w+"
+        r"|uses?|receives?|resum\w+|increas\w+|decreas\w+|titrat\w+|(?:home |current |active )?(?:meds"
+        r"|medications?|rx|prescriptions?)(?: list)?:?|plan:?|bridg\w+)\b",
+    ),
     ("ago", r"\b(?:{a})\b"),
 )  # fmt: skip
 _BLANKS = {"r": _RELATIVE, "t": _TAKE, "a": _AGO}
