@@ -96,13 +96,13 @@ def warner(recogniser: type[Recogniser], *, without: frozenset[str] = frozenset(
     path = RULES / "interactions.yaml"
     others = other_drugs([RULES / "drug_names.txt"])
     if without:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         for drug in data["drugs"]:
             for key in ("brands", "aliases"):
                 drug[key] = [name for name in drug[key] if name.casefold() not in without]
         others = {drug: tuple(n for n in names if n not in without) for drug, names in others.items()}
         with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8", delete=False) as file:
-            yaml.safe_dump(data, file, allow_unicode=True)
+            json.dump(data, file, default=str)  # JSON is YAML
         path = Path(file.name)
     engine = Engine(load([path]))
     if without:
