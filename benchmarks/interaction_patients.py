@@ -26,10 +26,14 @@ import yaml
 Part = Literal["development", "test"]
 FATES = ("development",) * 9 + ("test",) * 9 + ("absent",) * 2  # of 20 brands
 CURRENT = {
-    "development": ("Start {m}.", "Takes {m}.", "Pt on {m}.", "Continue {m}.", "Order: {m}."),
-    "test": (
+    "development": (
+        "Start {m}.", "Takes {m}.", "Pt on {m}.", "Continue {m}.", "Order: {m}.",
         "Rx: {m}", "Added {m} today.", "He has been taking {m} for years.", "Refill {m}.", "Please give {m}.",
         "Maintained on {m}.", "Home meds include {m}.", "She uses {m}.",
+    ),
+    "test": (
+        "{m} since March.", "Now also {m}.", "Discharged on {m}.", "Wants a refill of {m}.", "Bought {m} herself.",
+        "Prescribed {m} by her dentist.", "Tolerates {m} well.", "We will give {m}.",
     ),
 }  # fmt: skip
 ASIDE = {
@@ -37,13 +41,19 @@ ASIDE = {
         "Stopped {d} last month.", "{d} was discontinued in March.", "No longer takes {d}.", "Previously on {d}.",
         "Denies {d}.", "Not on {d}.", "No {d} use.", "Avoid {d}.", "Allergic to {d}.", "Allergies: {d}.",
         "{d} allergy (rash).", "Her mother takes {d}.", "Husband is on {d}.",
-    ),
-    "test": (
         "{d} d/c'd two weeks ago.", "Came off {d} in 2019.", "Used to take {d} but quit.", "Finished a course of {d}.",
         "Has been off {d} since spring.", "Does not take {d}.", "Never took {d}.", "She says she isn't using {d}.",
         "No {d} or other pills from the shop.", "Was told to stay away from {d}.", "{d} - hives.", "ADR: {d}.",
         "Had anaphylaxis after {d}.", "Intolerance of {d}.", "His brother uses {d}.", "Father was on {d} for a clot.",
         "Roommate was prescribed {d}.", "{d} was tried in 2015 and stopped.",
+    ),
+    "test": (
+        "{d} was weaned off over the winter.", "Gave up {d} after the ulcer.", "{d}: stopped by the cardiologist.",
+        "Ran out of {d} in June and did not go back to it.", "Prior therapy: {d}.", "Off {d} for three months now.",
+        "{d} ended in 2018.", "Has not had any {d}.", "Declined {d}.", "Reports no {d}.", "Without {d} at home.",
+        "Will not be given {d}.", "Allergy list: {d} (swelling).", "{d} gave her hives.", "Reacts badly to {d}.",
+        "Cannot have {d} because of anaphylaxis.", "Drug allergies include {d}.", "Sister's pills include {d}.",
+        "Her dad swears by {d}.", "Lives with an aunt who takes {d}.", "Grandmother had {d} for years.",
     ),
 }  # fmt: skip
 WORDS = {

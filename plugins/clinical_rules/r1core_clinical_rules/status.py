@@ -40,7 +40,8 @@ _TRIGGERS = (
     ("family", r"\b(?:(?:'s|his|her|the|their|whose) )?(?:{r})\b"),
     (
         "allergy_back",
-        r"(?<=[a-z)] )(?:allerg(?:y|ies)|intolerances?|hypersensitivity|anaphylaxis)\b(?! (?:to|with)\b|:)",
+        r"(?<=[a-z)] )(?:allerg(?:y|ies)|intolerances?|hypersensitivity|anaphylaxis)\b"
+        r"(?! (?:to|with|of|after|from|on|list|include)\b|:)",
     ),
     (
         "allergy_back",
@@ -65,6 +66,20 @@ _TRIGGERS = (
     (
         "allergy",
         r"\b(?:cannot|can't|can not|could not|couldn't|unable to|does not|doesn't|did not|didn't) tolerate\b",
+    ),
+    (
+        "allergy",
+        r"\b(?:adrs?|adverse (?:drug )?(?:effects?|events?|reactions?)|reacts? (?:badly |poorly )?|side effects?)\b"
+        r"(?: (?:to|with|of|from|after|on))?:?",
+    ),
+    (
+        "denied",
+        r"\b(?:(?:stay|keep|steer)(?:s|ed|ing)? (?:away|clear) (?:from|of)|kept away from"
+        r"|(?:advis|warn)ed (?:against|off)|(?:told|asked|advised|warned) not to (?:\w+ )?|no need (?:for|of)|free (?:of|from)|lacks?)\b",
+    ),
+    (
+        "stopped",
+        r"\b(?:ran out of|run out of|gave up|given up|came off|come off|went off|taken off|phased out|got off)\b",
     ),
     (
         "denied",
