@@ -75,7 +75,8 @@ _TRIGGERS = (
     (
         "denied",
         r"\b(?:(?:stay|keep|steer)(?:s|ed|ing)? (?:away|clear) (?:from|of)|kept away from"
-        r"|(?:advis|warn)ed (?:against|off)|(?:told|asked|advised|warned) not to (?:\w+ )?|no need (?:for|of)|free (?:of|from)|lacks?)\b",
+        r"|(?:advis|warn)ed (?:against|off)|(?:told|asked|advised|warned) not to (?:\w+ )?"
+        r"|no need (?:for|of)|free (?:of|from)|lacks?)\b",
     ),
     (
         "stopped",
