@@ -140,7 +140,11 @@ class UmlsPlugin(Plugin):
             licence = source.terms().licence
             if encoder_missing(config):
                 fix = f"{train_command(config)} (some minutes, once)"
-                found.append(Problem(place("encoder"), "no trained encoder of this base", "one", fix))
+                found.append(
+                    Problem(
+                        place("encoder" if config.encoder else "vectors"), "no trained encoder of this base", "one", fix
+                    )
+                )
         except UserError as error:
             return [Problem(place("directory"), str(error), "the files of the knowledge base", error.fix)]
         if licence and config.layer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from r1core_umls.concept_vectors import ConceptVectors
@@ -9,9 +11,10 @@ from r1core_umls.concepts import Concept, Synonym
 from r1core_umls.encoder import WIDTH, Encoder
 from r1core_umls.features import BUCKETS
 from r1core_umls.knowledge import KnowledgeBase
+from r1core_umls.plugin import LinkAnnotator, UmlsConfig, UmlsPlugin
 from r1core_umls.values import KIND, LinkedConcept
 
-from r1core.api import SlotFeatures
+from r1core.api import Context, Plan, SlotFeatures, UserError
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,25 @@ def test_nothing_is_loaded_before_it_is_asked_for(base: KnowledgeBase, encoder: 
     assert not calls
     vectors(linked("C1")), vectors(linked("C2")), vectors(linked("C1"))
     assert calls == [1]
+
+
+def test_the_recipe_chooses_it_and_is_told_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("R1CORE_CACHE", str(tmp_path))
+    config = UmlsConfig(vectors="encoder", abbreviations=False)
+    annotator = LinkAnnotator(config)
+    (kind,) = annotator.span_kinds
+    assert (kind.name, kind.width) == (KIND, WIDTH)
+    with pytest.raises(UserError, match="not trained yet"):
+        annotator.fingerprint()
+    (problem,) = UmlsPlugin().validate(Context("", config, 0), Plan({}))
+    assert "r1core umls train" in problem.fix
+    assert not UmlsPlugin().validate(Context("", UmlsConfig(vectors="encoder", layer=False), 0), Plan({}))
+
+
+def test_the_layer_of_the_recipe_is_the_projection() -> None:
+    pytest.importorskip("torch")
+    (spec,) = UmlsPlugin().extra_layer(Context("", UmlsConfig(vectors="encoder"), 0), object())
+    assert tuple(spec.factory(24).project.weight.shape) == (24, WIDTH)
 
 
 def test_the_layer_projects_each_vector_onto_the_tokens_of_its_span() -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from r1core_umls.annotations import UNSTATED, Disease, installed_annotations, read_diseases
+from r1core_umls.cli.diagnoses import phenotypes
 from r1core_umls.knowledge import Concept, KnowledgeBase
 from r1core_umls.phenotypes import RARELY, Retriever
-from r1core_umls.phenotypes_cli import phenotypes
 
 from r1core.api import UserError
 

@@ -1,4 +1,4 @@
-"""`r1core phenotypes`: the diseases whose phenotypes are most alike to some given ones."""
+"""`r1core umls phenotypes`: the diseases whose phenotypes are most alike to some given ones."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from r1core.api import UserError
+from r1core_umls.cli.common import umls
 
 NOTE = "research, not clinical advice"
 
 
-@click.command(help=f"Rank diseases by HPO terms, for instance HP:0001250 HP:0001263: {NOTE}.")
+@umls.command(help=f"Rank diseases by HPO terms, for instance HP:0001250 HP:0001263: {NOTE}.")
 @click.argument("terms", nargs=-1, required=True, metavar="HP:ID...")
 @click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="Diseases to show.")
 @click.option(
