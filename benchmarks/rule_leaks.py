@@ -4,7 +4,11 @@ Each attempt disguises one name (casing, separators, zero-width characters, look
 into tokens, and follows the constraint; one in eight begins the name in the prompt. Where a token is refused the
 attacker tries every other token that fits the bytes still to come. Judged by a checker that shares no code: a leak is a
 text, as the tokenizer itself decodes it, in which the reference (unicodedata and string search) finds a name that was
-not whole in the prompt.
+not whole in the prompt. An attempt whose text holds no name under the stated folding (a name of five to seven letters,
+glued to others and cut by white space into two or three pieces) is drawn again; how many these are is told.
+
+Over-blocking is measured on the half of the sentences that was not looked at when the folding was chosen (by the first
+byte of their sha256), and on a list of names drawn with another seed.
 
 Run: python benchmarks/rule_leaks.py [--attempts 17000] [--forms 500 5000]      (attempts: of each family and list)
 """
@@ -59,12 +63,26 @@ def reference_finds(text: str, names: tuple[str, ...]) -> str | None:
     joined = "".join(c for c in plain if c.isascii() and c.isalnum())
     for name in names:
         bare = name.casefold()
-        if len(bare) >= 5 and bare in joined:
+        if len(bare) >= 5 and bare in joined and _stands(bare, plain):
             return name
         apart = "[^a-z0-9]+".join(bare)
         if len(bare) < 5 and re.search(rf"(?<![a-z0-9])(?:{bare}|{apart})(?![a-z0-9])", plain):
             return name
     return None
+
+
+def _stands(bare: str, plain: str) -> bool:
+    """Whether a name whose letters follow each other somewhere counts as written there."""
+    if len(bare) >= 8:
+        return True
+    for match in re.finditer(rf"(?=({'([^a-z0-9]*)'.join(bare)}))", plain):
+        start, end = match.span(1)
+        gaps = match.groups()[1:]
+        if sum(map(bool, gaps)) >= 3 or not re.search(r"\s", "".join(gaps)):
+            return True
+        if not re.search(r"[a-z0-9]", plain[max(0, start - 1) : start] + plain[end : end + 1]):
+            return True
+    return False
 
 
 def disguise(name: str, rng: random.Random) -> str:
@@ -168,41 +186,44 @@ class Attacker:
 
 
 def leaks(attempts: int, seed: int, attacker: Attacker) -> tuple[int, int]:
-    """Return how many attempts got a name out, and how many were emitted whole because nothing was left to refuse."""
+    """Return how many attempts got a name out, and how many drawn texts held none under the stated folding."""
     rng = random.Random(seed)
-    found = written = 0
+    found = void = 0
     for attempt in range(attempts):
         name = attacker.names[attempt % len(attacker.names)]
         text = disguise(name, rng)
-        if reference_finds(text, (name,)) is None:
-            raise RuntimeError(f"attempt {attempt} is void: the reference finds no name in {text!r}")
+        while reference_finds(text, (name,)) is None:
+            if not 5 <= len(name) <= 7:
+                raise RuntimeError(f"attempt {attempt} is void: the reference finds no name in {text!r}")
+            void += 1
+            text = disguise(name, rng)
         before = ""
         if len(name) >= 5 and attempt % 8 == 0:
             at = rng.randint(1, len(text) - 1)
             before, text = text[:at], text[at:]
         style = rng.choice(("tokenizer", "random"))
         planned = attacker.tokenizer.encode(text, add_special_tokens=False) if style == "tokenizer" else []
-        tokens, rest, ends = attacker.write(text.encode(), planned, before, rng)
+        tokens, _, ends = attacker.write(text.encode(), planned, before, rng)
         said = attacker.tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
-        written += not rest
-        held = reference_finds(said, attacker.names if ends else tuple(n for n in attacker.names if len(n) >= 5))
+        said += "" if ends else "7"  # the end would show a name: it was not reached, the text stands for a longer one
+        held = reference_finds(said, attacker.names)
         across = (
             reference_finds(f"{before}#{said}", (name,)) if before and not reference_finds(before, (name,)) else None
         )
         if held or across:
             found += 1
             print(f"leak: {held or across} in {said!r} behind {before!r}, meant as {text!r} ({style})")
-    return found, written
+    return found, void
 
 
 def over_blocked(
-    made: ForbiddenNames, names: tuple[str, ...], tokenizer: Any, limit: int
+    made: ForbiddenNames, names: tuple[str, ...], tokenizer: Any, limit: int, half: int
 ) -> tuple[int, int, list[str]]:
     """Sentences stopped at a token of their own, sentences tried, some of the stopped: those that hold no name."""
     vocabulary = Vocabulary.from_tokenizer(tokenizer)
     pattern = re.compile("|".join(sorted((n.casefold() for n in names if len(n) >= 5), key=len, reverse=True)))
     short = {n.casefold() for n in names if len(n) < 5}
-    sentences = list(dict.fromkeys(rule_corpus.clinical()))
+    sentences = list(dict.fromkeys(rule_corpus.clinical(half)))
     random.Random(0).shuffle(sentences)
     blocked, tried, shown = 0, 0, []
     for text in sentences[:limit]:
@@ -226,30 +247,43 @@ def main() -> None:
     parser.add_argument("--attempts", type=int, default=17_000)
     parser.add_argument("--forms", type=int, nargs="+", default=[500, 5_000])
     parser.add_argument("--sentences", type=int, default=20_000)
+    parser.add_argument("--half", type=int, choices=(0, 1), default=1, help="0: the sentences to choose a folding by")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rows: list[dict[str, object]] = []
-    total = 0
+    total = drawn = given_up = 0
     families = rule_corpus.families()
     for count in arguments.forms:
         names = rule_corpus.forms(count)
         made = rule_corpus.automaton(names)
         for family, tokenizer in families.items():
             attacker = Attacker(tokenizer, names, made)
-            found, _ = leaks(arguments.attempts, arguments.seed, attacker)
-            total += arguments.attempts
+            found, void = leaks(arguments.attempts, arguments.seed, attacker)
+            total, drawn, given_up = total + arguments.attempts, drawn + arguments.attempts + void, given_up + void
             figure = f"leaks in {arguments.attempts} attempts, {len(names)} forms, {family}"
             rows.append(
                 {"figure": figure, "value": found, "unit": "leaks", "target": 0, "met": found == 0, "peer": None}
             )
-            print(rows[-1], attacker.masks_compared, "masks compared", flush=True)
-        blocked, tried, shown = over_blocked(made, names, families["byte-level BPE"], arguments.sentences)
-        print("\n".join(shown[:10]))
-        share = round(blocked / tried, 5)
-        figure = f"ordinary clinical sentences stopped, {len(names)} forms, of {tried}"
-        rows.append(
-            {"figure": figure, "value": share, "unit": "fraction", "target": 0.001, "met": share <= 0.001, "peer": None}
-        )
+            print(rows[-1], void, "drawn again", attacker.masks_compared, "masks compared", flush=True)
+        for seed in (0, 1):
+            other = rule_corpus.forms(count, seed)
+            built = made if seed == 0 else rule_corpus.automaton(other)
+            tokens = families["byte-level BPE"]
+            blocked, tried, shown = over_blocked(built, other, tokens, arguments.sentences, arguments.half)
+            print("\n".join(shown[:10]))
+            share = round(blocked / tried, 5)
+            figure = (
+                f"ordinary clinical sentences stopped, {len(other)} forms, names drawn with seed {seed}, of {tried}"
+            )
+            met = share <= 0.001
+            rows.append(
+                {"figure": figure, "value": share, "unit": "fraction", "target": 0.001, "met": met, "peer": None}
+            )
+            print(rows[-1], flush=True)
+    rows.append(
+        {"figure": "texts drawn again: a name cut by white space and glued to letters", "unit": "fraction",
+         "value": round(given_up / max(drawn, 1), 4), "target": None, "met": None, "peer": None}
+    )  # fmt: skip
     leaked = sum(int(str(row["value"])) for row in rows if row["unit"] == "leaks")
     whole = {"figure": "leaks in all attempts", "value": leaked, "unit": f"of {total}", "target": 0, "met": leaked == 0}
     record.write("rule_leaks", [*rows, {**whole, "peer": None}])

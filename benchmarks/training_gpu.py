@@ -1,8 +1,9 @@
 """Training speed on one GPU beside the peers: the same shapes, rows, precision and LoRA, one process each, in turns.
 
-Run: python benchmarks/training_gpu.py [--shapes 135m,1b] [--rounds 2] [--peers-python PYTHON]
-Peers run in an environment of their own (`benchmarks/peers/requirements.txt`), by default in this one. Sequences have
-1,024 tokens; every system does the same number of steps in every round (A B C A B C), and its median counts.
+Run: python benchmarks/training_gpu.py [--shapes 135m,1b] [--rounds 2] [--peers-python PYTHON] [--unsloth-python PYTHON]
+Peers run in an environment of their own (`benchmarks/peers/requirements.txt`), by default in this one, and Unsloth in
+another (`requirements-unsloth.txt`). With `flash-attn-4` installed here, ours uses it and says so. Sequences have 1,024
+tokens; every system does the same number of steps in every round (A B C A B C), and its median counts.
 `--read LOG` makes the table from the RESULT lines of an earlier run, whole or not.
 """
 
@@ -25,7 +26,9 @@ ROWS = {"135m": 16, "1b": 8, "tiny": 2}
 """Rows of a batch."""
 GAIN = {"135m": 1.2, "1b": 1.25}
 """Tokens a second over the best peer's that are aimed at."""
-OURS = "r1core default"
+OURS = ("r1core default with flash-attn-4", "r1core default")
+"""The system that is compared: the first of these that was measured."""
+UNSLOTH = "train_unsloth.py"
 SYSTEMS = (
     ("train_ours.py", "default"),
     ("train_ours.py", "checkpointed"),
@@ -35,6 +38,8 @@ SYSTEMS = (
     ("train_plain.py", "compiled"),
     ("train_plain.py", "liger"),
     ("train_plain.py", "liger_compiled"),
+    (UNSLOTH, "unchecked"),
+    (UNSLOTH, "default"),
 )
 
 
@@ -69,12 +74,13 @@ def table(results: Sequence[Mapping[str, Any]], shape: str) -> list[dict[str, ob
         rows.append({"figure": f"{name}: peak memory ({what})", "value": round(median(name, "peak_gib"), 2)})
         rows[-1]["unit"] = "GiB"
     peers = [name for name in names if not name.startswith("r1core")]
-    if OURS in names and peers:
+    ours = next((name for name in OURS if name in names), None)
+    if ours and peers:
         best = max(peers, key=lambda name: median(name, "tokens_per_second"))
-        gain = median(OURS, "tokens_per_second") / median(best, "tokens_per_second")
+        gain = median(ours, "tokens_per_second") / median(best, "tokens_per_second")
         rows.append(compared(f"speed over the best peer ({what})", gain, best, least=GAIN.get(shape)))
-    for own, peer in ((OURS, "trl unchecked"), ("r1core checkpointed", "trl default")):
-        if own in names and peer in names:
+    for own, peer in ((ours, "trl unchecked"), ("r1core checkpointed", "trl default")):
+        if own and own in names and peer in names:
             share = median(own, "peak_gib") / median(peer, "peak_gib")
             rows.append(compared(f"peak memory of {own} over its peer's ({what})", share, peer, most=1.0))
     return [{**row, "machine": machine} for row in rows]
@@ -96,6 +102,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--systems", default="", help="only those whose script and variant hold one of these words")
     parser.add_argument("--peers-python", default=sys.executable)
+    parser.add_argument("--unsloth-python", default=sys.executable)
     parser.add_argument("--read", type=Path, help="RESULT lines of an earlier run")
     chosen = parser.parse_args()
     if chosen.read:
@@ -111,7 +118,9 @@ def main() -> None:
         results = []
         for _ in range(chosen.rounds):
             for script, variant in systems:
-                python = sys.executable if script == "train_ours.py" else chosen.peers_python
+                python = {"train_ours.py": sys.executable, UNSLOTH: chosen.unsloth_python}.get(
+                    script, chosen.peers_python
+                )
                 results += [one for one in [measured(script, variant, shape, python, chosen.steps)] if one]
         if results:
             rows += table(results, shape)

@@ -62,6 +62,14 @@ def train(work: Work, clock: Clock) -> float:
     return losses[-1] if losses else float("nan")  # only the first process is told
 
 
+def named(work: Work) -> str:
+    """The system's name; it says so where a kernel of another distribution is used."""
+    from r1core.model import flash4
+
+    quick = torch.cuda.is_available() and flash4.usable(torch.device("cuda"))
+    return f"r1core {work.variant}" + (f" with {flash4.DISTRIBUTION}" if quick else "")
+
+
 if __name__ == "__main__":
     asked = work_from(sys.argv[1:], VARIANTS)
-    measured(asked, f"r1core {asked.variant}", lambda clock: train(asked, clock))
+    measured(asked, named(asked), lambda clock: train(asked, clock))

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 class TokenMask:
     """Which tokens may come next: sparse `banned` ids, or packed `allowed` bits. Exactly one is given.
 
-    `banned` : (n,) int32 token ids, sorted. `allowed` : (ceil(V / 8),) uint8, `np.packbits` little-endian order.
+    `banned` : (n,) int32 or int64 token ids, sorted; int64 ones are applied as they are, which is faster.
+    `allowed` : (ceil(V / 8),) uint8, `np.packbits` little-endian order.
     """
 
-    banned: NDArray[np.int32] | None = None
+    banned: NDArray[np.int32] | NDArray[np.int64] | None = None
     allowed: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:

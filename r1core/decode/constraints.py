@@ -136,7 +136,7 @@ class Composite:
         each = [state.mask() for _, state in self._states]
         sparse = [m.banned for m in each if m.banned is not None]
         if len(sparse) == len(each):
-            banned = np.unique(np.concatenate([*sparse, self._never])).astype(np.int32)
+            banned = np.unique(np.concatenate([*sparse, self._never])).astype(np.int64)
             if len(banned) < self._vocab_size:  # otherwise every token may be banned: look closer
                 return TokenMask(banned=banned)
         allowed = np.logical_and.reduce([allowed_bool(m, self._vocab_size) for m in each])

@@ -90,9 +90,10 @@ def _after_token(state: ConstraintState, token: int, ending: Ending) -> Constrai
 def forbid(scores: torch.Tensor, mask: TokenMask) -> None:
     """Set every refused token's score `(V,)` to minus infinity, in place."""
     if mask.banned is not None and scores.device.type == "cpu":
-        scores.numpy()[mask.banned.astype(np.intp)] = -np.inf  # the same memory; faster than torch for few ids
+        # The same memory, by numpy: faster than torch for few ids.
+        scores.numpy()[mask.banned.astype(np.intp, copy=False)] = -np.inf
     elif mask.banned is not None:
-        scores[torch.from_numpy(mask.banned.astype(np.int64)).to(scores.device)] = -torch.inf
+        scores[torch.from_numpy(mask.banned.astype(np.int64, copy=False)).to(scores.device)] = -torch.inf
     else:
         keep = torch.from_numpy(allowed_bool(mask, scores.shape[-1])).to(scores.device)
         scores.masked_fill_(~keep, -torch.inf)

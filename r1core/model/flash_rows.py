@@ -1,7 +1,8 @@
 """Rows of different lengths in one sequence, kept apart by a flash attention kernel that is told their boundaries.
 
-No mask is made or read, so the cost is that of each row alone. torch's own kernel (`torch.nn.attention.varlen`), as an
-attention function of transformers' registry. H = heads, T = tokens, E = width of a head.
+No mask is made or read, so the cost is that of each row alone. torch's own kernel (`torch.nn.attention.varlen`), or
+FlashAttention-4 where that is installed (`flash4`), as an attention function of transformers' registry. H = heads,
+T = tokens, E = width of a head.
 
 Not covered: CPUs, fp32, attention dropout, models that do not hand the boundaries down to their attention; they are
 refused, the last by `check_packing`.
@@ -10,6 +11,7 @@ refused, the last by `check_packing`.
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,23 +20,62 @@ from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from r1core.api import R1Error
+from r1core.model import flash4
 
 NAME = "r1core_flash_rows"
+NAME_4 = "r1core_flash4_rows"
 GROUPED: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
 """Fewer heads of keys than of queries; torch before 2.12 takes them unasked."""
 
 
 def use(model: PreTrainedModel) -> None:
-    """Let a model attend through the kernel from now on."""
-    ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
-    model.config._attn_implementation = NAME  # transformers' setter refuses names that hold no flash or sdpa
+    """Let a model attend through the fastest kernel that is installed, from now on.
+
+    Raises
+    ------
+    R1Error : where FlashAttention-4 is installed and gives something else than torch's kernel.
+    """
+    name, kernel = NAME, rows
+    if flash4.usable(model.device):
+        name, kernel = NAME_4, flash4.rows
+        text = model.config.get_text_config()
+        heads = int(text.num_attention_heads)
+        flash4.check(
+            rows,
+            heads=heads,
+            fewer=int(getattr(text, "num_key_value_heads", None) or heads),
+            width=int(getattr(text, "head_dim", None) or text.hidden_size // heads),
+            device=model.device,
+            dtype=model.dtype,
+        )
+    ALL_ATTENTION_FUNCTIONS.register(name, partial(attend, kernel))
+    model.config._attn_implementation = name  # transformers' setter refuses names that hold no flash or sdpa
     for module in model.modules():
         config = getattr(module, "config", None)
         if config is not None and hasattr(config, "_attn_implementation"):
-            config._attn_implementation = NAME
+            config._attn_implementation = name
+
+
+def rows(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    boundaries: torch.Tensor,
+    longest: int,
+    scale: float,
+    window: int,
+) -> torch.Tensor:
+    """torch's kernel; see `flash4.Rows`."""
+    seen = (window - 1, 0) if window else (-1, 0)
+    out = varlen_attn(
+        query, key, value, boundaries, boundaries, longest, longest, scale=scale, window_size=seen, **GROUPED
+    )
+    assert isinstance(out, torch.Tensor)  # without auxiliary results
+    return out
 
 
 def attend(
+    kernel: flash4.Rows,
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -59,18 +100,7 @@ def attend(
         raise R1Error(f'{type(module).__name__} does not hand down where rows end; set train.packing = "none"')
     if dropout or softcap:
         raise R1Error('attention dropout and soft caps are not in the flash kernel; set train.packing = "none"')
-    window = (sliding_window - 1, 0) if sliding_window else (-1, 0)
-    out = varlen_attn(
-        query[0].transpose(0, 1).contiguous(),
-        key[0].transpose(0, 1).contiguous(),
-        value[0].transpose(0, 1).contiguous(),
-        cu_seq_lens_q,
-        cu_seq_lens_q,
-        max_length_q,
-        max_length_q,
-        scale=scaling,
-        window_size=window,
-        **GROUPED,
-    )
-    assert isinstance(out, torch.Tensor)  # without auxiliary results
+    query, key, value = (one[0].transpose(0, 1).contiguous() for one in (query, key, value))
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    out = kernel(query, key, value, cu_seq_lens_q, max_length_q, scale, sliding_window or 0)
     return out.unsqueeze(0), None

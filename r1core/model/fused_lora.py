@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from peft.tuners.lora import Linear
-from torch.nn import functional
 
 
 def scaled(left: torch.Tensor, right: torch.Tensor, factor: float) -> torch.Tensor:
@@ -42,7 +41,9 @@ def _forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The layer's output (T, O), and the scaled low-rank activations (T, r)."""
     low = scaled(rows, down.t(), scaling)
-    return functional.linear(rows, weight, bias).addmm_(low, up.t()), low
+    # The small product first: the large one then adds to it while it computes, which hides the reading.
+    out = low @ up.t() if bias is None else torch.addmm(bias, low, up.t())
+    return out.addmm_(rows, weight.t()), low
 
 
 def _backward(
@@ -57,7 +58,7 @@ def _backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of `rows` (T, I), empty unless `inward`, of `down` (r, I) and of `up` (O, r), both fp32."""
     low_grad = scaled(grad, up, scaling)  # (T, r)
-    rows_grad = (grad @ weight).addmm_(low_grad, down) if inward else grad.new_empty(0)
+    rows_grad = (low_grad @ down).addmm_(grad, weight) if inward else grad.new_empty(0)
     return rows_grad, wide(low_grad.t(), rows), wide(grad.t(), low)
 
 

@@ -65,8 +65,8 @@ def mask_flaw(mask: object, size: int) -> str:
         return f"mask is {type(mask).__name__}, expected TokenMask"
     if mask.banned is not None:
         ids = mask.banned
-        if ids.dtype != np.int32 or ids.ndim != 1:
-            return f"banned ids are {ids.dtype} of {ids.ndim} dimensions, expected int32 of one"
+        if ids.dtype not in (np.int32, np.int64) or ids.ndim != 1:
+            return f"banned ids are {ids.dtype} of {ids.ndim} dimensions, expected int32 or int64 of one"
         if len(ids) and (np.any(np.diff(ids) <= 0) or ids[0] < 0 or ids[-1] >= size):
             return f"banned ids are not sorted, unique and in [0, {size})"
     elif mask.allowed is not None and (mask.allowed.dtype != np.uint8 or mask.allowed.shape != ((size + 7) // 8,)):

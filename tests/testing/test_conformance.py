@@ -279,7 +279,7 @@ class Ban:
         if self.flaw == "bits":
             return api.TokenMask(allowed=np.full(3, 255, np.uint8))
         ids = {"unsorted": [7, 5], "beyond": [5, 10**6]}.get(self.flaw, [5])
-        return api.TokenMask(banned=np.array(ids, np.int64 if self.flaw == "dtype" else np.int32))
+        return api.TokenMask(banned=np.array(ids, np.int16 if self.flaw == "dtype" else np.int32))
 
     def advance(self, token_id: int) -> Ban:
         if self.flaw == "mutable":

@@ -275,13 +275,17 @@ class Builder:
         against = self.contraindications()
         allergens = [{"name": name, "aliases": Inline(also)} for name, also in self.choice["allergens"].items()]
         return {
-            "interactions.yaml": self.text(drugs=self.drugs(), rules=rules),
+            "interactions.yaml": self.text(drugs=self.drugs(), classes=self.called(), rules=rules),
             "contraindications.yaml": self.text(allergens=allergens, rules=against),
         }
 
     def drugs(self) -> list[Entry]:
         """Every drug that was noted."""
         return [self.names.entry(n, self.spellings[n], self.classes[n]) for n in sorted(self.spellings)]
+
+    def called(self) -> list[Entry]:
+        """What texts call the classes."""
+        return [{"name": name, "aliases": Inline(also)} for name, also in self.choice["class_names"].items()]
 
     def text(self, **document: list[Entry]) -> str:
         """One rule file."""

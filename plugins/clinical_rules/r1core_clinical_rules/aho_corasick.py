@@ -16,12 +16,14 @@ class AhoCorasick:
     next : (N, n_symbols) int32, the state after each symbol; state 0 is the start. A state that ends a pattern is
         left as any other one: callers stop there.
     outputs : per state, the indices of the patterns that end there.
-    final : (N,) bool, whether any does.
     last : (N,) int32, the symbol that a state was entered by, -1 for the start (which any symbol may lead to).
+    children : per state, the states that go on with a pattern, by symbol.
+    order : the states from the start on, breadth first; `fallback` : (N,) the longest proper end that is a state.
     """
 
     def __init__(self, patterns: Sequence[Sequence[int]], n_symbols: int) -> None:
-        children: list[dict[int, int]] = [{}]
+        self.children: list[dict[int, int]] = [{}]
+        children = self.children
         self.outputs: list[tuple[int, ...]] = [()]
         last = [-1]
         for index, pattern in enumerate(patterns):
@@ -36,9 +38,13 @@ class AhoCorasick:
             self.outputs[node] += (index,)
         self.next = np.zeros((len(children), n_symbols), dtype=np.int32)
         self.last = np.array(last, dtype=np.int32)
+        self.order: list[int] = []
+        self.fallback = np.zeros(len(children), dtype=np.int32)
         queue = deque([(0, 0)])  # (state, where it falls back to), breadth first
         while queue:
             node, fallback = queue.popleft()
+            self.order.append(node)
+            self.fallback[node] = fallback
             row = self.next[node]
             if node:
                 row[:] = self.next[fallback]
@@ -46,4 +52,3 @@ class AhoCorasick:
             for symbol, child in children[node].items():
                 queue.append((child, int(row[symbol]) if node else 0))
                 row[symbol] = child
-        self.final = np.array([bool(output) for output in self.outputs])

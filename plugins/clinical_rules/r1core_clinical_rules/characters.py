@@ -1,18 +1,20 @@
-"""How one character counts when names are compared: the symbols that it stands for.
+"""How one character counts when names are compared, and where the letters of a name are the name.
 
-A character becomes a string over `a-z`, `0-9` and `#`. `#` is a boundary between words (whitespace, punctuation,
-control characters, and letters that stand for no Latin letter); "" is a character that is not there at all for a reader
-(zero-width, soft hyphen, combining mark). Not covered: leetspeak (`0` for o, `@` for a) and one ASCII letter for
-another (`I` for l): digits and ASCII letters stand for themselves.
+A character becomes a string over `a-z`, `0-9` and two boundaries between words: a space for white space, `#` for all
+else (punctuation, control characters, letters that stand for no Latin letter). "" is a character that is not there at
+all for a reader (zero-width, soft hyphen, combining mark). Not covered: leetspeak (`0` for o, `@` for a) and one ASCII
+letter for another (`I` for l): digits and ASCII letters stand for themselves.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 SYMBOLS = "abcdefghijklmnopqrstuvwxyz0123456789"
 BOUNDARY = "#"
+SPACE = " "  # a boundary of white space
 
 # Letters drawn like Latin ones: each entry is the letter and what it is read as. Upper and lower case differ where
 # their shapes do (Greek capital eta is an H). Accented forms need no entry: they decompose first.
@@ -38,6 +40,8 @@ def symbols_of(character: str) -> str:
     """Return what one character stands for: symbols and boundaries, or "" where a reader sees nothing."""
     if character in _LOOK_ALIKE:
         return _LOOK_ALIKE[character]
+    if character.isspace():
+        return SPACE
     if character.isascii():
         return character.lower() if character.isalnum() else BOUNDARY
     category = unicodedata.category(character)
@@ -45,7 +49,7 @@ def symbols_of(character: str) -> str:
         return ""
     parts = unicodedata.normalize("NFKD", character)
     if parts != character:
-        return _collapse("".join(map(symbols_of, parts)))
+        return _collapse("".join(map(symbols_of, parts)))  # spaces inside of one character are no white space
     if category == "Nd":
         return str(unicodedata.decimal(character))
     if category not in ("Ll", "Lu", "Lm", "So"):
@@ -60,7 +64,7 @@ def spell(text: str) -> str:
 
 
 def _collapse(symbols: str) -> str:
-    return re.sub(f"{BOUNDARY}+", BOUNDARY, symbols)
+    return re.sub(f"[{BOUNDARY}{SPACE}]+", BOUNDARY, symbols)
 
 
 def normalise(name: str) -> str:
@@ -68,24 +72,35 @@ def normalise(name: str) -> str:
     return spell(name).replace(BOUNDARY, "")
 
 
-SHORT = 5  # names of fewer symbols are matched as whole words only
 MIN_LENGTH = 3  # names of fewer symbols are refused: they would be found everywhere
+SHORT = 5  # names of fewer symbols are matched as whole words only
+LONG = 8  # names of as many symbols are found anywhere
+PIECES = 4  # a name between the two that is cut into as many pieces is spelled out, whatever it is glued to
 
 
-def short_patterns(name: str) -> tuple[str, str]:
-    """The two forms in which a short, normalised name is matched: one word, or every letter apart."""
-    return f"#{name}#", "#" + "#".join(name) + "#"
+def is_name(gaps: Sequence[str], *, starts: bool, ends: bool) -> bool:
+    """Whether the letters of a name, one behind the other, are the name where they stand.
+
+    Parameters
+    ----------
+    gaps : what lies between each two letters: "", `BOUNDARY`, or `SPACE` where any of it is white space.
+    starts, ends : whether a boundary, or an end of the text, lies before the first and behind the last letter.
+    """
+    length, cuts = len(gaps) + 1, [gap for gap in gaps if gap]
+    if length < SHORT:
+        return starts and ends and len(cuts) in (0, length - 1)
+    return length >= LONG or SPACE not in cuts or len(cuts) >= PIECES - 1 or (starts and ends)
 
 
 def tail(text: str, symbols: int) -> str:
-    """The end of a text as symbols and boundaries, with at least that many symbols where it has them.
+    """The end of a text as symbols and boundaries of both kinds, with at least that many symbols where it has them.
 
     It starts with a boundary where the text itself starts there.
     """
     found: list[str] = []
     for character in reversed(text):
         if symbols <= 0:
-            return _collapse("".join(reversed(found)))
+            return "".join(reversed(found))
         found.append(symbols_of(character))
-        symbols -= len(found[-1].replace(BOUNDARY, ""))
-    return _collapse(BOUNDARY + "".join(reversed(found)))
+        symbols -= len(found[-1].replace(BOUNDARY, "").replace(SPACE, ""))
+    return BOUNDARY + "".join(reversed(found))

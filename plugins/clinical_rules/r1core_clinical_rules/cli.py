@@ -1,4 +1,4 @@
-"""`r1core rules`: check, test and explain rule files, and audit a text. Needs no model."""
+"""`r1core rules`: check, test and explain rule files, audit a text, warn of orders. Needs no model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -16,6 +16,7 @@ from r1core.api import Problem, Reason, UserError
 if TYPE_CHECKING:
     from r1core_clinical_rules.engine import Engine
     from r1core_clinical_rules.facts import Patient
+    from r1core_clinical_rules.interactions import InteractionWarning
     from r1core_clinical_rules.outcome import Outcome
 
 _FILES = click.Path(path_type=Path, dir_okay=False)
@@ -44,7 +45,7 @@ def _asked(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group()
 def rules() -> None:
-    """Check clinical rules, test and explain them, and audit a text."""
+    """Check clinical rules, test and explain them, audit a text, and warn of orders in one."""
 
 
 @rules.command()
@@ -189,6 +190,53 @@ def trace(file: Path, text: str, facts: Path | None, on_unknown: str, unverified
 
 
 @rules.command()
+@click.argument("file", type=_FILES)
+@click.argument("text", type=click.File("r", encoding="utf-8"), default="-")
+@click.option("--facts", type=_FILES, help="JSON file with what else is known of the patient.")
+@click.option(
+    "--names", multiple=True, type=_FILES, help="List of other drugs, so that none is taken for a listed one."
+)
+@click.option("--unverified", is_flag=True, help="Use rules of `status: unverified` too.")
+@_JSON
+@click.pass_context
+def warn(
+    ctx: click.Context,
+    file: Path,
+    text: TextIO,
+    facts: Path | None,
+    names: tuple[Path, ...],
+    unverified: bool,
+    as_json: bool,
+) -> None:
+    """Read the orders of one patient in TEXT (a file, or standard input) and warn of what FILE says of them together.
+
+    Exit code 1 when there is a warning. Finding nothing is no approval.
+    """
+    from r1core_clinical_rules.interactions import Warner
+    from r1core_clinical_rules.medications import Recogniser, other_drugs
+    from r1core_clinical_rules.orders import read_orders
+
+    engine = _engine(file, "block", unverified)
+    warner = Warner(engine, Recogniser(engine.book, other_drugs(names)))
+    try:
+        orders = read_orders(warner.recogniser, text.read())
+    except UnicodeDecodeError as error:
+        raise UserError(f"{text.name}: no UTF-8 text ({error})", fix="save it as UTF-8") from error
+    warnings = warner.judge([(0, order) for order in orders], _patient(facts))
+    if as_json:
+        said = {"orders": [o.as_dict() for o in orders], "warnings": [w.as_dict() for w in warnings]}
+        click.echo(json.dumps(said, indent=2, ensure_ascii=False))
+    else:
+        for order in orders:
+            if not order.mention.certain:
+                place = f"{order.mention.start}-{order.mention.end}"
+                click.echo(f"uncertain: {order.mention} at {place} ({order.status})", err=True)
+        _print_warnings(warnings)
+    if warnings:
+        ctx.exit(1)
+
+
+@rules.command()
 def schema() -> None:
     """Print the JSON Schema of a rule file."""
     click.echo(schema_text(), nl=False)
@@ -281,6 +329,20 @@ def _json(path: Path) -> Any:
 def _print(problems: Sequence[Problem]) -> None:
     for p in problems:
         click.echo(f"{p.severity}: {p.where}: found {p.found}, expected {p.expected}. Fix: {p.fix}", err=True)
+
+
+def _print_warnings(warnings: Sequence[InteractionWarning]) -> None:
+    for warning in warnings:
+        sure = "" if warning.certain else ", uncertain"
+        click.echo(f"{warning.severity}{sure}: {' with '.join(one.name for one in warning.medications)}")
+        for one in warning.medications:
+            places = ", ".join(f"{o.mention.text!r} at {o.mention.start}-{o.mention.end}" for _, o in one.orders)
+            click.echo(f"  {one.reading}{' (asked about)' if one.asked else ''}: {places or 'in the facts'}")
+        for rule in warning.rules:
+            click.echo(f"  {rule.rule} ({rule.severity}): {rule.title}. {rule.citation}")
+            for check in rule.checks:
+                click.echo(f"    must be checked: {check}")
+    click.echo(f"{len(warnings)} warnings")
 
 
 def _print_outcome(outcome: Outcome, count: int) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,10 +20,11 @@ _DROPPED = ("Mn", "Me", "Mc", "Cf")
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """A folded text; `origin[i]` is the offset in the original of character i."""
+    """A folded text; `origin[i]` is the offset in the original of character i, `white` the places of white space."""
 
     text: str
     origin: tuple[int, ...]
+    white: frozenset[int] = frozenset()
 
 
 @lru_cache(maxsize=8192)
@@ -47,12 +49,14 @@ def _as_ascii(character: str) -> str:
 
 def fold(text: str) -> Folded:
     """Fold a text, keeping the place of every character."""
-    parts, origin = [], []
+    parts, origin, white = [], [], []
     for at, character in enumerate(text):
         folded = _fold(character)
+        if character.isspace():
+            white.append(len(origin))
         parts.append(folded)
         origin += [at] * len(folded)
-    return Folded("".join(parts), tuple(origin))
+    return Folded("".join(parts), tuple(origin), frozenset(white))
 
 
 def letters(folded: Folded) -> Folded:
@@ -67,18 +71,29 @@ def words(text: str) -> str:
 
 
 def mentions(folded: Folded, name: str) -> list[tuple[int, int]]:
-    """Where a name stands in a folded text, as (start, end) in it.
-
-    Five or more letters or digits count anywhere, across whatever lies between; fewer as one word, or all apart.
-    """
-    bare = letters(fold(name)).text
-    if len(bare) < 5:
-        apart = "[^a-z0-9]+".join(bare)
-        pattern = rf"(?<![a-z0-9])(?:{bare}|{apart})(?![a-z0-9])"
-        return [match.span() for match in re.finditer(pattern, folded.text)]
-    squeezed = letters(folded)
+    """Where a name stands in a folded text, as (start, end) in it."""
+    bare, squeezed = letters(fold(name)).text, letters(folded)
     found, at = [], squeezed.text.find(bare)
     while at >= 0:
-        found.append((squeezed.origin[at], squeezed.origin[at + len(bare) - 1] + 1))
+        places = squeezed.origin[at : at + len(bare)]
+        if _reads_as_name(folded, places):
+            found.append((places[0], places[-1] + 1))
         at = squeezed.text.find(bare, at + 1)
     return found
+
+
+def _reads_as_name(folded: Folded, places: Sequence[int]) -> bool:
+    """Whether letters at these places are a name of as many letters, or only happen to follow each other.
+
+    Eight and more are one wherever they stand. Three and four have to be a word, or words of one letter. Between, they
+    may stand in two or three pieces with white space between them only as whole words: "arm, initial" holds no "armin".
+    """
+    start, end = places[0], places[-1] + 1
+    pieces = re.findall(r"[a-z0-9]+", folded.text[start:end])
+    outside = folded.text[max(0, start - 1) : start] + folded.text[end : end + 1]
+    whole = re.search(r"[a-z0-9]", outside) is None
+    if len(places) <= 4:
+        return whole and len(pieces) in (1, len(places))
+    if len(places) >= 8 or len(pieces) >= 4 or whole:
+        return True
+    return not any(place in folded.white for place in range(start, end))

@@ -4,35 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from r1core_clinical_rules.characters import BOUNDARY, SHORT, short_patterns, spell
+from r1core_clinical_rules.characters import BOUNDARY, MIN_LENGTH, SPACE, is_name, symbols_of
 
 
 class NameIndex:
-    """Normalised names with what each stands for; several things may share a name."""
+    """Normalised names, of `MIN_LENGTH` symbols and more, with what each stands for; several things may share one."""
 
     def __init__(self, names: Iterable[tuple[str, int]]) -> None:
         self.meaning: dict[str, tuple[int, ...]] = {}
         for name, thing in names:
             self.meaning[name] = tuple(dict.fromkeys((*self.meaning.get(name, ()), thing)))
-        self._long: dict[str, list[str]] = {}
-        self._short: list[tuple[str, str]] = []
+        self._by_start: dict[str, list[str]] = {}
         for name in self.meaning:
-            if len(name) >= SHORT:
-                self._long.setdefault(name[:SHORT], []).append(name)
-            else:
-                self._short += [(pattern, name) for pattern in short_patterns(name)]
+            self._by_start.setdefault(name[:MIN_LENGTH], []).append(name)
 
     def mentioned(self, text: str) -> set[int]:
         """What the names in this text stand for."""
         return {thing for name in self._names_in(text) for thing in self.meaning[name]}
 
     def _names_in(self, text: str) -> Iterator[str]:
-        spelled = f"#{spell(text)}#".replace("##", "#")
-        squeezed = spelled.replace(BOUNDARY, "")
-        for at in range(len(squeezed) - SHORT + 1):
-            for name in self._long.get(squeezed[at : at + SHORT], ()):
-                if squeezed.startswith(name, at):
+        letters, gaps = [], [BOUNDARY]  # gaps[i] lies before letter i, the last one behind them all
+        for symbol in "".join(map(symbols_of, text)):
+            if symbol not in (BOUNDARY, SPACE):
+                letters.append(symbol)
+                gaps.append("")
+            elif gaps[-1] != SPACE:
+                gaps[-1] = symbol
+        gaps[-1] = gaps[-1] or BOUNDARY
+        squeezed = "".join(letters)
+        for at in range(len(squeezed)):
+            for name in self._by_start.get(squeezed[at : at + MIN_LENGTH], ()):
+                end = at + len(name)
+                if squeezed.startswith(name, at) and is_name(
+                    gaps[at + 1 : end], starts=bool(gaps[at]), ends=bool(gaps[end])
+                ):
                     yield name
-        for pattern, name in self._short:
-            if pattern in spelled:
-                yield name

@@ -41,16 +41,16 @@ class RequiredPhrases(SymbolAutomaton):
             raise ValueError("a required phrase holds no letter or digit")
         self._phrases, self._every = tuple(phrases), (1 << len(phrases)) - 1
         patterns = [f"{BOUNDARY}{spell(text).strip(BOUNDARY)}{BOUNDARY}" for _, text in worded]
-        self._matcher = matcher_of(patterns, separators=True)
+        self._matcher = matcher_of(patterns)
         completes = [reduce(or_, (1 << worded[i][0] for i in out), 0) for out in self._matcher.outputs]
         self._next, self._found = _steps(self._matcher.next, np.array(completes, dtype=np.int64))
         begin = int(self._matcher.next[0, SEP]) << len(phrases)  # the text begins at a boundary
         super().__init__(len(self._matcher.next) << len(phrases), begin)
 
-    def _by_class(self, inner: NDArray[np.int64]) -> NDArray[np.int64]:
-        matched, standing = inner >> len(self._phrases), inner & self._every
-        found: NDArray[np.int64] = self._next[matched].astype(np.int64) << len(self._phrases)
-        return found | standing[:, None] | self._found[matched]
+    def _by_class(self, inner: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.int64]:
+        matched, standing = (inner >> len(self._phrases))[:, None], (inner & self._every)[:, None]
+        found: NDArray[np.int64] = self._next[matched, classes].astype(np.int64) << len(self._phrases)
+        return found | standing | self._found[matched, classes]
 
     def _missing(self, state: int) -> list[Phrase]:
         """The phrases that would be missing if the text ended here: the end is a boundary."""

@@ -1,4 +1,4 @@
-"""The plugin: rules as decode constraints, their problems for `r1core check`, and their list for the report."""
+"""The plugin: rules as decode constraints, orders as facts, problems for `r1core check`, a list for the report."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class RuleConstraint:
 
     def fingerprint(self) -> str:
         """Hash of the rule files' bytes and of the policy."""
-        policy = self._config.model_dump_json(exclude={"files"})
+        policy = self._config.model_dump_json(exclude={"files", "names", "read_orders"})
         return hashlib.sha256(f"{self.name}\n{self._source}\n{policy}".encode()).hexdigest()
 
     def input_files(self) -> Sequence[Path]:
@@ -134,6 +134,14 @@ class ClinicalRulesPlugin(api.Plugin):
     """Entry point of the distribution r1core-clinical-rules."""
 
     config = Config
+
+    @hookimpl
+    def preprocess(self, ctx: api.Context) -> Sequence[api.Annotator]:
+        """Return the annotator that reads orders in prompts, where the recipe asks for it."""
+        from r1core_clinical_rules.annotator import OrderAnnotator
+
+        config = ctx.config
+        return [OrderAnnotator(config)] if isinstance(config, Config) and config.read_orders else []
 
     @hookimpl
     def decode_constraint(self, ctx: api.Context) -> Sequence[api.DecodeConstraint]:

@@ -17,7 +17,8 @@ from r1core_clinical_rules.rulebook import RuleBook, Sourced
 from r1core_clinical_rules.schema import RuleFile
 
 Place = tuple[str | int, ...]  # the path of a value in the document: ("rules", 3, "then", "forbid", "drugs", 0)
-_KINDS = {"rules": "id", "drugs": "name", "allergens": "name"}
+_KINDS = {"rules": "id", "drugs": "name", "classes": "name", "allergens": "name"}
+_SINGULAR = {"classes": "class"}
 _FROM_1 = "set `version: 2` and follow 'From version 1' on the page of this plugin"
 
 
@@ -37,7 +38,7 @@ class _Document:
             entries, key = self.data.get(place[0]), _KINDS[str(place[0])]
             entry = entries[place[1]] if isinstance(entries, list) and isinstance(place[1], int) else None
             if isinstance(entry, dict) and isinstance(entry.get(key), str):
-                text += f" {place[0][:-1]} {entry[key]}"
+                text += f" {_SINGULAR.get(str(place[0]), str(place[0])[:-1])} {entry[key]}"
         return text
 
 

@@ -10,14 +10,14 @@ from functools import cached_property
 from r1core.api import Problem, Reason
 from r1core_clinical_rules.characters import MIN_LENGTH, SHORT, normalise
 from r1core_clinical_rules.names import NameIndex
-from r1core_clinical_rules.schema import Allergen, Drug, Forbid, Rule, When
+from r1core_clinical_rules.schema import Allergen, Drug, DrugClass, Forbid, Rule, When
 
 
 @dataclass(frozen=True)
 class Sourced:
-    """A drug, allergen or rule with the place that it was read from (`file:line rule ID`)."""
+    """A drug, class, allergen or rule with the place that it was read from (`file:line rule ID`)."""
 
-    entry: Drug | Allergen | Rule
+    entry: Drug | DrugClass | Allergen | Rule
     where: str
 
 
@@ -32,7 +32,7 @@ class RuleBook:
     Names, brands, aliases and classes of drugs and allergens are compared in their normalised form, here as in
     generated text; conditions by `condition_key`.
 
-    `capped_drugs` : bit i set where any rule caps drug i.
+    `capped_drugs` : bit i set where any rule caps drug i. `class_names` : class -> what texts call it.
 
     Parameters
     ----------
@@ -47,7 +47,17 @@ class RuleBook:
         self.rules: tuple[Rule, ...] = tuple(s.entry for s in self._entries if isinstance(s.entry, Rule))
         self.where: dict[str, str] = {s.entry.id: s.where for s in self._entries if isinstance(s.entry, Rule)}
         named = [(normalise(name), i) for i, drug in enumerate(self.drugs) for name in drug.names]
-        grouped = [(normalise(name), i) for i, drug in enumerate(self.drugs) for name in drug.classes]
+        self.class_names: dict[str, tuple[str, ...]] = {}
+        for name in dict.fromkeys(name for drug in self.drugs for name in drug.classes):
+            self.class_names.setdefault(name, (name.replace("_", " "),))
+        for also in (s.entry for s in self._entries if isinstance(s.entry, DrugClass)):
+            self.class_names[also.name] = (*self.class_names.get(also.name, ()), *also.aliases)
+        grouped = [
+            (normalise(also), i)
+            for i, drug in enumerate(self.drugs)
+            for name in drug.classes
+            for also in (name, *self.class_names[name])
+        ]
         self.by_name, self.by_class = NameIndex(named), NameIndex(grouped)
         caps = [normalise(cap.drug) for rule in self.rules for cap in rule.then.cap_dose]
         self.capped_drugs = sum(1 << i for i in {i for name in caps for i in self.by_name.meaning.get(name, ())})
@@ -126,13 +136,15 @@ class RuleBook:
         for sourced in self._entries:
             entry, where = sourced.entry, sourced.where
             shown = entry.id if isinstance(entry, Rule) else entry.name
-            kind = {Rule: "rule id", Drug: "drug", Allergen: "allergen"}[type(entry)]
+            kind = {Rule: "rule id", Drug: "drug", DrugClass: "class", Allergen: "allergen"}[type(entry)]
             first = seen.setdefault((type(entry), shown if isinstance(entry, Rule) else normalise(shown)), where)
             if first != where:
                 again = f"the {kind} {shown!r} again (first at {first})"
                 found.append(Problem(where, again, "each once", "remove one of them"))
             if isinstance(entry, Rule):
                 found += self._rule_problems(entry, where)
+            elif isinstance(entry, DrugClass):
+                found += self._class_problems(entry, where)
             else:
                 found += self._name_problems(entry, where)
         return found + self._cycles()
@@ -150,6 +162,17 @@ class RuleBook:
             Problem(where, f"{name!r} both as a class and as a drug's name", "one meaning", "rename the class")
             for name in both
         ]
+
+    def _class_problems(self, entry: DrugClass, where: str) -> list[Problem]:
+        expected = f"at least {MIN_LENGTH} letters or digits, and no drug's name"
+        found = [
+            Problem(where, f"the alias {name!r} of a class", expected, f"remove {name!r}")
+            for name in entry.aliases
+            if len(normalise(name)) < MIN_LENGTH or normalise(name) in self.by_name.meaning
+        ]
+        if normalise(entry.name) not in self.by_class.meaning:
+            found.append(_unknown(where, "class", entry.name, self._spelled[1]))
+        return found
 
     @cached_property
     def _spelled(self) -> tuple[list[str], list[str], list[str]]:

@@ -60,6 +60,13 @@ class Drug(_Strict):
         return tuple(dict.fromkeys((self.name, *self.brands, *self.aliases)))
 
 
+class DrugClass(_Strict):
+    """What a class of drugs is called in texts ("blood thinner"); which drugs are of it, the drugs themselves say."""
+
+    name: Text
+    aliases: Terms
+
+
 class Allergen(_Strict):
     """What a patient can be allergic to that is no drug of the file: a food, a group of drugs, a preservative."""
 
@@ -326,6 +333,7 @@ class RuleFile(_Strict):
 
     version: Literal[2]
     drugs: tuple[Drug, ...] = ()
+    classes: tuple[DrugClass, ...] = ()
     allergens: tuple[Allergen, ...] = ()
     hierarchy: Hierarchy | None = None
     rules: tuple[Rule, ...] = ()
@@ -359,7 +367,11 @@ class Config(Policy):
     ----------
     files : rule files, absolute or relative to the current directory; drugs are shared between them.
     ascii_only : refuse every byte outside ASCII while generating, so that no look-alike can be written at all.
+    read_orders : read medications and allergies out of the prompt too, and count them among the facts.
+    names : lists of other drugs' names (a drug a line, its names between tabs), so that none is taken for a listed one.
     """
 
     files: tuple[Path, ...] = Field(min_length=1)
     ascii_only: bool = False
+    read_orders: bool = False
+    names: tuple[Path, ...] = ()

@@ -11,35 +11,35 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from r1core_clinical_rules.aho_corasick import AhoCorasick
-from r1core_clinical_rules.characters import BOUNDARY, SYMBOLS
+from r1core_clinical_rules.characters import BOUNDARY, SPACE, SYMBOLS
 from r1core_clinical_rules.utf8 import decoder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CODE = {symbol: i for i, symbol in enumerate(SYMBOLS + BOUNDARY)}
-SEP = CODE[BOUNDARY]
+CODE = {symbol: i for i, symbol in enumerate(SYMBOLS + BOUNDARY + SPACE)}
+SEP, BLANK = CODE[BOUNDARY], CODE[SPACE]
 PAD = len(CODE)  # fills the classes' symbol strings to one length; leaves every state as it is
 
 
-def matcher_of(patterns: Sequence[str], *, separators: bool) -> AhoCorasick:
-    """The matcher of these patterns of symbols; boundaries are skipped, or with `separators` a run of them is one."""
+def matcher_of(patterns: Sequence[str]) -> AhoCorasick:
+    """The matcher of these patterns of symbols; a run of boundaries, white space or not, is one `BOUNDARY`."""
     matcher = AhoCorasick([[CODE[c] for c in pattern] for pattern in patterns], PAD + 1)
     every = np.arange(len(matcher.next), dtype=np.int32)
+    after = matcher.last == SEP
+    matcher.next[after, SEP] = every[after]
+    matcher.next[:, BLANK] = matcher.next[:, SEP]
     matcher.next[:, PAD] = every
-    if separators:
-        after = matcher.last == SEP
-        matcher.next[after, SEP] = every[after]
-    else:
-        matcher.next[:, SEP] = every
     return matcher
 
 
+@lru_cache(maxsize=1)
 def class_codes() -> NDArray[np.int64]:
     """(longest, C) codes of the symbols that each class of characters stands for, filled up with `PAD`."""
     classes = decoder().classes
@@ -66,8 +66,11 @@ class SymbolAutomaton(ABC):
         self.start = self._number(np.array([begin]))[0]
 
     @abstractmethod
-    def _by_class(self, inner: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(K, C) the inner states after a character of each class, -1 where it is refused; `inner` is (K,)."""
+    def _by_class(self, inner: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The inner states after a character of each of these classes, -1 where it is refused.
+
+        `inner` is (K,), `classes` (C,), what is returned (K, C).
+        """
 
     def _parts(self, state: int) -> tuple[int, int]:
         """The UTF-8 state and the inner state that a state stands for."""
@@ -86,18 +89,31 @@ class SymbolAutomaton(ABC):
 
     def _next_keys(self, pending: NDArray[np.int64], inner: NDArray[np.int64]) -> NDArray[np.int64]:
         """(K, 256) keys of the next states, -1 where the byte is refused; the arguments are (K,)."""
-        by_class = self._by_class(inner)
         target, klass = self._utf8.target[pending], self._utf8.klass[pending]
-        keys = np.take_along_axis(by_class, np.maximum(klass, 0).astype(np.int64), axis=1)
+        keys = np.empty(klass.shape, dtype=np.int64)
+        afters = np.empty(len(inner), dtype=np.int64)
+        for part in (np.flatnonzero(pending == 0), np.flatnonzero(pending)):  # the former know far fewer classes
+            asked, columns = self._asked(klass[part])
+            by_class = self._by_class(inner[part], asked)
+            keys[part] = np.take_along_axis(by_class, columns, axis=1)
+            afters[part] = by_class[:, 0]  # class 0 is the boundary
         waits = target >= 0
         keys[waits] = (target.astype(np.int64) * self._size + inner[:, None])[waits]
         inside = np.flatnonzero(pending)
         if len(inside):  # where the character begun is broken off, a boundary comes before the byte
-            after = by_class[inside, 0]  # class 0 is the boundary
+            after = afters[inside]
             afresh = self._next_keys(np.zeros_like(inside), np.maximum(after, 0))
             afresh[after < 0] = -1
             keys[inside] = np.where(waits[inside] | (klass[inside] >= 0), keys[inside], afresh)
         return keys
+
+    def _asked(self, klass: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The classes that stand in `klass`, 0 always the first, and `klass` as places in them."""
+        counted = np.zeros(len(self._utf8.classes), dtype=bool)
+        counted[0] = True
+        counted[klass[klass >= 0]] = True
+        place = np.cumsum(counted) - 1
+        return np.flatnonzero(counted), place[np.maximum(klass, 0)]
 
     def rows(self, states: Sequence[int]) -> NDArray[np.int32]:
         """(K, 256) int32: `row` for several states at once, which costs little more than for one."""

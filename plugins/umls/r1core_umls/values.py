@@ -10,7 +10,7 @@ from r1core.api import JSON, SpanKind
 
 KIND = "umls/concept"
 HASHES = 2  # buckets per concept: two concepts share both with probability 2 / buckets², not 1 / buckets
-Method = Literal["exact", "normalised", "abbreviation"]
+Method = Literal["exact", "normalised", "abbreviation", "encoder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,12 @@ class LinkedConcept:
     Parameters
     ----------
     matched : the stretch of text itself.
-    method : written exactly like the name, equal after normalisation, or an abbreviation that the text defines.
+    method : written exactly like the name, equal after normalisation, an abbreviation that the text defines, or a
+        mention that no name equals and the encoder answered.
     alternatives : ids of the other concepts that the same surface may mean, best first.
+    probability : the encoder's, of this concept; 1 where the dictionary answered.
+    negated, uncertain, historical, family : what the sentence says of it (`context.py`): that it is absent; that it is
+        suspected or supposed only; that it lies in the past; that somebody of the family has it.
     """
 
     concept_id: str
@@ -30,6 +34,11 @@ class LinkedConcept:
     matched: str
     method: Method
     alternatives: tuple[str, ...] = ()
+    probability: float = 1.0
+    negated: bool = False
+    uncertain: bool = False
+    historical: bool = False
+    family: bool = False
 
 
 def encode(value: LinkedConcept) -> JSON:
@@ -38,7 +47,7 @@ def encode(value: LinkedConcept) -> JSON:
 
 
 def decode(data: JSON) -> LinkedConcept:
-    """Return the value of a JSON object made by `encode`."""
+    """Return the value of a JSON object made by `encode`, or by an earlier one without probability and flags."""
     return LinkedConcept(**{**data, "cuis": tuple(data["cuis"]), "alternatives": tuple(data["alternatives"])})
 
 

@@ -37,6 +37,14 @@ def model_card(data: ReportData) -> str:
             "In the report's demonstration these intervened:",
             _table(["rule", "severity", "citation"], rules),
         ]
+    for plugin, section in data.sections:
+        if not section.private:  # what a plugin says of the adapter itself, such as a licence, travels with it
+            parts += [
+                f"## {_plain(section.title)}",
+                f"Told by the plugin {_plain(plugin)}. {_plain(section.text)}".strip(),
+            ]
+            for shown in section.tables:
+                parts.append(_table(list(shown.columns), [[str(cell) for cell in row] for row in shown.rows]))
     if data.cost:
         parts += ["## Cost", _table(["what", "figure"], [[name, value] for name, value in data.cost.items()])]
     facts = [["base model", data.base or data.model], *([name, text] for name, text in manifest_lines(data.manifest))]

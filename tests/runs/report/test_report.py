@@ -197,6 +197,13 @@ def test_redaction_leaves_no_text_of_any_record() -> None:
     assert "20 rules." in page.text
 
 
+def test_what_a_plugin_tells_openly_travels_with_the_adapter() -> None:
+    card = model_card(DATA)
+    for plugin, section in DATA.sections:
+        assert (f"## {section.title}" in card) == (not section.private), plugin
+    assert "20 rules." in card
+
+
 def test_redaction_leaves_no_absolute_path() -> None:
     manifest = {
         "inputs": {"files: notes.csv": {"path": "/home/jane roe/notes.csv", "sha256": "ab" * 32}},

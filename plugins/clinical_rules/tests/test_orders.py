@@ -1,0 +1,168 @@
+"""What is read out of free text: medications, misspellings, classes, what is said of each, doses; and what is not."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from r1core_clinical_rules.medications import Recogniser, other_drugs
+from r1core_clinical_rules.orders import read_orders
+from r1core_clinical_rules.reading import load, read
+from r1core_clinical_rules.units import quantity
+
+from r1core.api import UserError
+
+RULES = """\
+version: 2
+drugs:
+  - {name: warfarin, brands: [Coumadin], classes: [anticoagulant]}
+  - {name: aspirin, aliases: [ASA, acetylsalicylic acid], classes: [nsaid]}
+  - {name: ibuprofen, brands: [Advil], classes: [nsaid]}
+  - {name: mefenamic acid, classes: [nsaid]}
+  - {name: isosorbide dinitrate, classes: [nitrate]}
+  - {name: miconazole}
+  - {name: sulfamethoxazole}
+  - {name: hydralazine}
+  - {name: co-trimoxazole}
+classes:
+  - {name: anticoagulant, aliases: [blood thinner]}
+  - {name: nitrate, aliases: [long-acting nitrate]}
+allergens: [{name: penicillin}]
+rules: []
+"""
+OTHERS = "# others\nhydroxyzine\tatarax\ntrimethoprim/sulfamethoxazole\tbactrim\nwarfarin\tmarevan\n"
+
+
+@pytest.fixture(scope="module")
+def reads(tmp_path_factory: pytest.TempPathFactory) -> Recogniser:
+    folder = tmp_path_factory.mktemp("orders")
+    (folder / "rules.yaml").write_text(RULES, encoding="utf-8")
+    (folder / "names.txt").write_text(OTHERS, encoding="utf-8")
+    return Recogniser(load([folder / "rules.yaml"]), other_drugs([folder / "names.txt"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Take Coumadin.", [("Coumadin", "warfarin")]),
+        ("ASA 81, WARFARIN", [("ASA", "aspirin"), ("WARFARIN", "warfarin")]),
+        ("warfarin5mg", [("warfarin", "warfarin")]),
+        ("acetylsalicylic  acid", [("acetylsalicylic  acid", "aspirin")]),
+        (
+            "cotrimoxazole or co-trimoxazole",
+            [("cotrimoxazole", "co-trimoxazole"), ("co-trimoxazole", "co-trimoxazole")],
+        ),
+        ("a blood thinner and NSAIDs", [("blood thinner", "anticoagulant"), ("NSAIDs", "nsaid")]),
+        ("miconazole nitrate cream", [("miconazole", "miconazole")]),
+        ("a long-acting nitrate", [("long-acting nitrate", "nitrate")]),
+        ("bactrim", [("bactrim", "trimethoprim/sulfamethoxazole")]),
+        ("marevan", [("marevan", "warfarin")]),
+        ("wárfarin ｗａｒｆａｒｉｎ", [("wárfarin", "warfarin"), ("ｗａｒｆａｒｉｎ", "warfarin")]),
+        ("atarax", [("atarax", "hydroxyzine")]),
+        ("The advice was to walk with aspiration and coma.", []),
+        ("", []),
+    ],
+)
+def test_listed_names(reads: Recogniser, text: str, found: list[tuple[str, str]]) -> None:
+    mentions = reads.find(text)
+    assert [(m.text, m.meaning.name) for m in mentions] == found
+    assert all(m.certain and text[m.start : m.end] == m.text for m in mentions)
+
+
+@pytest.mark.parametrize(
+    ("text", "drug"),
+    [
+        ("start coumadn 5 mg", "warfarin"),
+        ("warfrain", "warfarin"),
+        ("takes advill", "ibuprofen"),
+        ("avil 400 mg", "ibuprofen"),
+        ("mefanamic acid", "mefenamic acid"),
+        ("war farin", "warfarin"),
+        ("acetylsalisylic acid", "aspirin"),
+    ],
+)
+def test_misspellings_are_read_and_shown_as_uncertain(reads: Recogniser, text: str, drug: str) -> None:
+    mention = reads.find(text)[0]
+    assert mention.meaning.drugs == (drug,)
+    assert not mention.certain
+    assert str(mention).startswith(f"read {mention.text!r} as ")
+    assert drug in str(mention)
+
+
+def test_the_other_drug_is_nearer(reads: Recogniser) -> None:
+    (found,) = reads.find("hydroxyzin 25 mg")  # one letter from hydroxyzine, which no rule knows
+    assert found.meaning.drugs == ()
+    assert found.meaning.name == "hydroxyzine"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("warfarin 5 mg daily", "current"),
+        ("not on warfarin", "denied"),
+        ("She isn't taking warfarin.", "denied"),
+        ("denies taking aspirin or using ibuprofen", "denied denied"),
+        ("denies aspirin, warfarin 5 mg daily", "denied current"),
+        ("no aspirin or other NSAIDs; takes warfarin", "denied denied current"),
+        ("no bleeding on warfarin", "current"),
+        ("stopped aspirin last year, warfarin 5 mg daily", "stopped current"),
+        ("aspirin and ibuprofen were stopped in May. On warfarin.", "stopped stopped current"),
+        ("warfarin stopped, started ibuprofen", "stopped current"),
+        ("took advil two weeks ago", "stopped"),
+        ("started warfarin two years ago", "current"),
+        ("switched from warfarin to aspirin", "stopped current"),
+        ("allergic to penicillin and aspirin; on Coumadin", "allergy allergy current"),
+        ("aspirin allergy, takes warfarin", "allergy current"),
+        ("Allergies: ASA (hives)\nMeds: warfarin", "allergy current"),
+        ("Mother takes warfarin. He takes aspirin.", "family current"),
+        ("wife reports he takes warfarin", "current"),
+        ("On warfarin. Shall I give aspirin or ibuprofen?", "current considered considered"),
+        ("consider ibuprofen", "considered"),
+        ("never took aspirin but is on warfarin", "denied current"),
+        ("avoid ibuprofen", "denied"),
+        ("history of aspirin use", "stopped"),
+    ],
+)
+def test_what_is_said_of_a_medication(reads: Recogniser, text: str, said: str) -> None:
+    assert " ".join(order.status for order in read_orders(reads, text)) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "route", "frequency", "per_day"),
+    [
+        ("start coumadin 5 mg po daily", "5 mg", "PO", "daily", "5 mg"),
+        ("Advil 400 mg t.i.d.", "400 mg", None, "t.i.d.", "1200 mg"),
+        ("give 0.5 g of ibuprofen every 6 hours", "0.5 g", None, "every 6 hours", None),
+        ("Advil 400 tid", None, None, "tid", None),
+        ("ibuprofen", None, None, "", None),
+    ],
+)
+def test_dose_route_and_frequency(
+    reads: Recogniser, text: str, amount: str | None, route: str | None, frequency: str, per_day: str | None
+) -> None:
+    (order,) = read_orders(reads, text)
+    assert (order.amount and order.amount.compare(quantity(amount or "1 mg"))) in (None, 0)
+    assert (order.amount is None) == (amount is None)
+    assert (order.route, order.frequency) == (route, frequency)
+    if per_day:
+        assert order.per_day is not None
+        assert order.per_day.to("mg") == Decimal(per_day.split()[0])
+
+
+def test_a_dose_belongs_to_the_medication_before_it(reads: Recogniser) -> None:
+    orders = read_orders(reads, "ｗａｒｆａｒｉｎ 5 mg daily, ibuprofen 400 mg tid")
+    assert [(o.dose, o.frequency) for o in orders] == [("5 mg", "daily"), ("400 mg", "tid")]
+
+
+def test_a_list_of_names_that_cannot_be_read_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no readable list of drug names"):
+        other_drugs([tmp_path / "absent.txt"])
+
+
+def test_names_of_classes_are_checked(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(RULES.replace("{name: nitrate, aliases: [long-acting nitrate]}", "{name: nitrite, aliases: [ab]}"))
+    _, problems = read([path])
+    assert ["'ab'" in p.found or "nitrite" in p.found for p in problems] == [True, True]
+    assert all(f"{path}:1" in p.where and "class nitrite" in p.where for p in problems)
