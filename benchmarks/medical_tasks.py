@@ -37,6 +37,7 @@ from r1core_umls.fitting import fit
 from r1core_umls.hpo import HpoSource
 from r1core_umls.normaliser import BATCH
 from r1core_umls.ranking import Fitted
+from r1core_umls.tables import Tables
 from r1core_umls.trained import EPOCHS
 from r1core_umls.training import Training
 from record import write
@@ -226,7 +227,8 @@ class Sayings:
     def ask(self, split: str) -> list[Question]:
         """The encoder's candidates for what is said in one part; a fourth of `val` is enough."""
         asked = layperson.installed()[split]  # type: ignore[index]
-        witness = Witness(self.fitted.encoder, *self.names(asked), self.definitions, self.parents)
+        tables = Tables.of(self.fitted.encoder, *self.names(asked), self.definitions, self.parents)
+        witness = Witness(tables)
         asked = asked[::4] if split == "val" else asked
         questions: list[Question] = []
         for first in range(0, len(asked), BATCH):

@@ -23,6 +23,7 @@ from r1core_umls.features import BUCKETS
 from r1core_umls.mentions import light_chunks, spacy_chunks
 from r1core_umls.plugin import LinkAnnotator, UmlsPlugin
 from r1core_umls.ranking import Fitted, Ranker
+from r1core_umls.tables import Tables
 
 from r1core import api
 
@@ -76,12 +77,14 @@ def test_a_spacy_pipeline_gives_its_entities_by_name_or_folder(tmp_path: Path) -
         assert raised.value.fix
 
 
-def by_cosine(*_: object) -> Fitted:
+def by_cosine(names: list[str], owners: list[int], said: list[str], parents: list[list[int]], *_: object) -> Fitted:
     weights = np.random.default_rng(0).normal(0, 0.05, (BUCKETS, 64)).astype(np.float16)
     first = np.zeros((len(NAMED) + 1, 1), np.float32)
     first[NAMED.index("cosine")] = 20
     columns = np.zeros(len(NAMED), np.float32), np.ones(len(NAMED), np.float32)
-    return Fitted(Encoder(weights), Ranker(*columns, first, np.ones(1, np.float32)))
+    kept_back = np.ones(1, np.float32), np.ones(1, bool)
+    ranker = Ranker(*columns, first, np.array([1, 0], np.float32), *kept_back)
+    return Fitted(Encoder(weights), ranker, Tables.of(Encoder(weights), names, owners, said, parents))
 
 
 @pytest.fixture(scope="module")
