@@ -203,9 +203,10 @@ def leaks(attempts: int, seed: int, attacker: Attacker) -> tuple[int, int]:
             before, text = text[:at], text[at:]
         style = rng.choice(("tokenizer", "random"))
         planned = attacker.tokenizer.encode(text, add_special_tokens=False) if style == "tokenizer" else []
-        tokens, _, ends = attacker.write(text.encode(), planned, before, rng)
+        tokens, rest, ends = attacker.write(text.encode(), planned, before, rng)
         said = attacker.tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
-        said += "" if ends else "7"  # the end would show a name: it was not reached, the text stands for a longer one
+        if not ends:
+            said = going_on(said, text.encode()[: len(text.encode()) - len(rest)])
         held = reference_finds(said, attacker.names)
         across = (
             reference_finds(f"{before}#{said}", (name,)) if before and not reference_finds(before, (name,)) else None
@@ -214,6 +215,15 @@ def leaks(attempts: int, seed: int, attacker: Attacker) -> tuple[int, int]:
             found += 1
             print(f"leak: {held or across} in {said!r} behind {before!r}, meant as {text!r} ({style})")
     return found, void
+
+
+def going_on(said: str, written: bytes) -> str:
+    """A text that may not end here, as one that goes on: by a digit, and without a character half written.
+
+    Cut off here, it would be cut back (`trims`); what it becomes by any other token is another attempt.
+    """
+    whole = len(written.decode("utf-8", "ignore").encode()) == len(written)
+    return (said if whole else said.rstrip("\ufffd")) + "7"
 
 
 def over_blocked(
