@@ -35,13 +35,13 @@ def use(model: PreTrainedModel) -> None:
     ------
     R1Error : where FlashAttention-4 is installed and gives something else than torch's kernel.
     """
-    name, kernel = NAME, rows
+    name, kernel = NAME, by_torch
     if flash4.usable(model.device):
-        name, kernel = NAME_4, flash4.rows
+        name, kernel = NAME_4, flash4.attend
         text = model.config.get_text_config()
         heads = int(text.num_attention_heads)
         flash4.check(
-            rows,
+            by_torch,
             heads=heads,
             fewer=int(getattr(text, "num_key_value_heads", None) or heads),
             width=int(getattr(text, "head_dim", None) or text.hidden_size // heads),
@@ -56,26 +56,16 @@ def use(model: PreTrainedModel) -> None:
             config._attn_implementation = name
 
 
-def rows(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    boundaries: torch.Tensor,
-    longest: int,
-    scale: float,
-    window: int,
-) -> torch.Tensor:
-    """torch's kernel; see `flash4.Rows`."""
-    seen = (window - 1, 0) if window else (-1, 0)
-    out = varlen_attn(
-        query, key, value, boundaries, boundaries, longest, longest, scale=scale, window_size=seen, **GROUPED
-    )
+def by_torch(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rows: flash4.Rows) -> torch.Tensor:
+    """torch's kernel; see `flash4.Kernel`."""
+    ends, longest, seen = rows.boundaries, rows.longest, (rows.window - 1 if rows.window else -1, 0)
+    out = varlen_attn(query, key, value, ends, ends, longest, longest, scale=rows.scale, window_size=seen, **GROUPED)
     assert isinstance(out, torch.Tensor)  # without auxiliary results
     return out
 
 
 def attend(
-    kernel: flash4.Rows,
+    kernel: flash4.Kernel,
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -102,5 +92,5 @@ def attend(
         raise R1Error('attention dropout and soft caps are not in the flash kernel; set train.packing = "none"')
     query, key, value = (one[0].transpose(0, 1).contiguous() for one in (query, key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    out = kernel(query, key, value, cu_seq_lens_q, max_length_q, scale, sliding_window or 0)
-    return out.unsqueeze(0), None
+    rows = flash4.Rows(cu_seq_lens_q, max_length_q, scale, sliding_window or 0)
+    return kernel(query, key, value, rows).unsqueeze(0), None
