@@ -6,7 +6,6 @@ label is the chapter of the code: a coarse stand-in for a specialty, made for cl
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from r1core import api
+from r1core_medical.hashes import fingerprint_of, position_of
 from r1core_medical.tabular import Term, parse, xml_path
 
 Split = Literal["train", "val", "test"]
@@ -101,7 +101,7 @@ def select_titles(titles: Iterable[Term], terms: Iterable[Term]) -> list[Term]:
 
 def split_of(category: str) -> Split:
     """The split of a three-character category: SHA-256 of its name, read as a number in [0, 1)."""
-    position = int.from_bytes(hashlib.sha256(category.encode()).digest()[:8], "big") / 2**64
+    position = position_of(category)
     if position < _TRAIN:
         return "train"
     return "val" if position < _VAL else "test"
@@ -154,9 +154,7 @@ class Icd10Specialty:
 
     def fingerprint(self) -> str:
         """SHA-256 of the XML bytes, the name, the labels and the template of the question."""
-        digest = hashlib.sha256(xml_path().read_bytes())
-        digest.update(repr((self.name, sorted(LABELS.items()), TEMPLATE)).encode())
-        return digest.hexdigest()
+        return fingerprint_of(self.input_files(), (self.name, sorted(LABELS.items()), TEMPLATE))
 
 
 def _example(term: Term, source: str) -> api.Example:

@@ -12,8 +12,8 @@ from r1core_umls.cache import cache_root, load_or_build
 from r1core_umls.concept_vectors import ConceptVectors
 from r1core_umls.linker import Linker
 from r1core_umls.mentions import light_chunks, spacy_chunks
-from r1core_umls.trained import folder_of
-from r1core_umls.unlisted import load_unlisted, trained
+from r1core_umls.trained import folder_of, load_known
+from r1core_umls.unlisted import load_unlisted
 
 if TYPE_CHECKING:
     from r1core_umls.concepts import Progress
@@ -72,7 +72,7 @@ def concept_vectors(config: UmlsConfig) -> ConceptVectors:
 
     def load() -> tuple[KnowledgeBase, Encoder]:
         base = load_or_build(config.open())
-        return base, trained(base, train_command(config)).encoder
+        return base, load_known(base, train_command(config)).encoder
 
     return ConceptVectors(load)
 

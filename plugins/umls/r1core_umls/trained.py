@@ -50,6 +50,23 @@ def load(base: KnowledgeBase, seed: int = 0) -> Fitted | None:
     return Fitted(encoder, ranker, Tables.load(folder))
 
 
+def load_known(base: KnowledgeBase, train: str) -> Fitted:
+    """Return what was trained on a base; nothing is trained here.
+
+    Parameters
+    ----------
+    train : the command that trains it, for the message.
+
+    Raises
+    ------
+    UserError : it is not trained yet.
+    """
+    fitted = load(base)
+    if fitted is None:
+        raise UserError(f"the encoder of {base.report.source} is not trained yet (some minutes, once)", fix=train)
+    return fitted
+
+
 def load_or_train(base: KnowledgeBase, progress: Progress | None = None, seed: int = 0) -> Fitted:
     """Return the encoder and ranker of a base, trained once. Training needs torch.
 

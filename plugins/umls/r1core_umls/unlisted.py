@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from r1core.api import UserError
 from r1core_umls.features import words_of
 from r1core_umls.linker import Link
 from r1core_umls.mentions import Chunker, Stretch, light_chunks, shortened
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from r1core_umls.cover import Cover
     from r1core_umls.knowledge import KnowledgeBase
     from r1core_umls.normaliser import Candidate, Normaliser
-    from r1core_umls.ranking import Fitted
 
 ALTERNATIVES = 4  # further concepts that a mention keeps
 MIN_LETTERS = 3
@@ -103,19 +101,10 @@ def load_unlisted(base: KnowledgeBase, min_probability: float, chunks: Chunker, 
     """
     from r1core_umls.cover import Cover
     from r1core_umls.normaliser import Normaliser
+    from r1core_umls.trained import load_known
 
-    fitted = trained(base, train)
+    fitted = load_known(base, train)
     return Unlisted(Normaliser(base, fitted), Cover(fitted.encoder, base), min_probability, chunks=chunks)
-
-
-def trained(base: KnowledgeBase, train: str) -> Fitted:
-    """Return what was trained on a base; `train` and errors as in `load_unlisted`."""
-    from r1core_umls.trained import load
-
-    fitted = load(base)
-    if fitted is None:
-        raise UserError(f"the encoder of {base.report.source} is not trained yet (some minutes, once)", fix=train)
-    return fitted
 
 
 def _within(link: Link, start: int, end: int) -> bool:

@@ -10,7 +10,6 @@ a brand of cannot be looked up, only be known from elsewhere or guessed from its
 from __future__ import annotations
 
 import bz2
-import hashlib
 import pickle
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from r1core import api
+from r1core_medical.hashes import fingerprint_of
 from r1core_medical.icd10 import split_of
 
 Split = Literal["train", "val", "test"]
@@ -111,6 +111,4 @@ class Brand:
 
     def fingerprint(self) -> str:
         """SHA-256 of the dictionary's bytes and of what shapes a row."""
-        digest = hashlib.sha256(dictionary_path().read_bytes())
-        digest.update(repr((NAME, TEMPLATE, DRUGS, RUN)).encode())
-        return digest.hexdigest()
+        return fingerprint_of(self.input_files(), (NAME, TEMPLATE, DRUGS, RUN))

@@ -11,7 +11,6 @@ names that the ontology retriever ranks first, for the plugin `shortlist`. Resea
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from r1core_umls.hpo import HpoSource
 from r1core_umls.phenotypes import Retriever
 
 from r1core import api
+from r1core_medical.hashes import fingerprint_of, position_of
 
 Split = Literal["train", "val", "test"]
 
@@ -61,8 +61,7 @@ def linked(diseases: Iterable[Disease]) -> list[tuple[Disease, Disease]]:
 
 def split_of(orpha_id: str) -> Literal["val", "test"]:
     """The part of a linked disorder: SHA-256 of its Orphanet id, read as a number in [0, 1)."""
-    position = int.from_bytes(hashlib.sha256(orpha_id.encode()).digest()[:8], "big") / 2**64
-    return "val" if position < VAL else "test"
+    return "val" if position_of(orpha_id) < VAL else "test"
 
 
 @cache
@@ -117,10 +116,7 @@ class Diagnosis:
 
     def fingerprint(self) -> str:
         """SHA-256 of both files and of what shapes a row."""
-        digest = hashlib.sha256(repr((NAME, TEMPLATE, SHOWN, CANDIDATES, VAL)).encode())
-        for path in self.input_files():
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-        return digest.hexdigest()
+        return fingerprint_of(self.input_files(), (NAME, TEMPLATE, SHOWN, CANDIDATES, VAL))
 
 
 def _example(retriever: Retriever, query: Disease, target: Disease, candidates: Sequence[str] = ()) -> api.Example:

@@ -7,7 +7,6 @@ evaluated there has seen no term of `val` and `test`. Research, not clinical adv
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from r1core_umls.hpo import HpoSource
 from r1core_umls.names import tokenise
 
 from r1core import api
+from r1core_medical.hashes import fingerprint_of
 
 Split = Literal["train", "val", "test"]
 
@@ -110,6 +110,4 @@ class Layperson:
 
     def fingerprint(self) -> str:
         """SHA-256 of the ontology's bytes and of the question."""
-        digest = hashlib.sha256(HpoSource().path().read_bytes())
-        digest.update(repr((NAME, TEMPLATE)).encode())
-        return digest.hexdigest()
+        return fingerprint_of(self.input_files(), (NAME, TEMPLATE))
