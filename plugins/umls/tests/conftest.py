@@ -12,6 +12,24 @@ from r1core_umls.knowledge import Concept, KnowledgeBase, Synonym
 
 
 @pytest.fixture(scope="session")
+def organs() -> dict[str, str]:
+    """English to Latin, for made-up bases in which words of a name can be learnt apart."""
+    return {
+        "kidney": "renal", "liver": "hepatic", "heart": "cardiac", "lung": "pulmonary", "skin": "cutaneous",
+        "brain": "cerebral", "eye": "ocular", "ear": "otic", "stomach": "gastric", "bone": "osseous",
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def findings() -> tuple[str, ...]:
+    """What an organ of such a base may have."""
+    return (
+        "cyst", "stone", "swelling", "inflammation", "tumour", "bleeding", "scar", "failure", "pain", "infarct",
+        "fracture", "ulcer", "abscess", "fistula", "stenosis", "atrophy", "fibrosis", "edema", "rupture", "spasm",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
 def hpo_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 

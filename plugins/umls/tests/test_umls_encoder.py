@@ -18,15 +18,6 @@ from r1core_umls.ranking import Ranker, train_ranker
 from r1core_umls.search import Exact
 from r1core_umls.tables import TOLD, Tables
 
-ORGANS = {
-    "kidney": "renal", "liver": "hepatic", "heart": "cardiac", "lung": "pulmonary", "skin": "cutaneous",
-    "brain": "cerebral", "eye": "ocular", "ear": "otic", "stomach": "gastric", "bone": "osseous",
-}  # fmt: skip
-FINDINGS = (
-    "cyst", "stone", "swelling", "inflammation", "tumour", "bleeding", "scar", "failure", "pain", "infarct",
-    "fracture", "ulcer", "abscess", "fistula", "stenosis", "atrophy", "fibrosis", "edema", "rupture", "spasm",
-)  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
@@ -106,12 +97,14 @@ def test_recall_counts_the_first_k() -> None:
     assert recall([[1, 2], [3, 4], [5, 6]], [2, 3, 9], 2) == pytest.approx(2 / 3)
 
 
-def test_synonyms_of_unseen_concepts_are_found_once_their_words_are_learnt() -> None:
+def test_synonyms_of_unseen_concepts_are_found_once_their_words_are_learnt(
+    organs: dict[str, str], findings: tuple[str, ...]
+) -> None:
     """Each finding has an English and a Latin name; those of unseen concepts follow from the words of the others."""
     from r1core_umls.fitting import fit
     from r1core_umls.training import Training
 
-    pairs = [(f"{organ} {finding}", f"{latin} {finding}") for organ, latin in ORGANS.items() for finding in FINDINGS]
+    pairs = [(f"{organ} {finding}", f"{latin} {finding}") for organ, latin in organs.items() for finding in findings]
     random.Random(0).shuffle(pairs)
     known, unseen = pairs[:150], pairs[150:]
     names, owners = [name for pair in known for name in pair], [at for at in range(len(known)) for _ in range(2)]

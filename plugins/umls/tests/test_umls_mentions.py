@@ -27,21 +27,6 @@ from r1core_umls.tables import Tables
 
 from r1core import api
 
-ORGANS = {"kidney": "renal", "liver": "hepatic", "heart": "cardiac", "lung": "pulmonary", "skin": "cutaneous"}
-FINDINGS = (
-    "cyst",
-    "stone",
-    "swelling",
-    "tumour",
-    "scar",
-    "failure",
-    "pain",
-    "fracture",
-    "ulcer",
-    "abscess",
-    "stenosis",
-)
-
 
 def chunks(text: str) -> list[str]:
     return [text[start:end] for start, end in light_chunks(text)]
@@ -88,12 +73,14 @@ def by_cosine(names: list[str], owners: list[int], said: list[str], parents: lis
 
 
 @pytest.fixture(scope="module")
-def made_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UmlsConfig]:
+def made_up(
+    tmp_path_factory: pytest.TempPathFactory, organs: dict[str, str], findings: tuple[str, ...]
+) -> Iterator[UmlsConfig]:
     """A base of organs and findings, each in English and Latin."""
     folder = tmp_path_factory.mktemp("made_up")
     rows = [{"id": "Y:0", "name": "Finding"}, {"id": "Y:1", "name": "Colour"}]
-    for number, (organ, finding, how) in enumerate(product(ORGANS, FINDINGS, ("acute", "chronic"))):
-        names = f"{how} {organ} {finding}", f"{how} {ORGANS[organ]} {finding}"
+    for number, (organ, finding, how) in enumerate(product(organs, findings, ("acute", "chronic"))):
+        names = f"{how} {organ} {finding}", f"{how} {organs[organ]} {finding}"
         rows.append({"id": f"X:{number}", "name": names[0], "synonyms": [names[1]], "parents": ["Y:0"]})  # type: ignore[dict-item]
     (folder / "base.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.MonkeyPatch.context() as patch:

@@ -20,14 +20,6 @@ from r1core_umls.trained import load, load_or_train
 
 from r1core.api import UserError
 
-ORGANS = {
-    "kidney": "renal", "liver": "hepatic", "heart": "cardiac", "lung": "pulmonary", "skin": "cutaneous",
-    "brain": "cerebral", "eye": "ocular", "ear": "otic", "stomach": "gastric", "bone": "osseous",
-}  # fmt: skip
-FINDINGS = (
-    "cyst", "stone", "swelling", "inflammation", "tumour", "bleeding", "scar", "failure", "pain", "infarct",
-    "fracture", "ulcer", "abscess", "fistula", "stenosis", "atrophy", "fibrosis", "edema", "rupture", "spasm",
-)  # fmt: skip
 COLDS = (
     ("runny nose", "An infection of the nose and throat by a virus, with sneezing and a running nose."),
     ("low temperature of limbs", "Hands and feet whose skin is less warm, from poor flow of blood to the limbs."),
@@ -45,12 +37,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_up(tmp_path_factory: pytest.TempPathFactory, organs: dict[str, str], findings: tuple[str, ...]) -> Path:
     """A base of 600 concepts with two names each, and two of one name."""
     file = tmp_path_factory.mktemp("made_up") / "base.jsonl"
     with file.open("w") as lines:
-        for number, (organ, finding, how) in enumerate(product(ORGANS, FINDINGS, ("acute", "chronic", "congenital"))):
-            names = f"{how} {organ} {finding}", f"{how} {ORGANS[organ]} {finding}"
+        for number, (organ, finding, how) in enumerate(product(organs, findings, ("acute", "chronic", "congenital"))):
+            names = f"{how} {organ} {finding}", f"{how} {organs[organ]} {finding}"
             concept = {"id": f"X:{number}", "name": names[0], "synonyms": [names[1]], "definition": "", "parents": []}
             lines.write(json.dumps(concept) + "\n")
         for number, (name, definition) in enumerate(COLDS):
@@ -127,9 +119,11 @@ def test_what_is_read_back_answers_as_what_was_trained(normaliser: Normaliser) -
         Normaliser(KnowledgeBase.of([Concept("X:1", "cold")]), again)
 
 
-def test_a_mention_alone_is_answered_as_among_others(normaliser: Normaliser) -> None:
+def test_a_mention_alone_is_answered_as_among_others(
+    normaliser: Normaliser, organs: dict[str, str], findings: tuple[str, ...]
+) -> None:
     draw = random.Random(0)
-    mentions = [f"{draw.choice([*ORGANS])} with {draw.choice(FINDINGS)} of late" for _ in range(300)]
+    mentions = [f"{draw.choice([*organs])} with {draw.choice(findings)} of late" for _ in range(300)]
     together = normaliser.candidates(mentions, 1)
     for at in range(0, 300, 30):
         (alone,) = normaliser.candidates([mentions[at]], 1)
