@@ -1,4 +1,5 @@
-"""A generated Metathesaurus of full size: build time, peak memory, size on disk, time to open, lookup and link times.
+"""A generated Metathesaurus of full size: build time, peak memory, size on disk, time to open, lookup and link times;
+then the encoder and the approximate index over it, and mentions that no name equals.
 
 The release comes from `python -m r1core_umls.fixture` (names of our own making). Every step runs as a process of its
 own, so that its memory is its own; the kernel's page cache is warm. HPO, as installed, is measured beside it.
@@ -62,6 +63,54 @@ print(json.dumps({"open": opened, "first": p50(first), "first99": p99(first), "a
     "bytes": sum(file.stat().st_size for file in (cache_root() / base.fingerprint()).iterdir()),
     "concepts": len(base), "names": base.number_of_names}))
 """
+NEAREST = """
+import json, random, statistics, sys, time
+from pathlib import Path
+import numpy as np
+from r1core_umls.cache import load_or_build
+from r1core_umls.features import words_of
+from r1core_umls.normaliser import Normaliser
+from r1core_umls.rrf import RrfSource
+from r1core_umls.search import TOLD, Nearest
+from r1core_umls.evidence import ENTRIES, Witness
+from r1core_umls.trained import load
+
+def resident(kind):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(kind)).split()[1]) * 1024
+
+base = load_or_build(RrfSource(Path(sys.argv[1])))
+began = time.perf_counter()
+fitted = load(base)
+normaliser = Normaliser(base, fitted)
+told = {"open": time.perf_counter() - began}
+draw = random.Random(0)
+mentions = [base.surface(draw.randrange(base.number_of_names)) + " presenting" for _ in range(600)]
+normaliser.candidates(mentions[:100])
+taken = []
+for mention in mentions[100:]:
+    began = time.perf_counter()
+    normaliser.candidates([mention])
+    taken.append(time.perf_counter() - began)
+told |= {"p50": statistics.median(taken), "p99": sorted(taken)[int(0.99 * len(taken))]}
+began = time.process_time()
+normaliser.candidates(mentions)
+told["rate"] = len(mentions) / (time.process_time() - began)
+told |= {"rss": resident("VmRSS"), "own": resident("RssAnon")}
+search = Nearest(fitted.tables, fitted.cells)
+vectors = Witness(fitted.tables, search).vectors([words_of(mention) for mention in mentions[:200]])
+_, found = search.nearest(vectors, ENTRIES)
+cosines = []
+for first in range(0, len(fitted.tables.entries), 100000):
+    part = vectors @ fitted.tables.entries[first : first + 100000].astype(np.float32).T
+    part[:, max(int(fitted.tables.names) - first, 0) :] *= TOLD
+    at = np.argpartition(-part, 10, axis=1)[:, :10]
+    cosines.append((np.take_along_axis(part, at, 1), at + first))
+close, entries = (np.concatenate(parts, 1) for parts in zip(*cosines))
+right = np.take_along_axis(entries, np.argsort(-close, axis=1)[:, :10], 1)
+told["shared"] = np.mean([len({*a} & {*b}) / 10 for a, b in zip(right.tolist(), found.tolist())])
+print(json.dumps(told))
+"""
 
 
 def run(words: list[str], env: dict[str, str]) -> tuple[str, float, float, int]:
@@ -105,6 +154,12 @@ def main() -> None:
         add("UMLS scale: build, CPU", cpu / MINUTE, "min")
         add("UMLS scale: build, peak resident memory", peak / GB, "GB", 4)
         _measure("UMLS scale", [str(meta)], env, add)
+        command = ["-c", "from r1core_umls.cli import umls; umls()", "train", str(meta)]
+        _, wall, cpu, peak = run(command, env)
+        add("UMLS scale: encoder, ranker and index, wall", wall / MINUTE, "min", 30)
+        add("UMLS scale: encoder, ranker and index, CPU", cpu / MINUTE, "min")
+        add("UMLS scale: encoder, ranker and index, peak resident memory", peak / GB, "GB", 4)
+        _nearest(str(meta), env, add)
         command = ["-c", "from r1core_umls.cli import umls; umls()", "build", "--json"]
         _, wall, cpu, peak = run(command, env)
         add("HPO: build, wall, the whole process", wall, "s", 5)
@@ -131,6 +186,17 @@ def _measure(label: str, arguments: list[str], env: dict[str, str], add: Add) ->
     add(f"{label}: descendants of a concept, p50", told["walk"] * 1e3, "ms")
     add(f"{label}: resident memory after all of these", told["rss"] / MB, "MB", 300 if label == "HPO" else None)
     add(f"{label}: of it the process's own, the rest being mapped files", told["own"] / MB, "MB")
+
+
+def _nearest(meta: str, env: dict[str, str], add: Add) -> None:
+    told = json.loads(run(["-c", NEAREST, meta], env)[0])
+    add("UMLS scale: opening encoder and index", told["open"], "s")
+    add("UMLS scale: a mention that no name equals, p50", told["p50"] * 1e3, "ms", 10)
+    add("UMLS scale: a mention that no name equals, p99", told["p99"] * 1e3, "ms")
+    add("UMLS scale: such mentions, batched", told["rate"], "mentions/CPU-s")
+    add("UMLS scale: of the 10 nearest entries of all, found by the index", told["shared"], "fraction")
+    add("UMLS scale: resident memory after these", told["rss"] / MB, "MB")
+    add("UMLS scale: of it the process's own, the rest being mapped files", told["own"] / MB, "MB")
 
 
 if __name__ == "__main__":

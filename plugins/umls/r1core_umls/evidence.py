@@ -1,11 +1,11 @@
 """What speaks for each concept that a mention may mean, as numbers that a ranker weighs. Torch-free.
 
-The encoder's cosine sees a name as one sum. Here the words of the mention and those of a concept's names and definition
-are compared one by one, each by its best match on the other side (Khattab & Zaharia 2020, "ColBERT", equation 3,
-weighted by how rare a word is), so that a word without a counterpart ("bilateral", "absent") shows.
+The encoder's cosine sees a name as one sum; here it stands beside those of the concept's other names, its definition
+and its parents, and beside a comparison word by word (`comparison`), so that a word without a counterpart
+("bilateral", "absent") shows.
 """
 
-# Q = mentions, M = concepts of each, K = names of a concept, L = words, P = axes, U = distinct words of a block
+# Q = mentions, M = concepts of each, K = names of a concept, P = axes, X = columns
 
 from __future__ import annotations
 
@@ -15,26 +15,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from r1core_umls.encoder import Encoder, unit
+from r1core_umls import comparison
+from r1core_umls.comparison import Lexicon
 from r1core_umls.features import words_of
-from r1core_umls.search import Exact
-from r1core_umls.tables import Tables, is_opposed
+from r1core_umls.search import Nearest
+from r1core_umls.tables import Tables
 
-CONCEPTS = 24  # that are weighed
+CONCEPTS = 12  # that are weighed
 ENTRIES = 64  # nearest names and definitions that they come from
-COMPARED = 3  # names of a concept whose words are compared
-WORDS = 10  # of a mention that are compared
-SIMILAR = 64  # leading axes by which words are compared
-BLOCK = 128  # mentions that are weighed at a time
-SAME = 0.999  # similarity from which words count as the same
-NAMED = (
-    "cosine", "behind the first", "mean of names", "definition", "has a definition", "names", "children",
-    "mention covered", "name covered", "least of the mention", "least of the name", "most missed of the mention",
-    "most missed of the name", "words only in the mention", "words only in the name", "opposed of the mention",
-    "opposed of the name", "words more", "words", "covered by names", "covered by the definition",
-    "least by the definition", "literally in the definition", "covered by either", "least by either",
+BLOCK = 256  # mentions that are weighed at a time
+OF_VECTORS = (
+    "cosine", "mean of names", "definition", "has a definition", "names", "children", "parents", "parents among them",
+    "children among them",
 )  # fmt: skip
+BEHIND = ("cosine", "mean of names", "mention covered", "name covered", "covered by either")
+"""Columns that are also told by how far they lie behind the most of any concept that is weighed."""
+NAMED = (*OF_VECTORS, *comparison.NAMED, *(f"{name}, behind the most" for name in BEHIND))
 """The columns of `Evidence.columns`."""
+_BEHIND = [NAMED.index(name) for name in BEHIND]
 Array = NDArray[np.float32]
 Places = NDArray[np.int64]
 
@@ -53,18 +51,17 @@ class Witness:
     Parameters
     ----------
     tables : as `Tables.of` made them.
+    search : over these tables; made here where it is absent.
     """
 
-    def __init__(self, tables: Tables) -> None:
-        self.tables, self.search, self.encoder = tables, Exact(tables), Encoder(tables.features)
-        self.place = {word: at for at, word in enumerate(bytes(tables.words).decode().split("\0"))}
-        self.similar = np.ascontiguousarray(unit(tables.word_sums[:, :SIMILAR]).T)
+    def __init__(self, tables: Tables, search: Nearest | None = None) -> None:
+        self.tables, self.search, self.lexicon = tables, search or Nearest(tables), Lexicon(tables)
 
     def vectors(self, texts: Sequence[Sequence[str]]) -> Array:
         """Return the vectors of texts, each cut into its normalised words (at least one), (texts, P)."""
         if not texts:
-            return np.zeros((0, self.tables.sums.shape[1]), np.float32)
-        return _Bags.of(self, texts).vectors()
+            return np.zeros((0, self.tables.entries.shape[1]), np.float32)
+        return self.lexicon.cut(texts).vectors()
 
     def weigh(self, mentions: Sequence[str], without: Sequence[int] = ()) -> Evidence:
         """Compare mentions with their nearest concepts.
@@ -81,172 +78,78 @@ class Witness:
         for first in range(0, len(order), BLOCK):
             block = order[first : first + BLOCK]
             left = np.asarray(without)[block] if len(without) else None
-            concepts[block], columns[block] = self._block(_Asked.of(self, [cut[at] for at in block]), left)
+            concepts[block], columns[block] = self._block([cut[at] for at in block], left)
         return Evidence(concepts, columns)
 
-    def _block(self, asked: _Asked, without: Places | None) -> tuple[Places, Array]:
-        found = self._found(asked.vectors, without)
-        concepts = found.concepts
+    def _block(self, cut: Sequence[Sequence[str]], without: Places | None) -> tuple[Places, Array]:
+        words = self.lexicon.cut(cut)
+        vectors = words.vectors()
+        concepts, nearest = self._found(vectors, without)
         there = np.maximum(concepts, 0)
-        tables, columns = self.tables, np.zeros((*concepts.shape, len(NAMED)), np.float32)
-        sums, counts = tables.sums[there], tables.counts[there]
-        if without is not None:
-            mine = concepts == tables.owners[without][:, None]
-            counts = counts - mine
-            sums[mine] -= asked.vectors[np.nonzero(mine)[0]]
-        told = tables.told[there]
-        columns[..., 0] = found.cosines[..., 0]
-        columns[..., 1] = found.cosines[..., 0] - found.cosines[..., 0].max(-1, keepdims=True)
-        length = np.sqrt(np.einsum("qmp,qmp->qm", sums, sums))
-        columns[..., 2] = np.einsum("qmp,qp->qm", sums, asked.vectors) / np.maximum(length, 1e-6)
-        columns[..., 3] = np.einsum("qmp,qp->qm", tables.entries[told], asked.vectors) * (told >= 0)
-        columns[..., 4] = told >= 0
-        columns[..., 5], columns[..., 6] = np.log(np.maximum(counts, 1)), tables.children[there]
-        asked.compare(self, found.names, there, columns[..., 7:])
+        columns = np.zeros((*concepts.shape, len(NAMED)), np.float32)
+        names = self._by_names(vectors, there, nearest, without, columns)
+        names[concepts < 0] = -1
+        self._by_neighbours(vectors, there, columns)
+        words.compare(names, there, columns[..., len(OF_VECTORS) :])
+        told, missing = columns[..., _BEHIND], (concepts < 0)[..., None]
+        columns[..., -len(BEHIND) :] = told - np.where(missing, -np.inf, told).max(1, keepdims=True, initial=-1.0)
         return concepts, columns
 
-    def _found(self, vectors: Array, without: Places | None) -> _Found:
-        """The nearest concepts of mentions, and their nearest names."""
+    def _found(self, vectors: Array, without: Places | None) -> tuple[Places, Places]:
+        """The nearest concepts of mentions (Q, M), and the nearest entry of each."""
         cosines, entries = self.search.nearest(vectors, ENTRIES)
         if without is not None:
             cosines = np.where(entries == without[:, None], -2.0, cosines)
-        owners = np.where(cosines > -2.0, self.tables.owners[entries].astype(np.int64), -1)
-        before = np.tri(owners.shape[1], k=-1, dtype=bool).T[:, None]
-        new = ~((owners.T[:, :, None] == owners) & before).any(0) & (owners >= 0)
-        order = np.argsort(~new, axis=1, kind="stable")[:, :CONCEPTS]
-        width = order.shape[1]
+        owners = np.where(cosines > -2.0, self.tables.owners[entries], -1)
         concepts = np.full((len(vectors), CONCEPTS), -1, np.int64)
-        concepts[:, :width] = np.where(np.take_along_axis(new, order, 1), np.take_along_axis(owners, order, 1), -1)
         nearest = np.zeros((len(vectors), CONCEPTS), np.int64)
-        nearest[:, :width] = np.take_along_axis(entries, order, 1)
-        listed = self.tables.names_of[np.maximum(concepts, 0)]
-        nearest = np.where(nearest < int(self.tables.names), nearest, listed[..., 0])
-        names = np.concatenate([nearest[..., None], np.where(listed == nearest[..., None], -1, listed)], -1)
-        names[concepts < 0] = -1
+        for at, (row, near) in enumerate(zip(owners.tolist(), entries.tolist(), strict=True)):
+            first: dict[int, int] = {}
+            for owner, entry in zip(row, near, strict=True):
+                if owner >= 0 and owner not in first:
+                    first[owner] = entry
+                    if len(first) == CONCEPTS:
+                        break
+            concepts[at, : len(first)], nearest[at, : len(first)] = list(first), list(first.values())
+        return concepts, nearest
+
+    def _by_names(
+        self, vectors: Array, concepts: Places, nearest: Places, without: Places | None, columns: Array
+    ) -> Places:
+        """Fill the columns of a concept's names; returns the two names that are nearest, (Q, M, 2), -1 for none."""
+        tables = self.tables
+        listed = tables.names_of[concepts].astype(np.int64)
+        close = np.einsum("qmkp,qp->qmk", self.search.vectors(listed), vectors, optimize=True)
+        close[listed < 0] = 0.0
+        total, length, counts = close.sum(-1), tables.lengths[concepts], tables.counts[concepts]
         if without is not None:
-            names[names == without[:, None, None]] = -1
-        close = np.einsum("qmkp,qp->qmk", self.tables.entries[names], vectors, optimize=True)
-        close[names < 0] = -1.0
-        best = np.argsort(-close, axis=-1, kind="stable")[..., :COMPARED]
-        return _Found(concepts, np.take_along_axis(names, best, -1), np.take_along_axis(close, best, -1))
+            mine = (concepts == tables.owners[without][:, None]) & (listed == without[:, None, None]).any(-1)
+            # A mention that is one of the names: their sum is told without it.
+            length = np.sqrt(np.maximum(length**2 - mine * (2 * total - 1), 0.0))
+            total, counts = total - mine, counts - (concepts == tables.owners[without][:, None])
+            listed[listed == without[:, None, None]] = -1
+        # A name that is nearest but not among those listed takes the place of the last of them.
+        new = (nearest < int(tables.names)) & ~(listed == nearest[..., None]).any(-1)
+        listed[..., -1] = np.where(new, nearest, listed[..., -1])
+        row, column = np.nonzero(new)
+        close[row, column, -1] = np.einsum("np,np->n", self.search.vectors(nearest[row, column]), vectors[row])
+        close[listed < 0] = -1.0
+        order = np.argsort(-close, axis=-1, kind="stable")[..., :2]
+        columns[..., 0] = np.take_along_axis(close, order, -1)[..., 0]
+        columns[..., 1] = total / np.maximum(length, 1e-6)
+        columns[..., 4] = np.log(np.maximum(counts, 1))
+        return np.take_along_axis(listed, order, -1)
 
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """concepts : (Q, M). names : (Q, M, K), best first. cosines : theirs, -1 where there is no such name."""
-
-    concepts: Places
-    names: Places
-    cosines: Array
-
-
-@dataclass(frozen=True, slots=True)
-class _Bags:
-    """Texts by their words.
-
-    distinct : the U words. lists : of each text, places in `distinct`. known : (U,) places in the base, -1 for a word
-    that it does not have. sums : (U, P).
-    """
-
-    distinct: Sequence[str]
-    lists: Sequence[Sequence[int]]
-    known: Places
-    sums: Array
-
-    @classmethod
-    def of(cls, witness: Witness, cut: Sequence[Sequence[str]]) -> _Bags:
-        place: dict[str, int] = {}
-        lists = [[place.setdefault(word, len(place)) for word in words] for words in cut]
-        distinct = list(place)
-        known = np.array([witness.place.get(word, -1) for word in distinct])
-        sums = witness.tables.word_sums[known]
-        for at in np.flatnonzero(known < 0).tolist():
-            sums[at] = witness.encoder.word(distinct[at])
-        return cls(distinct, lists, known, sums)
-
-    def vectors(self) -> Array:
-        """Of each text, (texts, P), of length 1."""
-        starts = np.cumsum([0, *(len(one) for one in self.lists[:-1])])
-        return unit(np.add.reduceat(self.sums[[at for one in self.lists for at in one]], starts))
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A block of mentions.
-
-    vectors : (Q, P). words : (Q, L) rows of `similar`, -1 where there are fewer. similar : (U + 1, W + 1), how alike
-    each word is to every word of the base, 1 where it is that word; -1 in the last row and column, of no word.
-    rarity, opposed : (Q, L).
-    """
-
-    vectors: Array
-    words: Places
-    similar: Array
-    rarity: Array
-    opposed: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, witness: Witness, cut: Sequence[Sequence[str]]) -> _Asked:
-        """Look up the words of mentions."""
-        tables, bags = witness.tables, _Bags.of(witness, cut)
-        words = np.full((len(cut), min(max(map(len, bags.lists)), WORDS)), -1, np.int64)
-        for at, one in enumerate(bags.lists):
-            words[at, : len(one)] = one[:WORDS]
-        similar = np.full((len(bags.known) + 1, witness.similar.shape[1]), -1.0, np.float32)
-        np.matmul(unit(bags.sums[:, :SIMILAR]), witness.similar, out=similar[:-1])
-        similar[:, -1] = -1.0
-        found = np.flatnonzero(bags.known >= 0)
-        similar[found, bags.known[found]] = 1.0
-        rarity = np.where(bags.known >= 0, tables.rarity[bags.known], tables.rarity.max())
-        opposed = np.append(tables.opposed[bags.known], False)
-        for at in np.flatnonzero(bags.known < 0).tolist():
-            opposed[at] = is_opposed(bags.distinct[at])
-        return cls(bags.vectors(), words, similar, np.append(rarity, 0.0).astype(np.float32)[words], opposed[words])
-
-    def compare(self, witness: Witness, names: Places, concepts: Places, out: Array) -> None:
-        """Compare words with those of names (Q, M, K) and definitions of concepts (Q, M); fills `out` (Q, M, 18).
-
-        Of each concept the name counts that covers the mention and is covered by it best.
-        """
-        tables = witness.tables
-        total = np.maximum(self.rarity.sum(-1), 1e-6)[:, None]
-        there = self.words >= 0
-        number, named = there.sum(-1), np.swapaxes(names >= 0, 1, 2)  # (Q, K, M)
-        theirs = np.where((names >= 0)[..., None], tables.name_words[names], -1).transpose(3, 0, 2, 1)
-        theirs = theirs[: max(int((theirs >= 0).sum(0).max()), 1)]  # (L', Q, K, M)
-        alike = self._alike(theirs)  # (L', Q, L, K, M)
-        forth, back = alike.max(0), alike.max(2)
-        held, weight = theirs >= 0, tables.rarity[theirs]
-        covered = np.einsum("qlkm,ql->qkm", forth, self.rarity) / total[..., None]
-        covers = (back * weight).sum(0) / np.maximum(weight.sum(0), 1e-6)
-        best = np.where(named, covered + covers, -9.0).argmax(1)[:, None]  # (Q, 1, M)
-        one = np.take_along_axis(forth, best[:, None], 2)[:, :, 0]  # (Q, L, M)
-        other, held, weight, chosen = (
-            np.take_along_axis(part, best[None], 2)[:, :, 0] for part in (back, held, weight, theirs)
-        )  # (L', Q, M)
-        lone, their_lone = (one < SAME) & there[..., None], (other < SAME) & held
-        out[..., 0] = np.take_along_axis(covered, best, 1)[:, 0]
-        out[..., 1] = np.take_along_axis(covers, best, 1)[:, 0]
-        out[..., 2] = np.where(there[..., None], one, 1.0).min(1)
-        out[..., 3] = np.where(held, other, 1.0).min(0)
-        out[..., 4] = ((1 - one) * self.rarity[..., None]).max(1)
-        out[..., 5] = ((1 - other) * weight).max(0)
-        out[..., 6], out[..., 7] = lone.sum(1), their_lone.sum(0)
-        out[..., 8] = (lone & self.opposed[..., None]).sum(1)
-        out[..., 9] = (their_lone & tables.opposed[chosen]).sum(0)
-        out[..., 10] = held.sum(0) - number[:, None]
-        out[..., 11] = number[:, None]
-        by_names = np.where(named[:, None], forth, -1.0).max(2)  # (Q, L, M)
-        told = self._alike(tables.told_words[concepts].transpose(2, 0, 1)).max(0)
-        either = np.maximum(by_names, told)
-        for at, part in ((12, by_names), (13, np.maximum(told, 0.0)), (15, told >= SAME), (16, either)):
-            out[..., at] = np.einsum("qlm,ql->qm", part.astype(np.float32), self.rarity) / total
-        out[..., 14] = np.where(there[..., None], told, 1.0).min(1)
-        out[..., 17] = np.where(there[..., None], either, 1.0).min(1)
-
-    def _alike(self, theirs: NDArray[np.integer]) -> Array:
-        """The similarity of every word to each of `theirs` (L', Q, ...), (L', Q, L, ...); -1 where there is none."""
-        shape = *self.words.shape, *([1] * (theirs.ndim - 2))
-        width = self.similar.shape[1]
-        rows = (np.where(self.words >= 0, self.words, len(self.similar) - 1) * width).reshape(shape)
-        return np.take(self.similar, rows + np.where(theirs >= 0, theirs, width - 1)[:, :, None])
+    def _by_neighbours(self, vectors: Array, concepts: Places, columns: Array) -> None:
+        """Fill the columns of definitions, children and parents, each parent by its first name."""
+        tables = self.tables
+        told, above = tables.told[concepts], tables.above[concepts]
+        firsts = np.where(above >= 0, tables.names_of[above, 0], -1)
+        entries = np.concatenate([told[..., None], firsts], -1)
+        close = np.einsum("qmkp,qp->qmk", self.search.vectors(entries), vectors, optimize=True)
+        close[entries < 0] = 0.0
+        columns[..., 2], columns[..., 3] = close[..., 0], told >= 0
+        columns[..., 5], columns[..., 6] = tables.children[concepts], close[..., 1:].max(-1)
+        # (Q, M, M): whether, of each concept, each other that is weighed is a parent
+        under = (above[..., None] == concepts[:, None, None]).any(2)
+        columns[..., 7], columns[..., 8] = under.any(2), np.log1p(under.sum(1))

@@ -8,7 +8,8 @@ order is not seen. Torch-free.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from zlib import crc32
@@ -16,11 +17,22 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from r1core_umls.names import tokenise
+from r1core_umls.names import norms_of
 
 BUCKETS = 1 << 17
 GRAMS = (3, 4, 5)
+SUMMED = 512  # words whose features are gathered at a time: 30 MB at a width of 512
 WORDS_HELD = 65536  # recent words whose features are kept: tens of MB
+
+_OPPOSED = frozenset(
+    {
+        *("left", "right", "upper", "lower", "anterior", "posterior", "bilateral", "unilateral", "increased"),
+        *("decreased", "high", "low", "absent", "male", "female", "proximal", "distal", "primary", "secondary"),
+        *("congenital", "acquired", "recurrent", "mild", "severe", "progressive", "long", "short", "large", "small"),
+        *("medial", "lateral", "superior", "inferior", "hand", "foot", "finger", "toe"),
+    }
+)
+"""Words that a name may not gain or lose without meaning something else; numbers count as well."""
 
 
 @lru_cache(WORDS_HELD)
@@ -33,7 +45,21 @@ def word_features(word: str) -> tuple[int, ...]:
 
 def words_of(name: str) -> list[str]:
     """Return the normalised words of a name; a name without a letter or digit is one word, as it stands."""
-    return tokenise(name).norms or [name]
+    return norms_of(name) or [name]
+
+
+def is_opposed(word: str) -> bool:
+    """Whether a name may not gain or lose this word: left and right, high and low, numbers."""
+    return word in _OPPOSED or any(character.isdigit() for character in word)
+
+
+def sums_of(weights: NDArray[np.float16], words: Sequence[str]) -> NDArray[np.float32]:
+    """Return the sum of each word's rows of weights (B, D), (words, D); a few words at a time."""
+    out = np.empty((len(words), weights.shape[1]), np.float32)
+    for first in range(0, len(words), SUMMED):
+        bags = Bags.of([word_features(word) for word in words[first : first + SUMMED]])
+        out[first : first + SUMMED] = np.add.reduceat(weights[bags.values].astype(np.float32), bags.offsets[:-1])
+    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +70,19 @@ class Bags:
     offsets: NDArray[np.int64]
 
     @classmethod
-    def of(cls, lists: Sequence[Sequence[int]]) -> Bags:
-        """Join lists."""
+    def of(cls, lists: Bags | Sequence[Sequence[int]]) -> Bags:
+        """Join lists; bags stay as they are."""
+        if isinstance(lists, Bags):
+            return lists
         offsets = np.zeros(len(lists) + 1, np.int64)
         np.cumsum([len(one) for one in lists], out=offsets[1:])
         return cls(np.fromiter((value for one in lists for value in one), np.int64, int(offsets[-1])), offsets)
+
+    @classmethod
+    def grouped(cls, owners: NDArray[np.int32], number: int) -> Bags:
+        """Return, of each of `number` owners, the places where it stands in `owners`, ascending."""
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=number))])
+        return cls(np.argsort(owners, kind="stable"), offsets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -60,6 +94,39 @@ class Bags:
         np.cumsum(sizes, out=offsets[1:])
         inside = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sizes)
         return Bags(self.values[np.repeat(self.offsets[which], sizes) + inside], offsets)
+
+    def padded(self, width: int) -> NDArray[np.int32]:
+        """Return the lists as rows, cut at `width`, filled up with -1."""
+        out = np.full((len(self), width), -1, np.int32)
+        sizes = np.diff(self.offsets)
+        for column in range(width):
+            rows = np.flatnonzero(sizes > column)
+            out[rows, column] = self.values[self.offsets[rows] + column]
+        return out
+
+    def distinct(self, key: NDArray[np.float32]) -> Bags:
+        """Return each list's values once, by ascending `key[value]`, then by value."""
+        number = int(self.values.max(initial=0)) + 1
+        pairs = np.unique(np.repeat(np.arange(len(self)), np.diff(self.offsets)) * number + self.values)
+        rows, values = pairs // number, pairs % number
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(self)))])
+        return Bags(values[np.lexsort((values, key[values], rows))], offsets)
+
+    def frequency(self, number: int) -> NDArray[np.int64]:
+        """Return in how many of the lists each of the values 0 to `number` - 1 stands, (number,)."""
+        return np.bincount(self.distinct(np.zeros(number, np.float32)).values, minlength=number)
+
+
+class Vocabulary(dict[str, int]):
+    """Distinct words in the order in which they came, each with its place."""
+
+    def cut(self, texts: Iterable[str]) -> Bags:
+        """Return the places of the normalised words of each text; new words are added."""
+        values, offsets = array("q"), array("q", [0])
+        for text in texts:
+            values.extend([self.setdefault(word, len(self)) for word in words_of(text)])
+            offsets.append(len(values))
+        return Bags(np.frombuffer(values, np.int64), np.frombuffer(offsets, np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +143,6 @@ class Names:
     @classmethod
     def of(cls, names: Sequence[str]) -> Names:
         """Cut names into words."""
-        known: dict[str, int] = {}
-        cut = [[known.setdefault(word, len(known)) for word in words_of(name)] for name in names]
-        return cls(tuple(known), Bags.of(cut), Bags.of([word_features(word) for word in known]))
+        known = Vocabulary()
+        cut = known.cut(names)
+        return cls(tuple(known), cut, Bags.of([word_features(word) for word in known]))

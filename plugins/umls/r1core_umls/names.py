@@ -55,6 +55,11 @@ def _singular(word: str) -> str:
     return word[:-2] if word.endswith(_ES) else word[:-1]
 
 
+def norms_of(text: str) -> list[str]:
+    """Return the normal forms of a text's tokens: what `tokenise` gives as `norms`, without the rest."""
+    return [normalise_token(token) for token in _TOKEN.findall(text)]
+
+
 def tokenise(text: str) -> Tokens:
     """Cut a text into tokens; characters outside of every token only matter as gaps."""
     starts: list[int] = []

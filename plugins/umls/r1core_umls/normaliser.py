@@ -14,9 +14,10 @@ from typing import Literal
 import numpy as np
 
 from r1core_umls.evidence import CONCEPTS, Witness
-from r1core_umls.features import words_of
+from r1core_umls.features import Bags, words_of
 from r1core_umls.knowledge import KnowledgeBase
 from r1core_umls.ranking import Fitted
+from r1core_umls.search import Nearest
 
 BATCH = 2048  # mentions that are weighed at a time
 
@@ -42,7 +43,7 @@ class Normaliser:
         if len(fitted.tables.told) != len(base):
             raise ValueError(f"fitted on {len(fitted.tables.told)} concepts, this base has {len(base)}")
         self.base, self._ranker = base, fitted.ranker
-        self._witness = Witness(fitted.tables)
+        self._witness = Witness(fitted.tables, Nearest(fitted.tables, fitted.cells))
 
     def candidates(
         self, mentions: Sequence[str], k: int = 5, contexts: Sequence[str] | None = None
@@ -127,16 +128,15 @@ class Normaliser:
         return [known[at] for at in sorted(range(len(known)), key=lambda at: -closeness[at])]
 
 
-Columns = tuple[list[str], list[int], list[str], list[list[int]]]
+Columns = tuple[list[str], list[int], list[str], Bags]
 
 
 def columns_of(base: KnowledgeBase) -> Columns:
     """Return a base's names, the concept of each, and by concept the definitions and the parents (positions)."""
-    concepts = list(base.concepts)
-    place = {concept.id: position for position, concept in enumerate(concepts)}
+    store = base.store
     return (
         base.surfaces(range(base.number_of_names)),
         np.asarray(base.concept_of_name).tolist(),
-        [concept.definition for concept in concepts],
-        [[place[up] for up in concept.parents if up in place] for concept in concepts],
+        [concept.definition for concept in base.concepts],
+        Bags(np.asarray(store.parents, np.int64), np.asarray(store.parent_offsets)),
     )

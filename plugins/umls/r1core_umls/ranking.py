@@ -1,6 +1,7 @@
 """Weighs the evidence: a small network gives each concept of a mention a score, and those scores a probability.
 
-One hidden layer of rectified units; applied by numpy, trained by torch with the cross-entropy of the right concept
+One hidden layer of rectified units, a third of them of each of three networks whose scores are averaged; applied by
+numpy, trained by torch with the cross-entropy of the right concept
 among those found (a listwise loss: Cao et al. 2007, "Learning to rank: from pairwise approach to listwise approach").
 That none of them is meant is one more choice, with score 0. A fifth of the mentions is kept back; on it the scores are
 divided by the temperature that makes the probabilities true (Guo et al. 2017, "On calibration of modern neural
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +23,12 @@ from r1core_umls.encoder import Encoder
 from r1core_umls.evidence import Evidence
 from r1core_umls.tables import Tables
 
-HIDDEN, BATCH, RATE, DECAY, DROPPED = 48, 512, 5e-3, 1e-2, 0.1
-EPOCHS, FEWEST_STEPS, MOST_STEPS = 68, 200, 800
+if TYPE_CHECKING:
+    import faiss
+
+HIDDEN, BATCH, RATE, DECAY, DROPPED = 64, 512, 5e-3, 1e-2, 0.1
+NETWORKS = 3  # that are averaged
+EPOCHS, FEWEST_STEPS, MOST_STEPS = 48, 200, 1000
 KEPT_BACK = 5  # one concept in so many
 FEWEST = 10  # mentions kept back that a precision must be seen on
 TEMPERATURES = np.exp(np.linspace(-1, 1.5, 51))
@@ -64,11 +70,12 @@ class Ranker:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What training gives. `tables` : the base that it was trained on."""
+    """What training gives. `tables` : the base that it was trained on. `cells` : of a large one, see `search`."""
 
     encoder: Encoder
     ranker: Ranker
     tables: Tables
+    cells: faiss.Index | None = None
 
 
 def train_ranker(evidence: Evidence, answers: Sequence[int], seed: int = 0) -> Ranker:
@@ -88,7 +95,10 @@ def train_ranker(evidence: Evidence, answers: Sequence[int], seed: int = 0) -> R
     columns = evidence.columns[learnt][evidence.concepts[learnt] >= 0]
     mean, deviation = columns.mean(0), columns.std(0) + np.float32(1e-6)
     standard = Evidence(evidence.concepts[learnt], (evidence.columns[learnt] - mean) / deviation)
-    first, second = _network(standard, right[learnt], seed)
+    networks = [_network(standard, right[learnt], NETWORKS * seed + number) for number in range(NETWORKS)]
+    first = np.concatenate([one for one, _ in networks], 1)
+    units = np.concatenate([weights[:-1] for _, weights in networks])
+    second = np.append(units, sum(weights[-1] for _, weights in networks)) / np.float32(NETWORKS)
     none: NDArray[np.bool_] = np.zeros(0, np.bool_)
     ranker = Ranker(mean, deviation, first, second, np.zeros(0, np.float32), none)
     held = Evidence(evidence.concepts[tried], evidence.columns[tried])

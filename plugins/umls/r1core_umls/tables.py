@@ -1,7 +1,8 @@
 """What an encoder makes of a base, laid out for comparing mentions with it: plain arrays, so that they can be mapped.
 
 All vectors are narrow: of the encoder's D dimensions the P along which the words of the base differ most (their
-principal axes, the widest first). On HPO, recall with P = 128 is that of all 512 within its error.
+principal axes, the widest first). On HPO, recall with P = 128 is that of all 512 within its error. What is as long as
+the base is computed some rows at a time, and written at once where a folder is given.
 """
 
 # B = buckets, W = words, P = principal axes, E = entries (N names, then the definitions), C = concepts
@@ -13,55 +14,50 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from r1core_umls.encoder import Encoder, unit
-from r1core_umls.features import words_of
+from r1core_umls.features import Bags, Vocabulary, is_opposed, sums_of
 
-AXES = 128
-NAMES_EACH = 6  # names of a concept that can be compared, besides the nearest
-NAME_WORDS, TOLD_WORDS = 8, 24  # words of a name, and of a definition (its rarest), that are compared
-ROWS = 8192  # of the encoder's weights that are turned at a time
-TOLD = 0.8  # of a definition's cosine, against a name's
-_OPPOSED = frozenset(
-    {
-        *("left", "right", "upper", "lower", "anterior", "posterior", "bilateral", "unilateral", "increased"),
-        *("decreased", "high", "low", "absent", "male", "female", "proximal", "distal", "primary", "secondary"),
-        *("congenital", "acquired", "recurrent", "mild", "severe", "progressive", "long", "short", "large", "small"),
-        *("medial", "lateral", "superior", "inferior", "hand", "foot", "finger", "toe"),
-    }
-)
-"""Words that a name may not gain or lose without meaning something else; numbers count as well."""
+AXES, AXES_OF_MANY = 128, 64  # of a base, and of one of more than `MANY` names, to halve the largest table
+MANY = 500_000
+NAMES_EACH = 4  # names of a concept that are compared, besides the nearest
+PARENTS_EACH = 2
+NAME_WORDS, TOLD_WORDS = 8, 16  # words of a name, and of a definition (its rarest), that are compared
+ROWS = 8192  # that are computed at a time
+SPREAD_OVER = 100_000  # words that the axes are drawn from, at most
 
 
 @dataclass(frozen=True)
 class Tables:
     """The arrays; each stands in a file of its name.
 
-    features : (B, P) float16, the encoder's weights along the axes, for words that the base does not have.
+    features : (B, P) float16, the encoder's weights along the axes.
     words : the distinct words of names and definitions, as bytes of UTF-8 joined by NUL. word_sums : (W + 1, P), a
     word's features, summed; the last row, of no word, is 0. rarity : (W + 1,), the logarithm of how few names have the
     word. opposed : (W + 1,), see `is_opposed`.
     entries : (E, P), of length 1. owners : (E,), the concept of each. names : (), N.
-    names_of : (C, 6) names, -1 where there are fewer. name_words : (N, 8) words. told_words : (C, 24) words.
-    told : (C,), the entry of the definition or -1. sums : (C, P), of the names' vectors. counts : (C,) of names.
-    children : (C,), the logarithm of 1 + how many concepts stand right below.
+    names_of : (C, 4) names, -1 where there are fewer. lengths : (C,), of the sum of the vectors of these names.
+    name_words : (N, 8) words. told_words : (C, 16) words. told : (C,), the entry of the definition or -1.
+    counts : (C,) of names. above : (C, 2) parents. children : (C,), the logarithm of 1 + how many stand right below.
     """
 
     features: NDArray[np.float16]
     words: NDArray[np.uint8]
-    word_sums: NDArray[np.float32]
+    word_sums: NDArray[np.float16]
     rarity: NDArray[np.float32]
     opposed: NDArray[np.bool_]
-    entries: NDArray[np.float32]
+    entries: NDArray[np.float16]
     owners: NDArray[np.int32]
     names: NDArray[np.int64]
     names_of: NDArray[np.int32]
+    lengths: NDArray[np.float32]
     name_words: NDArray[np.int32]
     told_words: NDArray[np.int32]
     told: NDArray[np.int32]
-    sums: NDArray[np.float32]
     counts: NDArray[np.int32]
+    above: NDArray[np.int32]
     children: NDArray[np.float32]
 
     @classmethod
@@ -71,7 +67,8 @@ class Tables:
         names: Sequence[str],
         owners: Sequence[int],
         definitions: Sequence[str],
-        parents: Sequence[Sequence[int]],
+        parents: Bags | Sequence[Sequence[int]],
+        folder: Path | None = None,
     ) -> Tables:
         """Lay out a base.
 
@@ -79,52 +76,53 @@ class Tables:
         ----------
         names, owners : what may be meant, and the concept of each name (its position).
         definitions : by position; "" where there is none. parents : positions, by position.
+        folder : where `entries`, the largest, is written while it is made; by default it is held in memory.
         """
-        place: dict[str, int] = {}
-        cut = [[place.setdefault(word, len(place)) for word in words_of(name)] for name in names]
-        owned = np.asarray(owners, np.int32)
+        vocabulary, owned = Vocabulary(), np.asarray(owners, np.int32)
+        cut = vocabulary.cut(names)
+        named = len(vocabulary)
         counts = np.bincount(owned, minlength=len(definitions)).astype(np.int32)
-        told = [[] if not counts[at] else words_of(text) if text else [] for at, text in enumerate(definitions)]
-        explained = [[place.setdefault(word, len(place)) for word in words] for words in told]
-        frequency = _frequency(cut, len(place)) + 0.3 * _frequency(explained, len(place))
+        has = [at for at, text in enumerate(definitions) if text and counts[at]]
+        explained = vocabulary.cut([definitions[at] for at in has])
+        frequency = cut.frequency(len(vocabulary)) + 0.3 * explained.frequency(len(vocabulary))
         rarity = np.append(np.log((len(names) + 1) / (frequency + 0.5)), 0.0).astype(np.float32)
-        long = np.stack([encoder.word(word) for word in place])
-        named = unit(long[np.unique(np.concatenate([np.array(one) for one in cut]))])
-        _, axes = np.linalg.eigh(named.T @ named)
-        axes = np.ascontiguousarray(axes[:, : -AXES - 1 : -1]).astype(np.float32)
-        sums = np.concatenate([long @ axes, np.zeros((1, axes.shape[1]), np.float32)])
-        has = [at for at, words in enumerate(explained) if words]
-        entries = unit(np.stack([sums[one].sum(0) for one in [*cut, *(explained[at] for at in has)]]))
+        words = list(vocabulary)
+        features = _along(encoder.weights, _axes(encoder, words[:named], AXES if len(names) <= MANY else AXES_OF_MANY))
+        sums = _word_sums(features, words)
         number = np.full(len(definitions), -1, np.int32)
         number[has] = len(names) + np.arange(len(has))
-        named_of: list[list[int]] = [[] for _ in definitions]
-        for name, owner in enumerate(owners):
-            named_of[owner].append(name)
-        centres = np.zeros((len(definitions), axes.shape[1]), np.float32)
-        np.add.at(centres, owned, entries[: len(names)])
-        below = np.bincount([up for ups in parents for up in ups], minlength=len(definitions))
+        entries = _entries(sums, (cut, explained), folder)
+        names_of = Bags.grouped(owned, len(definitions)).padded(NAMES_EACH)
+        told_words = np.full((len(definitions), TOLD_WORDS), -1, np.int32)
+        told_words[has] = explained.distinct(-rarity).padded(TOLD_WORDS)
+        ups = Bags.of(parents)
         return cls(
-            _along(encoder.weights, axes),
-            np.frombuffer("\0".join(place).encode(), np.uint8),
+            features,
+            np.frombuffer("\0".join(words).encode(), np.uint8),
             sums,
             rarity,
-            np.array([*map(is_opposed, place), False]),
+            np.array([*map(is_opposed, words), False]),
             entries,
             np.concatenate([owned, np.array(has, np.int32)]),
             np.array(len(names)),
-            _padded(named_of, NAMES_EACH),
-            _padded(cut, NAME_WORDS),
-            _padded([sorted(set(one), key=lambda word: -rarity[word]) for one in explained], TOLD_WORDS),
+            names_of,
+            _lengths(entries, names_of),
+            cut.padded(NAME_WORDS),
+            told_words,
             number,
-            centres,
             counts,
-            np.log1p(below).astype(np.float32),
+            ups.padded(PARENTS_EACH),
+            np.log1p(np.bincount(ups.values, minlength=len(definitions))).astype(np.float32),
         )
 
     def save(self, folder: Path) -> None:
         """Write every array into a folder."""
         for field in fields(self):
-            np.save(folder / f"{field.name}.npy", getattr(self, field.name), allow_pickle=False)
+            values = getattr(self, field.name)
+            if isinstance(values, np.memmap):  # stands there already
+                values.flush()
+            else:
+                np.save(folder / f"{field.name}.npy", values, allow_pickle=False)
 
     @classmethod
     def load(cls, folder: Path) -> Tables:
@@ -138,9 +136,15 @@ class Tables:
         return tuple(f"{field.name}.npy" for field in fields(cls))
 
 
-def is_opposed(word: str) -> bool:
-    """Whether a name may not gain or lose this word: left and right, high and low, numbers."""
-    return word in _OPPOSED or any(character.isdigit() for character in word)
+def _axes(encoder: Encoder, words: Sequence[str], number: int) -> NDArray[np.float32]:
+    """The principal axes of words' vectors at length 1, (D, P), the widest first."""
+    spread = np.zeros((encoder.width, encoder.width))
+    step = -(-len(words) // SPREAD_OVER)
+    for first in range(0, len(words), ROWS * step):
+        some = unit(sums_of(encoder.weights, words[first : first + ROWS * step : step]))
+        spread += some.T @ some
+    _, axes = np.linalg.eigh(spread)
+    return np.ascontiguousarray(axes[:, : -number - 1 : -1], np.float32)
 
 
 def _along(weights: NDArray[np.float16], axes: NDArray[np.float32]) -> NDArray[np.float16]:
@@ -153,14 +157,33 @@ def _along(weights: NDArray[np.float16], axes: NDArray[np.float32]) -> NDArray[n
     )
 
 
-def _frequency(lists: Sequence[Sequence[int]], number: int) -> NDArray[np.int64]:
-    """In how many of the lists each of `number` things occurs."""
-    return np.bincount(np.array([one for each in lists for one in set(each)], np.int64), minlength=number)
+def _word_sums(features: NDArray[np.float16], words: Sequence[str]) -> NDArray[np.float16]:
+    out = np.zeros((len(words) + 1, features.shape[1]), np.float16)
+    for first in range(0, len(words), ROWS):
+        out[first : first + ROWS][: len(words) - first] = sums_of(features, words[first : first + ROWS])
+    return out
 
 
-def _padded(lists: Sequence[Sequence[int]], width: int) -> NDArray[np.int32]:
-    """Lists as rows, cut at `width`, filled up with -1."""
-    out = np.full((len(lists), width), -1, np.int32)
-    for row, values in enumerate(lists):
-        out[row, : len(values)] = values[:width]
+def _entries(sums: NDArray[np.float16], parts: Sequence[Bags], folder: Path | None) -> NDArray[np.float16]:
+    """The vectors of texts that are given by their words."""
+    shape = (sum(map(len, parts)), sums.shape[1])
+    out = (
+        np.empty(shape, np.float16) if folder is None else open_memmap(folder / "entries.npy", "w+", np.float16, shape)
+    )
+    last = 0
+    for part in parts:
+        for first in range(0, len(part), ROWS):
+            bags = part.pick(np.arange(first, min(first + ROWS, len(part))))
+            vectors = np.add.reduceat(sums[bags.values].astype(np.float32), bags.offsets[:-1])
+            out[last : last + len(bags)] = unit(vectors)
+            last += len(bags)
+    return out
+
+
+def _lengths(entries: NDArray[np.float16], names_of: NDArray[np.int32]) -> NDArray[np.float32]:
+    out = np.empty(len(names_of), np.float32)
+    for first in range(0, len(names_of), ROWS):
+        some = names_of[first : first + ROWS]
+        total = (entries[some].astype(np.float32) * (some >= 0)[..., None]).sum(1)
+        out[first : first + ROWS] = np.sqrt(np.einsum("cp,cp->c", total, total))
     return out

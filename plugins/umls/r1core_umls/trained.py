@@ -17,15 +17,16 @@ from pathlib import Path
 import numpy as np
 
 from r1core.api import UserError
+from r1core_umls import search
 from r1core_umls.concepts import Progress
 from r1core_umls.encoder import Encoder
-from r1core_umls.hashing import cache_root, sha256
+from r1core_umls.hashing import cache_root, file_digest, sha256
 from r1core_umls.knowledge import KnowledgeBase
 from r1core_umls.ranking import Fitted, Ranker
 from r1core_umls.tables import Tables
 from r1core_umls.whole import whole
 
-LAYOUT = 4  # raised whenever the files, the features or the training change, so that older ones are trained again
+LAYOUT = 5  # raised whenever the files, the features or the training change, so that older ones are trained again
 RANKER = tuple(f"ranker_{field.name}.npy" for field in fields(Ranker))
 FILES = ("encoder.npy", *RANKER, *Tables.files())
 _log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ def load(base: KnowledgeBase, seed: int = 0) -> Fitted | None:
         return None
     ranker = Ranker(*(np.load(folder / name, allow_pickle=False) for name in RANKER))
     encoder = Encoder(np.load(folder / "encoder.npy", mmap_mode="r", allow_pickle=False))
-    return Fitted(encoder, ranker, Tables.load(folder))
+    return Fitted(encoder, ranker, Tables.load(folder), search.load(folder))
 
 
 def load_known(base: KnowledgeBase, train: str) -> Fitted:
@@ -77,14 +78,17 @@ def load_or_train(base: KnowledgeBase, progress: Progress | None = None, seed: i
     known = load(base, seed)
     if known is not None:
         return known
-    fitted, folder = _fit(base, progress, seed), folder_of(base, seed)
+    folder = folder_of(base, seed)
     try:
         with whole(folder, _sound) as aside:
+            fitted = _fit(base, progress, seed, aside)
             np.save(aside / "encoder.npy", fitted.encoder.weights, allow_pickle=False)
             for field, name in zip(fields(Ranker), RANKER, strict=True):
                 np.save(aside / name, getattr(fitted.ranker, field.name), allow_pickle=False)
             fitted.tables.save(aside)
-            hashes = {name: sha256(aside / name).hex() for name in FILES}
+            if fitted.cells is not None:
+                search.save(fitted.cells, aside)
+            hashes = {file.name: sha256(file).hex() for file in sorted(aside.iterdir())}
             note = {"layout": LAYOUT, "base": base.fingerprint(), "terms": asdict(base.terms), "sha256": hashes}
             (aside / "meta.json").write_text(json.dumps(note, indent=1), "utf-8")
     except OSError as error:
@@ -95,7 +99,7 @@ def load_or_train(base: KnowledgeBase, progress: Progress | None = None, seed: i
     return fitted
 
 
-def _fit(base: KnowledgeBase, progress: Progress | None, seed: int) -> Fitted:
+def _fit(base: KnowledgeBase, progress: Progress | None, seed: int, folder: Path) -> Fitted:
     try:
         from r1core_umls.fitting import fit
         from r1core_umls.training import Training
@@ -105,7 +109,7 @@ def _fit(base: KnowledgeBase, progress: Progress | None, seed: int) -> Fitted:
 
     names, owners, definitions, parents = columns_of(base)
     try:
-        return fit(names, owners, definitions, parents, Training(seed=seed), progress)
+        return fit(names, owners, definitions, parents, Training(seed=seed), progress, folder)
     except ValueError as error:
         raise UserError(
             f"{base.report.source}: {error}", fix="use a base with more synonyms, such as the installed HPO"
@@ -117,6 +121,8 @@ def _sound(folder: Path) -> bool:
     try:
         note = json.loads((folder / "meta.json").read_text("utf-8"))
         hashes = note["sha256"]
-        return note["layout"] == LAYOUT and all(sha256(folder / name).hex() == hashes[name] for name in FILES)
+        if note["layout"] != LAYOUT or not set(FILES) <= set(hashes):
+            return False
+        return all(file_digest(folder / name).hex() == value for name, value in hashes.items())
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from r1core_umls import search
 from r1core_umls.encoder import Encoder
 from r1core_umls.evaluation import TEST, fold_of, held_out, recall
 from r1core_umls.evidence import NAMED, Witness
 from r1core_umls.features import BUCKETS, Bags
 from r1core_umls.knowledge import KnowledgeBase
 from r1core_umls.ranking import Ranker, train_ranker
-from r1core_umls.search import Exact
-from r1core_umls.tables import TOLD, Tables
+from r1core_umls.search import TOLD, Nearest
+from r1core_umls.tables import Tables
 
 
 @pytest.fixture(scope="module")
@@ -46,30 +48,73 @@ def test_a_name_is_the_sum_of_its_words_features(encoder: Encoder) -> None:
     assert encoder.encode([]).shape == (0, 32)
 
 
+@pytest.fixture(scope="module")
+def many(encoder: Encoder) -> Tables:
+    draw = random.Random(0)
+    names = [" ".join(draw.choice("bcdfgh") + draw.choice("aeiou") + str(n % 97) for _ in "ab") for n in range(4000)]
+    return Tables.of(encoder, names, range(4000), [""] * 4000, [[]] * 4000)
+
+
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 200), st.integers(1, 60), st.sampled_from([None, 2, 32]), st.integers(0, 2**32 - 1))
-def test_the_nearest_entries_are_those_of_a_full_sort(
-    encoder: Encoder, names: int, k: int, run: int | None, seed: int
-) -> None:
-    """With runs of several entries, of those that are the nearest of their run."""
+@given(st.integers(1, 200), st.integers(1, 60), st.integers(0, 2**32 - 1))
+def test_the_nearest_entries_are_those_of_a_full_sort(encoder: Encoder, names: int, k: int, seed: int) -> None:
     draw = random.Random(seed)
     words = [f"{draw.choice('bcdfgh')}{draw.choice('aeiou')}{number}" for number in range(names)]
     tables = Tables.of(encoder, words, range(names), [""] * names, [[]] * names)
-    queries = tables.entries[np.random.default_rng(seed).integers(names, size=70)]
-    cosines, entries = Exact(tables, run).nearest(queries, k)
-    full = queries @ tables.entries.T
-    runs = -(-names // (run or 1))
-    nearest = np.array([[max(row[one::runs]) for one in range(runs)] for row in full])
-    assert cosines.shape == (70, min(k, runs))
-    assert np.allclose(cosines, -np.sort(-nearest, axis=1)[:, : min(k, runs)], atol=1e-5)
+    vectors = tables.entries.astype(np.float32)
+    queries = vectors[np.random.default_rng(seed).integers(names, size=70)]
+    cosines, entries = Nearest(tables).nearest(queries, k)
+    full = queries @ vectors.T
+    assert cosines.shape == (70, min(k, names))
+    assert np.allclose(cosines, -np.sort(-full, axis=1)[:, : min(k, names)], atol=1e-5)
     assert np.allclose(np.take_along_axis(full, entries, 1), cosines, atol=1e-5)
+
+
+def test_of_runs_of_entries_the_nearest_go_on(many: Tables) -> None:
+    """4,000 entries in runs of 3: each one given is the nearest of its run, and the nearest of all is there."""
+    vectors = many.entries.astype(np.float32)
+    queries = vectors[::7] + 0.1 * vectors[3::7][: len(vectors[::7])].mean(0)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    cosines, entries = Nearest(many).nearest(queries, 20)
+    full = queries @ vectors.T
+    runs = -(-4000 // 3)
+    assert np.allclose(cosines[:, 0], full.max(1), atol=1e-5)
+    for row, found in zip(full, entries.tolist(), strict=True):
+        assert [row[one] for one in found] == pytest.approx([row[one % runs :: runs].max() for one in found], abs=1e-5)
+
+
+def test_cells_find_nearly_what_a_full_sort_finds(many: Tables, tmp_path: Path) -> None:
+    vectors = many.entries.astype(np.float32)
+    index = search.cells_of(many)
+    search.save(index, tmp_path)
+    again = search.load(tmp_path)
+    assert again is not None
+    assert search.load(tmp_path / "other") is None
+    expected = np.argsort(-(vectors[::5] @ vectors.T), axis=1)[:, :10]
+    for one in (index, again):
+        _, found = one.search(vectors[::5], 30)
+        shared = [len({*row} & {*right}) / 10 for row, right in zip(found.tolist(), expected.tolist(), strict=True)]
+        assert np.mean(shared) > 0.95
 
 
 def test_a_definition_counts_less_than_a_name(encoder: Encoder) -> None:
     tables = Tables.of(encoder, ["cyst", "scar"], [0, 1], ["", "a renal stone"], [[], []])
-    cosines, entries = Exact(tables).nearest(tables.entries[2:], 1)
-    assert (entries[0, 0], cosines[0, 0]) == (2, pytest.approx(TOLD, abs=1e-4))
+    cosines, entries = Nearest(tables).nearest(tables.entries[2:].astype(np.float32), 1)
+    assert (entries[0, 0], cosines[0, 0]) == (2, pytest.approx(TOLD, abs=1e-3))
     assert tables.owners.tolist() == [0, 1, 1]
+
+
+def test_tables_written_while_they_are_made_are_the_same(many: Tables, encoder: Encoder, tmp_path: Path) -> None:
+    names, owners = ["renal cyst", "kidney cyst", "liver scar"], [0, 0, 1]
+    given = names, owners, ["", "a mark on the liver"], [[1], []]
+    held = Tables.of(encoder, *given)
+    Tables.of(encoder, *given, tmp_path).save(tmp_path)
+    for name in Tables.files():
+        assert np.array_equal(np.load(tmp_path / name), getattr(held, name.removesuffix(".npy"))), name
+    assert held.names_of.tolist() == [[0, 1, -1, -1], [2, -1, -1, -1]]
+    assert held.above.tolist() == [[1, -1], [-1, -1]]
+    total = held.entries[:2].astype(float).sum(0)
+    assert held.lengths.tolist() == pytest.approx([np.linalg.norm(total), 1.0], abs=2e-3)
 
 
 def test_bags_pick_what_lists_would() -> None:
