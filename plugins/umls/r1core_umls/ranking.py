@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 HIDDEN, BATCH, RATE, DECAY, DROPPED = 64, 512, 5e-3, 1e-2, 0.1
 NETWORKS = 3  # that are averaged
-EPOCHS, FEWEST_STEPS, MOST_STEPS = 48, 200, 1000
+EPOCHS, FEWEST_STEPS, MOST_STEPS = 100, 200, 1600
 KEPT_BACK = 5  # one concept in so many
 FEWEST = 10  # mentions kept back that a precision must be seen on
 TEMPERATURES = np.exp(np.linspace(-1, 1.5, 51))
