@@ -15,6 +15,7 @@ from collections.abc import Sequence
 SYMBOLS = "abcdefghijklmnopqrstuvwxyz0123456789"
 BOUNDARY = "#"
 SPACE = " "  # a boundary of white space
+ALPHABET = SYMBOLS + BOUNDARY + SPACE  # all that texts are read as
 
 # Letters drawn like Latin ones: each entry is the letter and what it is read as. Upper and lower case differ where
 # their shapes do (Greek capital eta is an H). Accented forms need no entry: they decompose first.

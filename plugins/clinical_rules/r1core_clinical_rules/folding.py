@@ -49,7 +49,9 @@ def _as_ascii(character: str) -> str:
 
 def fold(text: str) -> Folded:
     """Fold a text, keeping the place of every character."""
-    parts, origin, white = [], [], []
+    parts: list[str] = []
+    origin: list[int] = []
+    white: list[int] = []
     for at, character in enumerate(text):
         folded = _fold(character)
         if character.isspace():
