@@ -58,7 +58,7 @@ def symbols_of(character: str) -> str:
         return _collapse("".join(map(symbols_of, parts)))  # spaces inside of one character are no white space
     if category in ("Nd", "No"):
         number = unicodedata.numeric(character)
-        return str(int(number)) if number.is_integer() else BOUNDARY
+        return str(int(number)) if number in range(100) else BOUNDARY
     if category not in ("Ll", "Lu", "Lm", "Lo", "So"):
         return BOUNDARY
     match = _LATIN.fullmatch(unicodedata.name(character, ""))

@@ -58,7 +58,7 @@ def _as_ascii(character: str) -> str:
         return {"µ": "u", "μ": "u"}.get(character, character)
     if unicodedata.category(character) in ("Nd", "No"):
         number = unicodedata.numeric(character)
-        return f"{number:.0f}" if number % 1 == 0 else " "
+        return f"{number:.0f}" if number < 100 and number % 1 == 0 else " "
     named = _LETTER.fullmatch(unicodedata.name(character, ""))
     return named[1].lower() if named else " "
 

@@ -3,7 +3,7 @@
 A state is (inner state, UTF-8 prefix pending), its number `number of the inner state * P + prefix`: inner states are
 numbered when first met (all that can be would be far too many), and the prefixes of one need no numbers of their own.
 Rows are made when asked for. Behind a whole character a row follows from one step for each symbol; only where a
-character was begun do the 330 things count that a character can stand for.
+character was begun do the hundreds of things count that a character can stand for.
 """
 
 # A = symbols, C = classes of characters, K = states asked for at once, P = UTF-8 prefixes
