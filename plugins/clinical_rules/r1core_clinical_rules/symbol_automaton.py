@@ -28,6 +28,7 @@ CODE = {symbol: i for i, symbol in enumerate(ALPHABET)}  # letters and digits fi
 SEP, BLANK = CODE[BOUNDARY], CODE[SPACE]
 _EVERY = np.arange(len(ALPHABET))
 _PAD = len(ALPHABET)
+_LAST = 2**31 - 1  # rows are int32
 
 
 @lru_cache(maxsize=1)
@@ -73,12 +74,20 @@ class SymbolAutomaton(ABC):
         return int(self._states(np.array([inner]))[0])
 
     def _states(self, inner: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The states between characters of these inner ones (any shape), numbering the new; -1 stays -1."""
+        """The states between characters of these inner ones (any shape), numbering the new; -1 stays -1.
+
+        Raises
+        ------
+        OverflowError : for more states than a row can number.
+        """
         keys, numbered = inner.ravel().tolist(), self._numbered
         with self._lock:
             for key in keys:
                 if key not in numbered:
-                    numbered[key] = len(self._inner) * self._prefixes
+                    state = len(self._inner) * self._prefixes
+                    if state > _LAST - self._prefixes:
+                        raise OverflowError(f"{type(self).__name__}: more than {len(self._inner):,} states were met")
+                    numbered[key] = state
                     self._inner.append(key)
         return np.array([numbered[key] for key in keys], dtype=np.int64).reshape(inner.shape)
 

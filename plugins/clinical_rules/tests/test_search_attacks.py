@@ -107,7 +107,7 @@ def test_no_search_gets_a_name_out(family: str, rng: random.Random) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(rng=st.randoms(use_true_random=True))
 def test_no_long_search_gets_a_name_out(family: str, rng: random.Random) -> None:
     check(family, rng)
