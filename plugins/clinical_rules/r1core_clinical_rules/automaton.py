@@ -1,12 +1,12 @@
 """Forbidden names as a byte automaton over normalised text.
 
 The inner state is (the longest end of the letters so far that begins a name, the gaps between these letters, the gap
-behind the last one). A gap is 0 for none, 1 for a boundary, 2 for one with white space; a state holds those before the
-last `LONG` - 1 letters at most, as the base-4 digits of a number, the one before the last letter lowest: beyond that
-the boundaries in a name do not matter.
+behind the last one), as the bits of one number. A gap is 0 for none, 1 for a boundary, 3 for one with white space. A
+state holds those before the last `LONG` - 1 letters at most: beyond that the boundaries in a name do not matter. Of the
+first letter's it holds no more than whether there is one. Nearly all states differ in what they refuse later on.
 """
 
-# C = classes of characters, N = Aho-Corasick states, K = automaton states asked for at once
+# K = automaton states asked for at once, N = Aho-Corasick states
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ import numpy as np
 
 from r1core.api import Reason
 from r1core_clinical_rules.aho_corasick import AhoCorasick
-from r1core_clinical_rules.characters import BOUNDARY, LONG, SHORT, SPACE, SYMBOLS, is_name, normalise, tail
-from r1core_clinical_rules.symbol_automaton import CODE, PAD, SEP, SymbolAutomaton, class_codes
+from r1core_clinical_rules.characters import ALPHABET, BOUNDARY, LONG, SHORT, SPACE, SYMBOLS, is_name, normalise, tail
+from r1core_clinical_rules.symbol_automaton import BLANK, CODE, SEP, SymbolAutomaton
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ASCII_ONLY = Reason("ascii-only", "clinical_rules: ascii_only", "a character outside ASCII")
-GAPS = 4 ** (LONG - 1)  # numbers of as many digits
-_GAP = ("", BOUNDARY, SPACE)  # by digit
+_GAP = {0: "", 1: BOUNDARY, 3: SPACE}  # by the two bits of a gap, which add up by "or"
+_GAPS = 2 * LONG  # bits: the lowest two the gap behind the last letter, then those before each letter, backwards
+_ALL = (1 << _GAPS) - 1
 
 
 class ForbiddenNames(SymbolAutomaton):
@@ -57,13 +58,16 @@ class ForbiddenNames(SymbolAutomaton):
         # (N,) the lengths of the names that end in a state, as bits; bit 0 stands for all of `LONG` and more
         ends = [sum({1 << self._bit(i) for i in out}) for out in self._matcher.outputs]
         self._ends = np.array(ends, dtype=np.int32)
-        kept = np.minimum(_depth_in_short(self._matcher, reasons), LONG - 1).astype(np.int32)
-        self._kept = (1 << 2 * kept) - 1  # (N,) the digits that can still matter
-        self._first = (2 << 2 * kept) >> 2  # (N,) the one before the first letter: whether there is a gap is all
-        self._inside, self._whole = _verdicts()
+        depth = _depth_in_short(self._matcher, reasons)
+        self._kept = (1 << np.maximum(2 * depth - 1, 0)) - 1  # (N,) the bits of gaps before letters that can matter
+        self._gap = np.zeros((len(depth), len(ALPHABET)), dtype=np.int64)  # what each symbol makes of the gap behind
+        self._gap[:, SEP], self._gap[:, BLANK] = 1, np.where(depth > 0, 3, 1)
+        self._next = np.repeat(np.arange(len(depth))[:, None], len(ALPHABET), axis=1)
+        self._next[:, : len(SYMBOLS)] = self._matcher.next
+        self._anywhere, self._as_words = _verdicts()
         self._reach = max([SHORT, *map(len, reasons)])
         self._ascii_only = ascii_only
-        super().__init__(len(self._matcher.next) * GAPS * len(_GAP), begin=1)  # the text begins at a boundary
+        super().__init__(begin=1)  # the text begins at a boundary
 
     def _bit(self, index: int) -> int:
         length = len(self._names[index])
@@ -77,46 +81,35 @@ class ForbiddenNames(SymbolAutomaton):
         inner = np.array([1])
         for symbol in tail(text, self._reach) + BOUNDARY:
             inner = self._moved(inner, np.array([CODE[symbol]]))[0]
-        return self._number(inner)[0]
+        return self.state_of(int(inner[0]))
 
-    def _next_keys(self, pending: NDArray[np.int64], inner: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(K, 256) keys of the next states, -1 where the byte is refused."""
-        keys = super()._next_keys(pending, inner)
+    def rows(self, states: Sequence[int]) -> NDArray[np.int32]:
+        """(K, 256) int32: the next states, -1 where the byte is refused."""
+        rows = super().rows(states)
         if self._ascii_only:
-            keys[:, 0x80:] = -1
-        return keys
+            rows[:, 0x80:] = -1
+        return rows
 
-    def _by_class(self, inner: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.int64]:
-        codes = class_codes()[:, classes]
-        found, completed = self._moved(inner[:, None], codes[0])
-        found[completed] = -1
-        for row in codes[1:]:
-            longer = np.flatnonzero(row != PAD)
-            if len(longer):
-                before = found[:, longer]
-                moved, completed = self._moved(np.maximum(before, 0), row[longer])
-                found[:, longer] = np.where((before < 0) | completed, -1, moved)
-        empty = codes[0] == PAD
-        found[:, empty] = inner[:, None]
-        return found
+    def _after(self, inner: NDArray[np.int64], codes: NDArray[np.int64]) -> NDArray[np.int64]:
+        moved, completed = self._moved(inner, codes)
+        return np.where(completed != 0, -1, moved)
 
-    def _moved(self, inner: NDArray[np.int64], codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """The inner states after one symbol each, and whether a name is completed by it; the shapes broadcast."""
-        rest, behind = np.divmod(inner, len(_GAP))
-        node, gaps = rest // GAPS, rest % GAPS
-        after = self._matcher.next[node, np.minimum(codes, SEP - 1)]
-        kept = (gaps << 2 | behind) & self._kept[after]
-        kept -= (kept & self._first[after]) >> 1
-        letter = (after * np.int64(GAPS) + kept) * len(_GAP)
-        wider = np.where(self._kept[node] > 0, np.maximum(behind, codes - SEP + 1), 1)
+    def _moved(self, inner: NDArray[np.int64], codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """The inner states after one symbol each, and the lengths (bits) of names that it completes; both broadcast.
+
+        A letter completes those that stand inside of a text, a boundary behind a letter those that are whole words.
+        """
+        node = inner >> _GAPS
+        after = self._next[node, codes]
         is_letter = codes < SEP
-        by_letter = (self._ends[after] & self._inside[kept]) != 0
-        by_end = (behind == 0) & ((self._ends[node] & self._whole[gaps]) != 0)
-        return np.where(is_letter, letter, rest * len(_GAP) + wider), np.where(is_letter, by_letter, by_end)
+        before = inner & self._kept[after]  # where a letter comes, the gap behind the last one lies before it
+        moved = after << _GAPS | np.where(is_letter, before << 2, inner & _ALL | self._gap[node, codes])
+        verdict = np.where(is_letter, self._anywhere[before], self._as_words[inner & _ALL])
+        return moved, self._ends[after] & verdict
 
     def may_end(self, state: int) -> bool:
         """Whether the end of the text, being a boundary, completes no name."""
-        return not self._moved(np.array([self._parts(state)[1]]), np.array([SEP]))[1][0]
+        return not self._moved(np.array([self.inner_of(state)]), np.array([SEP]))[1][0]
 
     def explain(self, state: int, data: bytes) -> tuple[Reason, ...]:
         """The rules whose name `data` would complete in `state` (b"": ending would); () when none."""
@@ -127,7 +120,7 @@ class ForbiddenNames(SymbolAutomaton):
             if following < 0 and self._ascii_only and byte >= 0x80:
                 return (ASCII_ONLY,)
             if following < 0:
-                return self._completed(state, self._emitted(self._parts(state)[0], byte))
+                return self._completed(state, self._emitted(self.pending_of(state), byte))
             state = following
         return ()
 
@@ -141,17 +134,13 @@ class ForbiddenNames(SymbolAutomaton):
         return BOUNDARY + self._emitted(0, byte)
 
     def _completed(self, state: int, symbols: str) -> tuple[Reason, ...]:
-        inner = np.array([self._parts(state)[1]])
+        inner = np.array([self.inner_of(state)])
         found: dict[Reason, None] = {}
         for symbol in symbols:
-            is_letter = symbol in SYMBOLS
-            moved, completed = self._moved(inner, np.array([CODE[symbol]]))
-            node, gaps = divmod(int((moved if is_letter else inner)[0]) // len(_GAP), GAPS)
-            lengths = int((self._inside if is_letter else self._whole)[gaps]) if completed[0] else 0
-            for index in self._matcher.outputs[node]:
-                if lengths >> self._bit(index) & 1:
+            inner, lengths = self._moved(inner, np.array([CODE[symbol]]))
+            for index in self._matcher.outputs[int(inner[0]) >> _GAPS]:
+                if lengths[0] >> self._bit(index) & 1:
                     found.update(dict.fromkeys(self._reasons[index]))
-            inner = moved
         return tuple(found)
 
 
@@ -171,14 +160,18 @@ def _depth_in_short(matcher: AhoCorasick, names: Sequence[str] | Mapping[str, ob
 
 @lru_cache(maxsize=1)
 def _verdicts() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """(GAPS,) the lengths of names, as bits, that letters with these gaps can be: inside of a text; at its end only."""
-    inside, whole = np.ones(GAPS, dtype=np.int32), np.zeros(GAPS, dtype=np.int32)
-    for digits in itertools.product(range(len(_GAP)), repeat=LONG - 1):
+    """(2 ** _GAPS,) the lengths of names, as bits, that letters with these gaps can be: inside of a text; at its end.
+
+    The former is asked with the gap before the newest letter lowest, the latter with the gap behind it, which has to be
+    none: there the boundary was seen before.
+    """
+    inside, whole = np.ones(1 << _GAPS, dtype=np.int32), np.zeros(1 << _GAPS, dtype=np.int32)
+    for digits in itertools.product(_GAP, repeat=LONG - 1):
         number = sum(digit << 2 * place for place, digit in enumerate(digits))
         for length in range(1, LONG):
             gaps, starts = [_GAP[digit] for digit in digits[: length - 1]], digits[length - 1] > 0
             if is_name(gaps, starts=starts, ends=False):
                 inside[number] |= 1 << length
             elif is_name(gaps, starts=starts, ends=True):
-                whole[number] |= 1 << length
+                whole[number << 2] |= 1 << length
     return inside, whole

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 SYMBOLS = "abcdefghijklmnopqrstuvwxyz0123456789"
 BOUNDARY = "#"
 SPACE = " "  # a boundary of white space
+ALPHABET = SYMBOLS + BOUNDARY + SPACE  # all that texts are read as
 
 # Letters drawn like Latin ones: each entry is the letter and what it is read as. Upper and lower case differ where
 # their shapes do (Greek capital eta is an H). Accented forms need no entry: they decompose first.
@@ -23,17 +24,22 @@ _READ_AS = (
     "αa βb γy εe ηn ιi κk νv οo ρp σo τt υu χx ωw ϲc ϳj μu µu "
     "Аa Вb Еe Ѕs Іi Јj Кk Мm Нh Оo Рp Сc Тt Уy Хx Үy Ҭt Ԍg Ԛq Ԝw Һh Ѵv Ԁd "
     "аa вb еe ѕs іi јj кk мm нh оo рp сc тt уy хx үy ҭt ԍg ԛq ԝw һh ѵv ԁd гr пn иu ьb "
-    "Ӏl ӏl ǀl Ɩl ıi ȷj æae Æae œoe Œoe ßss ẞss"
+    "Ӏl ӏl ǀl Ɩl ȷj ßss ẞss Ðd ɑa Ɑa ɩi Ʀr Ↄc ᲀb ᲂo ᲃc ᲄt ᲅt "
+    "🆋ic 🆌pa 🆍sa 🆎ab 🆏wc 🆑cl 🆒cool 🆓free 🆔id 🆕new 🆖ng 🆗ok 🆘sos 🆙up 🆚vs 🅭cc"
 )
 _LOOK_ALIKE = {entry[0]: entry[1:] for entry in _READ_AS.split()}
+# A Latin letter by its Unicode name: accented, stroked, turned, a small capital, a ligature of two.
 _LATIN = re.compile(
-    r"(?:NEGATIVE |CROSSED NEGATIVE )?(?:CIRCLED |SQUARED )?"
-    r"(?:LATIN (?:SMALL |CAPITAL )?|REGIONAL INDICATOR SYMBOL )LETTER "
-    r"(?:(?:SMALL CAPITAL|DOTLESS|TURNED|REVERSED|SCRIPT|OPEN|CLOSED|SIDEWAYS|BLACKLETTER|INSULAR|BARRED) )*"
-    r"([A-Z])(?: WITH .*)?"
+    r"(?:(?:CROSSED )?NEGATIVE )?(?:CIRCLED |SQUARED )?"
+    r"(?:LATIN (?:SMALL |CAPITAL |EPIGRAPHIC )*|REGIONAL INDICATOR SYMBOL )(?:LETTER|LIGATURE) (?:[A-Z-]{2,} )*"
+    r"([A-Z]|A[AEOUVY]|DB|DZ|L[SZ]|O[EO]|QP|T[CHSZ]|U[EIO]|VY)"
+    r"(?: DIGRAPH| BAR| ROTUNDA| LONGA)?(?: WITH(?:OUT)? .*)?"
 )
-# Invisible although their category is "letter": the Hangul fillers.
-_FILLERS = frozenset("\u115f\u1160\u3164\uffa0")
+# Invisible by Unicode (default ignorable) although their category does not say so: the Hangul fillers, and code points
+# that are kept for format characters to come.
+_IGNORED = frozenset("\u115f\u1160\u3164\uffa0\u2065").union(
+    map(chr, (*range(0xFFF0, 0xFFF9), *range(0xE0000, 0xE1000)))
+)
 
 
 def symbols_of(character: str) -> str:
@@ -45,16 +51,17 @@ def symbols_of(character: str) -> str:
     if character.isascii():
         return character.lower() if character.isalnum() else BOUNDARY
     category = unicodedata.category(character)
-    if category in ("Mn", "Me", "Mc", "Cf") or character in _FILLERS:
+    if category in ("Mn", "Me", "Mc", "Cf") or character in _IGNORED:
         return ""
     parts = unicodedata.normalize("NFKD", character)
     if parts != character:
         return _collapse("".join(map(symbols_of, parts)))  # spaces inside of one character are no white space
-    if category == "Nd":
-        return str(unicodedata.decimal(character))
-    if category not in ("Ll", "Lu", "Lm", "So"):
+    if category in ("Nd", "No"):
+        number = unicodedata.numeric(character)
+        return str(int(number)) if number in range(100) else BOUNDARY
+    if category not in ("Ll", "Lu", "Lm", "Lo", "So"):
         return BOUNDARY
-    match = _LATIN.fullmatch(unicodedata.name(character))
+    match = _LATIN.fullmatch(unicodedata.name(character, ""))
     return match[1].lower() if match else BOUNDARY
 
 

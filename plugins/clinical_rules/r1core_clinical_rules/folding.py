@@ -11,11 +11,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-_CAPITALS = str.maketrans("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧӀ", "abezhikmnoptyxl")  # read otherwise than their small letters
-_CYRILLIC = str.maketrans("асеорхуіјѕһԁԛԝмткнвгпиьӏѵ", "aceopxyijshdqwmtkhbrnublv")
-_GREEK = str.maketrans("αβγεηικνορστυχωϲϳζ", "abyenikvopotuxwcjz")
-_LETTER = re.compile(r".*\bLETTER (?:SMALL CAPITAL )?([A-Z])")
+_LUNATE = str.maketrans("ϲϹ", "cc")  # which decompose to a sigma
+_BOXED = {  # several letters in one character
+    "🅭": "cc", "🆋": "ic", "🆌": "pa", "🆍": "sa", "🆎": "ab", "🆏": "wc", "🆑": "cl", "🆒": "cool",
+    "🆓": "free", "🆔": "id", "🆕": "new", "🆖": "ng", "🆗": "ok", "🆘": "sos", "🆙": "up", "🆚": "vs",
+}  # fmt: skip
+# Read otherwise than what they fold to, some as none.
+_CAPITALS = str.maketrans("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧӀÐƦƖǀⱭɑɩΓΔΘΛΞΠΣΦΨΩςГПИЬ", "abezhikmnoptyxldrllaai" + " " * 15)
+_CYRILLIC = str.maketrans("асеорхуіјѕһԁԛԝмткнвгпиьӏѵүҭԍ", "aceopxyijshdqwmtkhbrnublvytg")
+_GREEK = str.maketrans("αβγεηικνορστυχωϳ", "abyenikvopotuxwj")
+_LETTER = re.compile(
+    r"(?:[A-Z]+ )*(?:LATIN|INDICATOR SYMBOL) (?:[A-Z]+ )?(?:[A-Z]+ )?(?:LETTER|LIGATURE) (?:[^ ]+ )*?"
+    r"([A-Z]|AA|AE|AO|AU|AV|AY|DB|DZ|LS|LZ|OE|OO|QP|TC|TH|TS|TZ|UE|UI|UO|VY)"
+    r"(?: (?:WITH|WITHOUT|BAR|DIGRAPH|LONGA|ROTUNDA)(?: .*)?)?"
+)
 _DROPPED = ("Mn", "Me", "Mc", "Cf")
+_UNSEEN = frozenset((0x115F, 0x1160, 0x2065, 0x3164, 0xFFA0, *range(0xFFF0, 0xFFF9), *range(0xE0000, 0xE1000)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,26 +41,33 @@ class Folded:
 @lru_cache(maxsize=8192)
 def _fold(character: str) -> str:
     """What one character is read as."""
-    plain = unicodedata.normalize("NFKD", character).translate(_CAPITALS).casefold()
+    if ord(character) in _UNSEEN:
+        return ""
+    if character in _BOXED:
+        return _BOXED[character]
+    plain = unicodedata.normalize("NFKD", character.translate(_LUNATE))
+    plain = "".join(c for c in plain if unicodedata.category(c) not in _DROPPED)
+    plain = plain.translate(_CAPITALS).casefold()
     if "\u2044" in plain:
         plain = f" {plain}"  # "3½" is "3 1⁄2"
-    plain = plain.translate(_CYRILLIC).translate(_GREEK)
-    kept = [c for c in unicodedata.normalize("NFKD", plain) if unicodedata.category(c) not in _DROPPED]
-    return "".join(map(_as_ascii, kept))
+    return "".join(map(_as_ascii, plain.translate(_CYRILLIC).translate(_GREEK)))
 
 
 def _as_ascii(character: str) -> str:
     if character.isascii() or character in "\u2044–—×µμ":
         return {"µ": "u", "μ": "u"}.get(character, character)
-    if unicodedata.category(character) == "Nd":
-        return str(unicodedata.decimal(character))
+    if unicodedata.category(character) in ("Nd", "No"):
+        number = unicodedata.numeric(character)
+        return f"{number:.0f}" if number < 100 and number % 1 == 0 else " "
     named = _LETTER.fullmatch(unicodedata.name(character, ""))
     return named[1].lower() if named else " "
 
 
 def fold(text: str) -> Folded:
     """Fold a text, keeping the place of every character."""
-    parts, origin, white = [], [], []
+    parts: list[str] = []
+    origin: list[int] = []
+    white: list[int] = []
     for at, character in enumerate(text):
         folded = _fold(character)
         if character.isspace():

@@ -3,7 +3,7 @@
 The inner state is (progress in the phrases, which of them stand). No byte is refused: what is refused is the end.
 """
 
-# C = classes of characters, N = Aho-Corasick states, K = automaton states asked for at once
+# A = symbols, N = Aho-Corasick states
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from r1core.api import Reason
-from r1core_clinical_rules.characters import BOUNDARY, normalise, spell
+from r1core_clinical_rules.aho_corasick import AhoCorasick
+from r1core_clinical_rules.characters import ALPHABET, BOUNDARY, normalise, spell
 from r1core_clinical_rules.outcome import Phrase
-from r1core_clinical_rules.symbol_automaton import SEP, SymbolAutomaton, class_codes, matcher_of
+from r1core_clinical_rules.symbol_automaton import BLANK, CODE, SEP, SymbolAutomaton
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,21 +42,22 @@ class RequiredPhrases(SymbolAutomaton):
             raise ValueError("a required phrase holds no letter or digit")
         self._phrases, self._every = tuple(phrases), (1 << len(phrases)) - 1
         patterns = [f"{BOUNDARY}{spell(text).strip(BOUNDARY)}{BOUNDARY}" for _, text in worded]
-        self._matcher = matcher_of(patterns)
-        completes = [reduce(or_, (1 << worded[i][0] for i in out), 0) for out in self._matcher.outputs]
-        self._next, self._found = _steps(self._matcher.next, np.array(completes, dtype=np.int64))
-        begin = int(self._matcher.next[0, SEP]) << len(phrases)  # the text begins at a boundary
-        super().__init__(len(self._matcher.next) << len(phrases), begin)
+        matcher = AhoCorasick([[CODE[c] for c in pattern] for pattern in patterns], len(ALPHABET))
+        completes = [reduce(or_, (1 << worded[i][0] for i in out), 0) for out in matcher.outputs]
+        self._completes = np.array(completes, dtype=np.int64)
+        self._next = matcher.next.astype(np.int64)
+        after = np.flatnonzero(matcher.last == SEP)
+        self._next[after, SEP] = after  # a run of boundaries, white space or not, is one
+        self._next[:, BLANK] = self._next[:, SEP]
+        super().__init__(begin=int(self._next[0, SEP]) << len(phrases))  # the text begins at a boundary
 
-    def _by_class(self, inner: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.int64]:
-        matched, standing = (inner >> len(self._phrases))[:, None], (inner & self._every)[:, None]
-        found: NDArray[np.int64] = self._next[matched, classes].astype(np.int64) << len(self._phrases)
-        return found | standing | self._found[matched, classes]
+    def _after(self, inner: NDArray[np.int64], codes: NDArray[np.int64]) -> NDArray[np.int64]:
+        after = self._next[inner >> len(self._phrases), codes]
+        return after << len(self._phrases) | inner & self._every | self._completes[after]
 
     def _missing(self, state: int) -> list[Phrase]:
         """The phrases that would be missing if the text ended here: the end is a boundary."""
-        inner = self._parts(state)[1]
-        standing = (inner & self._every) | int(self._found[inner >> len(self._phrases), 0])
+        standing = int(self._after(np.array([self.inner_of(state)]), np.array([SEP]))[0])
         return [phrase for place, phrase in enumerate(self._phrases) if not standing >> place & 1]
 
     def may_end(self, state: int) -> bool:
@@ -65,15 +67,3 @@ class RequiredPhrases(SymbolAutomaton):
     def explain(self, state: int, data: bytes) -> tuple[Reason, ...]:
         """The rules whose phrase is missing where the text would end (b""); () for any other data."""
         return () if data else tuple(reason for phrase in self._missing(state) for reason in phrase.reasons)
-
-
-def _steps(following: NDArray[np.int32], completes: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """(N, C) the state after a character of each class, and the phrases that were completed on the way."""
-    codes = class_codes()
-    step = np.repeat(np.arange(len(following), dtype=np.int32)[:, None], codes.shape[1], axis=1)
-    found = np.zeros(step.shape, dtype=np.int64)
-    for row in codes:
-        moved = following[step, row]
-        found |= completes[moved]
-        step = moved
-    return step, found

@@ -1,10 +1,12 @@
 """What both automata share: they read bytes as UTF-8 and move on the symbols that each character stands for.
 
-A state is (UTF-8 prefix pending, inner state). The full product would be huge and almost all of it is never visited, so
-states are numbered and rows made when asked for, many at a time.
+A state is (inner state, UTF-8 prefix pending), its number `number of the inner state * P + prefix`: inner states are
+numbered when first met (all that can be would be far too many), and the prefixes of one need no numbers of their own.
+Rows are made when asked for. Behind a whole character a row follows from one step for each symbol; only where a
+character was begun do the hundreds of things count that a character can stand for.
 """
 
-# C = classes of characters, K = automaton states asked for at once, N = Aho-Corasick states
+# A = symbols, C = classes of characters, K = states asked for at once, P = UTF-8 prefixes
 
 from __future__ import annotations
 
@@ -16,34 +18,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from r1core_clinical_rules.aho_corasick import AhoCorasick
-from r1core_clinical_rules.characters import BOUNDARY, SPACE, SYMBOLS
+from r1core_clinical_rules.characters import ALPHABET, BOUNDARY, SPACE
 from r1core_clinical_rules.utf8 import decoder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CODE = {symbol: i for i, symbol in enumerate(SYMBOLS + BOUNDARY + SPACE)}
+CODE = {symbol: i for i, symbol in enumerate(ALPHABET)}  # letters and digits first
 SEP, BLANK = CODE[BOUNDARY], CODE[SPACE]
-PAD = len(CODE)  # fills the classes' symbol strings to one length; leaves every state as it is
-
-
-def matcher_of(patterns: Sequence[str]) -> AhoCorasick:
-    """The matcher of these patterns of symbols; a run of boundaries, white space or not, is one `BOUNDARY`."""
-    matcher = AhoCorasick([[CODE[c] for c in pattern] for pattern in patterns], PAD + 1)
-    every = np.arange(len(matcher.next), dtype=np.int32)
-    after = matcher.last == SEP
-    matcher.next[after, SEP] = every[after]
-    matcher.next[:, BLANK] = matcher.next[:, SEP]
-    matcher.next[:, PAD] = every
-    return matcher
+_EVERY = np.arange(len(ALPHABET))
+_PAD = len(ALPHABET)
+_LAST = 2**31 - 1  # rows are int32
 
 
 @lru_cache(maxsize=1)
-def class_codes() -> NDArray[np.int64]:
-    """(longest, C) codes of the symbols that each class of characters stands for, filled up with `PAD`."""
+def _class_codes() -> NDArray[np.int64]:
+    """(longest, C) codes of the symbols that each class of characters stands for, filled up with `_PAD`."""
     classes = decoder().classes
-    codes = np.full((max(map(len, classes)), len(classes)), PAD, dtype=np.int64)
+    codes = np.full((max(map(len, classes)), len(classes)), _PAD, dtype=np.int64)
     for i, text in enumerate(classes):
         codes[: len(text), i] = [CODE[c] for c in text]
     return codes
@@ -54,76 +46,96 @@ class SymbolAutomaton(ABC):
 
     Parameters
     ----------
-    size : how many inner states there are at most; begin : the inner one at the start of a text.
+    begin : the inner state at the start of a text.
     """
 
-    def __init__(self, size: int, begin: int) -> None:
+    def __init__(self, begin: int) -> None:
         self._utf8 = decoder()
-        self._size = size
-        self._ids: dict[int, int] = {}
-        self._keys: list[int] = []
+        self._prefixes = len(self._utf8.target)
+        self._numbered = {-1: -1}  # inner state -> the state between characters; refused stays refused
+        self._inner: list[int] = []
         self._lock = threading.Lock()
-        self.start = self._number(np.array([begin]))[0]
+        self.start = self.state_of(begin)
 
     @abstractmethod
-    def _by_class(self, inner: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The inner states after a character of each of these classes, -1 where it is refused.
+    def _after(self, inner: NDArray[np.int64], codes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The inner states after one symbol each, -1 where it is refused; the shapes broadcast."""
 
-        `inner` is (K,), `classes` (C,), what is returned (K, C).
+    def inner_of(self, state: int) -> int:
+        """The inner state, behind the last whole character."""
+        return self._inner[state // self._prefixes]
+
+    def pending_of(self, state: int) -> int:
+        """The UTF-8 state: which prefix of a character was read."""
+        return state % self._prefixes
+
+    def state_of(self, inner: int) -> int:
+        """The state that is in this inner state and between characters."""
+        return int(self._states(np.array([inner]))[0])
+
+    def _states(self, inner: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The states between characters of these inner ones (any shape), numbering the new; -1 stays -1.
+
+        Raises
+        ------
+        OverflowError : for more states than a row can number.
         """
-
-    def _parts(self, state: int) -> tuple[int, int]:
-        """The UTF-8 state and the inner state that a state stands for."""
-        return divmod(self._keys[state], self._size)
-
-    def _number(self, keys: NDArray[np.int64]) -> list[int]:
-        """Return the states of these keys, numbering the new ones."""
+        keys, numbered = inner.ravel().tolist(), self._numbered
         with self._lock:
-            numbers = []
-            for key in keys.tolist():
-                number = self._ids.setdefault(key, len(self._keys))
-                if number == len(self._keys):
-                    self._keys.append(key)
-                numbers.append(number)
-            return numbers
-
-    def _next_keys(self, pending: NDArray[np.int64], inner: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(K, 256) keys of the next states, -1 where the byte is refused; the arguments are (K,)."""
-        target, klass = self._utf8.target[pending], self._utf8.klass[pending]
-        keys = np.empty(klass.shape, dtype=np.int64)
-        afters = np.empty(len(inner), dtype=np.int64)
-        for part in (np.flatnonzero(pending == 0), np.flatnonzero(pending)):  # the former know far fewer classes
-            asked, columns = self._asked(klass[part])
-            by_class = self._by_class(inner[part], asked)
-            keys[part] = np.take_along_axis(by_class, columns, axis=1)
-            afters[part] = by_class[:, 0]  # class 0 is the boundary
-        waits = target >= 0
-        keys[waits] = (target.astype(np.int64) * self._size + inner[:, None])[waits]
-        inside = np.flatnonzero(pending)
-        if len(inside):  # where the character begun is broken off, a boundary comes before the byte
-            after = afters[inside]
-            afresh = self._next_keys(np.zeros_like(inside), np.maximum(after, 0))
-            afresh[after < 0] = -1
-            keys[inside] = np.where(waits[inside] | (klass[inside] >= 0), keys[inside], afresh)
-        return keys
-
-    def _asked(self, klass: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The classes that stand in `klass`, 0 always the first, and `klass` as places in them."""
-        counted = np.zeros(len(self._utf8.classes), dtype=bool)
-        counted[0] = True
-        counted[klass[klass >= 0]] = True
-        place = np.cumsum(counted) - 1
-        return np.flatnonzero(counted), place[np.maximum(klass, 0)]
+            for key in keys:
+                if key not in numbered:
+                    state = len(self._inner) * self._prefixes
+                    if state > _LAST - self._prefixes:
+                        raise OverflowError(f"{type(self).__name__}: more than {len(self._inner):,} states were met")
+                    numbered[key] = state
+                    self._inner.append(key)
+        return np.array([numbered[key] for key in keys], dtype=np.int64).reshape(inner.shape)
 
     def rows(self, states: Sequence[int]) -> NDArray[np.int32]:
         """(K, 256) int32: `row` for several states at once, which costs little more than for one."""
-        pending, inner = np.array([self._parts(state) for state in states], dtype=np.int64).T
-        unique, inverse = np.unique(self._next_keys(pending, inner), return_inverse=True)
-        refused = int(unique[0] < 0)
-        numbers = np.array([-1] * refused + self._number(unique[refused:]), dtype=np.int32)
-        return numbers[inverse].reshape(len(states), 256)
+        numbers, pending = np.divmod(np.array(states, dtype=np.int64), self._prefixes)
+        inner = np.array([self._inner[number] for number in numbers.tolist()], dtype=np.int64)
+        between, inside = np.flatnonzero(pending == 0), np.flatnonzero(pending)
+        rows = np.empty((len(inner), 256), dtype=np.int32)
+        if len(between):
+            rows[between] = self._between(inner[between])
+        if len(inside):
+            rows[inside] = self._inside(inner[inside], pending[inside])
+        return rows
 
     def row(self, state: int) -> NDArray[np.int32]:
         """(256,) int32: the next state for each byte, -1 where it is refused."""
         row: NDArray[np.int32] = self.rows([state])[0]
         return row
+
+    def _between(self, inner: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(K, 256) rows of states between characters; -1 throughout for an inner state of -1."""
+        begins, klass = self._utf8.target[0], self._utf8.klass[0]
+        by_symbol = self._states(self._step(inner[:, None], _EVERY))
+        here = self._states(inner)[:, None]
+        return np.where((here < 0) | (begins < 0), by_symbol[:, klass], here + begins)
+
+    def _inside(self, inner: NDArray[np.int64], pending: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(K, 256) rows of states inside a character."""
+        goes_on, klass = self._utf8.target[pending], self._utf8.klass[pending]
+        asked = np.zeros(len(self._utf8.classes), dtype=bool)
+        asked[klass[klass >= 0]] = asked[SEP] = True
+        place = np.cumsum(asked) - 1
+        unique, which = np.unique(inner, return_inverse=True)
+        by_class = self._by_class(unique, np.flatnonzero(asked))
+        afresh = self._between(by_class[:, place[SEP]])[which]  # a boundary before the byte that breaks it off
+        completed = np.take_along_axis(self._states(by_class)[which], place[klass], axis=1)
+        here = self._states(inner)[:, None]
+        return np.where(goes_on >= 0, here + goes_on, np.where(klass >= 0, completed, afresh))
+
+    def _by_class(self, inner: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(K, C) the inner states after a character of each of these classes, -1 where it is refused."""
+        found = np.repeat(inner[:, None], len(classes), axis=1)
+        for codes in _class_codes()[:, classes]:
+            longer = np.flatnonzero(codes != _PAD)
+            found[:, longer] = self._step(found[:, longer], codes[longer])
+        return found
+
+    def _step(self, inner: NDArray[np.int64], codes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """`_after`, where what was refused before stays so."""
+        return np.where(inner < 0, -1, self._after(np.maximum(inner, 0), codes))

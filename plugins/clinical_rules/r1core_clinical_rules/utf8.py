@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from r1core_clinical_rules.characters import BOUNDARY, symbols_of
+from r1core_clinical_rules.characters import ALPHABET, BOUNDARY, symbols_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,16 +28,18 @@ class Utf8:
 
     Attributes
     ----------
-    classes : what characters can stand for, each a string over symbols and boundaries; `classes[0]` is a boundary.
+    classes : what characters can stand for, each a string over symbols and boundaries; first those of one, in the order
+        of `ALPHABET`, which are all that ASCII and bytes that are no UTF-8 come to.
     target : (P, 256) int32, the next state where a byte does not complete a character, else -1.
     klass : (P, 256) int32, the class of the character that a byte completes, else -1. Both -1: the byte does not
         continue the character begun, which then counts as a boundary, and the byte is read again in state 0.
     """
 
     def __init__(self) -> None:
-        self.classes: list[str] = [BOUNDARY]
-        known = {BOUNDARY: 0}
-        per_point = np.zeros(0x110000, dtype=np.int32)
+        self.classes = list(ALPHABET)
+        known = {symbol: i for i, symbol in enumerate(ALPHABET)}
+        boundary = known[BOUNDARY]
+        per_point = np.full(0x110000, boundary, dtype=np.int32)
         for points in _LISTED:
             for point in points:
                 text = symbols_of(chr(point))
@@ -48,12 +50,12 @@ class Utf8:
         self._targets: list[NDArray[np.int32]] = []
         self._klasses: list[NDArray[np.int32]] = []
         self._seen: dict[bytes, int] = {}
-        self._build(per_point)
+        self._build(per_point, boundary)
         self.target, self.klass = np.stack(self._targets), np.stack(self._klasses)
 
-    def _build(self, per_point: NDArray[np.int32]) -> None:
+    def _build(self, per_point: NDArray[np.int32], boundary: int) -> None:
         nothing = np.full(256, -1, dtype=np.int32)
-        root_target, root_class = nothing.copy(), np.zeros(256, dtype=np.int32)  # a stray byte is a boundary
+        root_target, root_class = nothing.copy(), np.full(256, boundary, dtype=np.int32)  # a stray byte is one
         root_class[:0x80] = per_point[:0x80]
         self._targets.append(root_target)
         self._klasses.append(root_class)

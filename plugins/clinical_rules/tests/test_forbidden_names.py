@@ -234,6 +234,31 @@ def test_passes_exactly_what_the_reference_does_not_find(text: str) -> None:
     assert (refused_at(text.encode()) is not None) == found_by_search(text)
 
 
+BYTES = (
+    b"ad",
+    b"vil",
+    b"a",
+    b"s",
+    b"A",
+    b" ",
+    b"-",
+    b"\xc3",
+    b"\xe2\x80",
+    b"\x8b",
+    b"\xef\xbd",
+    b"\x81",
+    b"\xf0\x9d\x90",
+    b"\x9a",
+    b"\xff",
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.sampled_from(BYTES), max_size=12).map(b"".join))
+def test_broken_bytes_are_what_a_decoder_shows(data: bytes) -> None:
+    assert (refused_at(data) is not None) == found_by_search(data.decode("utf-8", "replace"))
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_a_name_is_refused_wherever_it_stands(before: str, after: str) -> None:
