@@ -25,8 +25,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from r1core_medical.domain import MEDICAL
 from r1core_medical.tasks import diagnosis, layperson
@@ -38,9 +40,8 @@ from r1core_umls.hpo import HpoSource
 from r1core_umls.normaliser import BATCH
 from r1core_umls.ranking import Fitted
 from r1core_umls.tables import Tables
-from r1core_umls.trained import EPOCHS
 from r1core_umls.training import Training
-from record import write
+from record import machine, write
 
 from r1core.api import Example, Message
 from r1core.decode.session import Session
@@ -74,12 +75,20 @@ class Question:
     cluster: str
 
 
-def trained(task: str, runs: Path) -> Path:
-    """Train by the recipe that the domain ships, or take up what is there; returns the run's directory."""
-    recipe, place = MEDICAL.resources / "tasks" / f"{task}.toml", runs / task
-    command = ["train", "medical", "--recipe", str(recipe), "--run", str(place)]
-    subprocess.run([sys.executable, "-m", "r1core.cli.main", *command], check=True)
-    return place
+@dataclass(frozen=True)
+class Runs:
+    """Where runs are kept, and what is set in all of them besides their recipes (`--set`)."""
+
+    folder: Path
+    sets: tuple[str, ...] = ()
+
+    def reached(self, verb: str, task: str) -> Path:
+        """Go as far as a verb by the recipe that the domain ships, or take up what is there; the run's directory."""
+        recipe, place = MEDICAL.resources / "tasks" / f"{task}.toml", self.folder / task
+        command = [verb, "medical", "--recipe", str(recipe), "--run", str(place)]
+        sets = [word for one in self.sets for word in ("--set", one)]
+        subprocess.run([sys.executable, "-m", "r1core.cli.main", *command, *sets], check=True)
+        return place
 
 
 def model_scores(run: Path, questions: Sequence[Question]) -> list[NDArray[np.float64]]:
@@ -131,13 +140,13 @@ def best_weight(questions: Sequence[Question], model: Sequence[NDArray[np.float6
     return max(WEIGHTS, key=lambda w: (reciprocal[w], w))
 
 
-def reranked(task: str, runs: Path | None, ask: Callable[[str], list[Question]], part: str, finder: str) -> list[Row]:
+def reranked(task: str, runs: Runs | None, ask: Callable[[str], list[Question]], part: str, finder: str) -> list[Row]:
     """Rows of what found the candidates, and, where there are runs, of the model over them and of both together."""
     if runs is None:
         asked = ask(part)
         alone = ranks(asked, [np.array(q.scores) for q in asked])
         return hits(task, part, finder, alone, [q.cluster for q in asked])
-    run = trained(task, runs)
+    run = runs.reached("train", task)
     chosen_on = ask("val")
     said = model_scores(run, chosen_on)
     weight = best_weight(chosen_on, said)
@@ -158,6 +167,12 @@ def reranked(task: str, runs: Path | None, ask: Callable[[str], list[Question]],
     return rows
 
 
+def on_machine(rows: Sequence[Row]) -> list[Row]:
+    """The rows, each with the machine and the GPU that models computed on, if there is one."""
+    gpu = f", {torch.cuda.get_device_name()}, torch {torch.__version__}" if torch.cuda.is_available() else ""
+    return [{**row, "machine": machine() + gpu} for row in rows]
+
+
 def told(estimate: metrics.Estimate) -> str:
     """The unit of a share, with its standard error."""
     return f"fraction of {estimate.n} queries, standard error {estimate.se:.4f}"
@@ -176,20 +191,24 @@ def hits(task: str, part: str, name: str, found: NDArray[np.float64], clusters: 
     return rows
 
 
-def diagnosis_rows(runs: Path | None, part: str) -> list[Row]:
-    """Phenotypes to diagnosis."""
+def disorders_asked(split: Literal["val", "test"], every: int = 1) -> list[Question]:
+    """Every n-th linked disorder of a part, with the retriever's candidates."""
+    retriever, asked = diagnosis.orphanet(), []
+    for query, target in diagnosis.disorders(split)[::every]:
+        found = {disease.name: score for disease, score in reversed(retriever.rank(query.phenotypes, CANDIDATES))}
+        names = tuple(reversed(found))
+        message = Message("user", diagnosis.prompt(retriever, query.phenotypes))
+        right = names.index(target.name) if target.name in names else -1
+        scores = tuple(found[name] for name in names)
+        asked.append(Question(Example(query.id, (message,), "diagnosis"), names, scores, right, target.id))
+    return asked
+
+
+def diagnosis_rows(runs: Runs | None, part: str) -> list[Row]:
+    """Phenotypes to diagnosis; half of `val` is enough for a model."""
 
     def ask(split: str) -> list[Question]:
-        retriever, asked = diagnosis.orphanet(), []
-        pairs = diagnosis.disorders(split)  # type: ignore[arg-type]
-        for query, target in pairs[::2] if split == "val" and runs is not None else pairs:
-            found = {disease.name: score for disease, score in reversed(retriever.rank(query.phenotypes, CANDIDATES))}
-            names = tuple(reversed(found))
-            message = Message("user", diagnosis.prompt(retriever, query.phenotypes))
-            right = names.index(target.name) if target.name in names else -1
-            scores = tuple(found[name] for name in names)
-            asked.append(Question(Example(query.id, (message,), "diagnosis"), names, scores, right, target.id))
-        return asked
+        return disorders_asked(split, 2 if split == "val" and runs is not None else 1)  # type: ignore[arg-type]
 
     return reranked("diagnosis", runs, ask, part, "ontology retriever")
 
@@ -207,10 +226,13 @@ class Sayings:
     @cached_property
     def fitted(self) -> Fitted:
         """The encoder and its ranker, trained on the terms of `train`."""
-        names, owners = self.names(())
+        return self.fit_without(())
+
+    def fit_without(self, sayings: Sequence[layperson.Saying]) -> Fitted:
+        """An encoder and its ranker, trained on the terms of `train` but for these sayings."""
+        names, owners = self.names(sayings)
         seen = [at for at, owner in enumerate(owners) if layperson.split_of(self.concepts[owner]) == "train"]
-        taught = [names[at] for at in seen], [owners[at] for at in seen]
-        return fit(*taught, self.definitions, self.parents, Training(epochs=EPOCHS))
+        return fit([names[at] for at in seen], [owners[at] for at in seen], self.definitions, self.parents, Training())
 
     def names(self, without: Sequence[layperson.Saying]) -> tuple[list[str], list[int]]:
         """Exact names of every concept, each normal form once, but for these sayings."""
@@ -269,7 +291,7 @@ class Sayings:
         return {"exact dictionary": np.array(dictionary), "TF-IDF, character 3-grams": np.array(tfidf)}
 
 
-def layperson_rows(runs: Path | None, part: str) -> list[Row]:
+def layperson_rows(runs: Runs | None, part: str) -> list[Row]:
     """A layperson's words to the HPO term."""
     sayings = Sayings()
     clusters = [one.concept_id for one in layperson.installed()[part]]  # type: ignore[index]
@@ -279,25 +301,18 @@ def layperson_rows(runs: Path | None, part: str) -> list[Row]:
     return rows + reranked("layperson", runs, sayings.ask, part, "trained encoder")
 
 
-def brand_rows(runs: Path | None, part: str) -> list[Row]:
+def brand_rows(runs: Runs | None, part: str) -> list[Row]:
     """Brand to generic name: what `r1core adapt` writes. Its figures are of the test."""
     if runs is None:
         return brand_baselines(part)
     if part == "val":
         return []
-    place, recipe = runs / "brand", MEDICAL.resources / "tasks" / "brand.toml"
-    command = ["adapt", "medical", "--recipe", str(recipe), "--run", str(place)]
-    subprocess.run([sys.executable, "-m", "r1core.cli.main", *command], check=True)
+    place = runs.reached("adapt", "brand")
     summary = json.loads((place / "evaluation" / "summary.json").read_text())
     compared = json.loads((place / "evaluation" / "comparisons.json").read_text())
-    rows: list[Row] = []
+    rows = brand_baselines(part)
     for one in summary:
-        constrained = one["system"] in ("majority", "tfidf") or one["system"].endswith("+constrained")
-        if (
-            one["metric"] in ("accuracy", "top_3")
-            and constrained
-            and not one["system"].startswith(("majority+", "tfidf+"))
-        ):
+        if one["metric"] in ("accuracy", "top_3") and one["system"] in ("base+constrained", "adapted+constrained"):
             unit = f"fraction of {one['n']} queries, standard error {one['se']:.4f}"
             figure = f"brand, test: {one['system']}, {one['metric']} ({DISCLAIMER})"
             rows.append({"figure": figure, "value": round(one["value"], 4), "unit": unit})
@@ -336,12 +351,14 @@ def main() -> None:
     parser.add_argument("task", nargs="?", choices=tuple(TASKS), help="one of them; all without it")
     parser.add_argument("--part", choices=("val", "test"), default="test")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="in every run")
     parser.add_argument("--no-model", action="store_true", help="only what needs no language model")
     chosen = parser.parse_args()
+    runs = None if chosen.no_model else Runs(chosen.runs, tuple(chosen.sets))
     for task in [chosen.task] if chosen.task else TASKS:
-        rows = TASKS[task](None if chosen.no_model else chosen.runs, chosen.part)
+        rows = TASKS[task](runs, chosen.part)
         if chosen.part == "test" and rows:
-            write(f"medical_{task}", rows)
+            write(f"medical_{task}", on_machine(rows))
         else:
             print(*(f"{row['figure']}: {row['value']} {row['unit']}" for row in rows), sep="\n")
 

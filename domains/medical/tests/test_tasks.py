@@ -135,6 +135,7 @@ def test_installed_brands_of_one_family_stay_together() -> None:
     assert not families["val"] & families["test"]
     gold = Counter(row.messages[-1].content for found in rows.values() for row in found)
     assert set(gold) == labels
+    assert {row.fields["label"] for row in rows["train"]} <= labels  # what the data card counts
 
 
 def test_an_absent_dictionary_is_answered_with_the_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ class Brand:
                     messages=(api.Message("user", TEMPLATE.format(name=name)), api.Message("assistant", generic)),
                     task=TASK,
                     source=NAME,
-                    fields={"family": family},
+                    fields={"family": family, "label": generic},
                 )
 
     def input_files(self) -> tuple[Path, ...]:
