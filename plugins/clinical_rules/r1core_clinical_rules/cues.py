@@ -52,7 +52,7 @@ BEFORE, AFTER = _pattern(_DATA["before"]), _pattern(_DATA["after"])
 # A word that names something beside the medication, and what may stand between it and what is said of it.
 CONTENT = re.compile(rf"\b(?!{_SETS['plain']}\b)[a-z]{{2,}}")
 SPEAKS = re.compile(
-    rf"(?:[\s\d/'’%:(\[*|>=-]|\b{_SETS['filler']}\b|\b(?:for|by|from|of|in|at|due to) (?:\w+\W+){{1,3}}?)*"
+    rf"(?:[\s\d/'’%:(\[*|>=-]|\b{_SETS['filler']}\b|\b(?:for|by|from|of|in|at|vs|versus|due to) (?:\w+\W+){{1,3}}?)*"
 )
 
 _NUMBER = r"\d+(?:[.,/-]\d+)*"

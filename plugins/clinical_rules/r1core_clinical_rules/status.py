@@ -22,6 +22,7 @@ _OWN = re.compile(
     r"[,;|)]|\b(?:and|but|so|while|then|now|because|as|when|yet|though|although|before|after|since|until|due|for)\b"
 )
 _TRIED = re.compile(r"\b(?:tried|trial(?:l)?(?:ed)?|used|taken|given|received|had|last (?:re)?(?:filled|issued))\b")
+_REASON = re.compile(r"\b(?:after|because|since|as|when|once|though)(?: the| his| her)? $")
 _COUNT = re.compile(r"\b(?:once|about|approximately|nearly|one|two|three|four|five|six|seven|eight|nine|ten)\b|~")
 _OPEN = re.compile(r"\b(?:not|never|consider\w*|discuss\w*|could|might|may|if|think\w*|thought)\b[^,;:|@#]*$")
 _BEGUN = re.compile(  # what began or changed at a time gone by goes on, and what is for an illness of that time may
@@ -151,8 +152,8 @@ def _meaning(name: str, sentence: str, one: Governed, before: str) -> Status | N
     past = one.past or _TRIED.search(before) is not None
     if name == "allergy":
         return None if one.dosed else "allergy"  # a dosed one is taken for the rash
-    if name == "failed":
-        return "stopped" if past else None
+    if name == "failed":  # "moved to another after it failed"
+        return "stopped" if past or _REASON.search(sentence, 0, one.start) else None
     if name == "month":
         return "stopped" if past and not one.dosed else None
     if name == "ago":
