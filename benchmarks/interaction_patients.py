@@ -2,6 +2,8 @@
 
 It shares no code with the plugin: rules are read as YAML, errors are made by a model of typing of its own. The text is
 generated, not written by clinicians. `development` and `test` differ in patients, brands, wordings and sentences.
+The wordings stand in `interaction_wordings.json`: what was written without a look at the reader of orders was dealt to
+the two parts by half at random; the test wordings of an earlier measure have become development.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import bz2
 import difflib
 import importlib.util
+import json
 import pickle
 import random
 import re
@@ -25,37 +28,10 @@ import yaml
 
 Part = Literal["development", "test"]
 FATES = ("development",) * 9 + ("test",) * 9 + ("absent",) * 2  # of 20 brands
-CURRENT = {
-    "development": (
-        "Start {m}.", "Takes {m}.", "Pt on {m}.", "Continue {m}.", "Order: {m}.",
-        "Rx: {m}", "Added {m} today.", "He has been taking {m} for years.", "Refill {m}.", "Please give {m}.",
-        "Maintained on {m}.", "Home meds include {m}.", "She uses {m}.",
-    ),
-    "test": (
-        "{m} since March.", "Now also {m}.", "Discharged on {m}.", "Wants a refill of {m}.", "Bought {m} herself.",
-        "Prescribed {m} by her dentist.", "Tolerates {m} well.", "We will give {m}.",
-    ),
-}  # fmt: skip
-ASIDE = {
-    "development": (
-        "Stopped {d} last month.", "{d} was discontinued in March.", "No longer takes {d}.", "Previously on {d}.",
-        "Denies {d}.", "Not on {d}.", "No {d} use.", "Avoid {d}.", "Allergic to {d}.", "Allergies: {d}.",
-        "{d} allergy (rash).", "Her mother takes {d}.", "Husband is on {d}.",
-        "{d} d/c'd two weeks ago.", "Came off {d} in 2019.", "Used to take {d} but quit.", "Finished a course of {d}.",
-        "Has been off {d} since spring.", "Does not take {d}.", "Never took {d}.", "She says she isn't using {d}.",
-        "No {d} or other pills from the shop.", "Was told to stay away from {d}.", "{d} - hives.", "ADR: {d}.",
-        "Had anaphylaxis after {d}.", "Intolerance of {d}.", "His brother uses {d}.", "Father was on {d} for a clot.",
-        "Roommate was prescribed {d}.", "{d} was tried in 2015 and stopped.",
-    ),
-    "test": (
-        "{d} was weaned off over the winter.", "Gave up {d} after the ulcer.", "{d}: stopped by the cardiologist.",
-        "Ran out of {d} in June and did not go back to it.", "Prior therapy: {d}.", "Off {d} for three months now.",
-        "{d} ended in 2018.", "Has not had any {d}.", "Declined {d}.", "Reports no {d}.", "Without {d} at home.",
-        "Will not be given {d}.", "Allergy list: {d} (swelling).", "{d} gave her hives.", "Reacts badly to {d}.",
-        "Cannot have {d} because of anaphylaxis.", "Drug allergies include {d}.", "Sister's pills include {d}.",
-        "Her dad swears by {d}.", "Lives with an aunt who takes {d}.", "Grandmother had {d} for years.",
-    ),
-}  # fmt: skip
+# part -> "taken", "not_taken", "both" -> sentences; {m} : a medication taken, with its dose; {d} : a drug that is not
+WORDINGS: dict[Part, dict[str, list[str]]] = json.loads(
+    Path(__file__).with_name("interaction_wordings.json").read_text(encoding="utf-8")
+)
 WORDS = {
     "development": ("Describes it as {w}.", "The word {w} stands in the letter."),
     "test": ("Form filled in with {w}.", "Speaks of {w} at night.", "Referred from {w}."),
@@ -321,16 +297,21 @@ class Writer:
     def _note(self, rng: random.Random, named: Sequence[str], chosen: Sequence[str]) -> str:
         medications = [" ".join(f"{n} {self._dose(rng)}".split()) for n in named]
         rng.shuffle(medications)
-        if rng.random() < 0.4:
-            listed = rng.choice(("Meds: ", "Medications: ", "Current meds - ", "Takes ")) + ", ".join(medications) + "."
-            sentences = [listed]
-        else:
-            sentences = [rng.choice(CURRENT[self.part]).format(m=m) for m in medications]
+        wordings = WORDINGS[self.part]
+        asides = []
         for _ in range(rng.choice((0, 1, 1, 2))):
             others = [d for d in self.world.drugs if any(self.world.interacts(d, c) for c in chosen if c != d)]
             others = [d for d in others if d not in chosen] or [d for d in self.world.drugs if d not in chosen]
             aside = self._named(rng, rng.choice(others), None, "model")
-            sentences.append(rng.choice(ASIDE[self.part]).format(d=aside))
+            # one medication at least stays for a sentence of its own
+            wording = rng.choice([*wordings["not_taken"], *(wordings["both"] if len(medications) > 1 else ())])
+            asides.append(wording.format(d=aside, m=medications.pop() if "{m}" in wording else ""))
+        if rng.random() < 0.4:
+            listed = rng.choice(("Meds: ", "Medications: ", "Current meds - ", "Takes ")) + ", ".join(medications) + "."
+            sentences = [listed]
+        else:
+            sentences = [rng.choice(wordings["taken"]).format(m=m) for m in medications]
+        sentences += asides
         if rng.random() < 0.5:
             sentences.append(rng.choice(self._sentences))
         if rng.random() < 0.3:

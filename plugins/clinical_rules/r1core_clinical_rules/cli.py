@@ -210,29 +210,38 @@ def warn(
 ) -> None:
     """Read the orders of one patient in TEXT (a file, or standard input) and warn of what FILE says of them together.
 
-    Exit code 1 when there is a warning. Finding nothing is no approval.
+    Exit code 1 when there is a warning, or a word in the place of a drug that no list knows. Finding nothing is no
+    approval.
     """
     from r1core_clinical_rules.interactions import Warner
     from r1core_clinical_rules.medications import Recogniser, other_drugs
-    from r1core_clinical_rules.orders import read_orders
+    from r1core_clinical_rules.orders import read_orders, unread
 
     engine = _engine(file, "block", unverified)
     warner = Warner(engine, Recogniser(engine.book, other_drugs(names)))
     try:
-        orders = read_orders(warner.recogniser, text.read())
+        note = text.read()
     except UnicodeDecodeError as error:
         raise UserError(f"{text.name}: no UTF-8 text ({error})", fix="save it as UTF-8") from error
+    orders, unknown = read_orders(warner.recogniser, note), unread(warner.recogniser, note)
     warnings = warner.judge([(0, order) for order in orders], _patient(facts))
     if as_json:
-        said = {"orders": [o.as_dict() for o in orders], "warnings": [w.as_dict() for w in warnings]}
+        said = {
+            "orders": [o.as_dict() for o in orders],
+            "unread": [word.as_dict() for word in unknown],
+            "warnings": [w.as_dict() for w in warnings],
+        }
         click.echo(json.dumps(said, indent=2, ensure_ascii=False))
     else:
         for order in orders:
             if not order.mention.certain:
                 place = f"{order.mention.start}-{order.mention.end}"
                 click.echo(f"uncertain: {order.mention} at {place} ({order.status})", err=True)
+        for word in unknown:
+            at = f"{word.start}-{word.end}"
+            click.echo(f"not recognised: {word.text!r} at {at} (in the place of a drug; no rule sees it)", err=True)
         _print_warnings(warnings)
-    if warnings:
+    if warnings or unknown:
         ctx.exit(1)
 
 

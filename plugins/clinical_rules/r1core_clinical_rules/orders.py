@@ -9,8 +9,9 @@ from typing import Any
 from r1core_clinical_rules.audit import ROUTES
 from r1core_clinical_rules.doses import Dose, doses_in
 from r1core_clinical_rules.folding import fold
-from r1core_clinical_rules.medications import Mention, Recogniser
-from r1core_clinical_rules.status import Status, statuses
+from r1core_clinical_rules.governing import Status
+from r1core_clinical_rules.medications import Mention, Recogniser, ordinary_words
+from r1core_clinical_rules.status import statuses
 from r1core_clinical_rules.units import Quantity
 
 REACH = 60  # characters behind a name in which its dose, route and frequency stand
@@ -22,6 +23,27 @@ _FREQUENCY = re.compile(
     r"|(?:q\.?d|o\.?d|b\.?i\.?d|b\.?d|t\.?i\.?d|t\.?d\.?s|q\.?i\.?d|q\.?d\.?s|q\.?h\.?s|qam|qpm|h\.?s|p\.?r\.?n)\b\.?"
     r"|daily|nightly|weekly|monthly|at (?:night|bedtime)|as needed|as required|once)"
 )
+_WORD = re.compile(r"(?<![\w'’-])[^\W\d_]{4,}(?![\w'’])")
+_AMOUNT = re.compile(
+    r"[ (]{1,2}\d[\d.,/-]* ?(?:mg|mcg|ug|g|ml|units?|iu|meq|mmol|%|tabs?|tablets?|caps?|capsules?|puffs?)(?![a-z])"
+)
+_TAKES = re.compile(
+    r"\b(?:tak(?:e|es|ing)|start(?:s|ed)?|continues?|resumed?|restart(?:ed)?|prescribed?|giv(?:e|en)|add(?:ed)?|us(?:es|ing)"
+    r"|refill|rx:?) (?:her |his |the )?$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A word in the place of a drug, at the characters `start` to `end` of a text, that no list knows."""
+
+    start: int
+    end: int
+    text: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The word as JSON."""
+        return {"start": self.start, "end": self.end, "text": self.text}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +133,21 @@ def _written(text: str, origin: tuple[int, ...] | None, dose: Dose) -> str:
     if origin is None:
         return text[dose.start : dose.end].strip()
     return text[origin[dose.start] : origin[dose.end - 1] + 1].strip()
+
+
+def unread(recogniser: Recogniser, text: str) -> list[Unread]:
+    """Words before an amount or behind "takes" that are neither a medication as read nor an ordinary word.
+
+    No rule sees them: what they interact with brings no warning. An ordinary word that is a brand ("Advance") and a
+    name in a list without amounts are not found.
+    """
+    plain = text.lower() if len(text.lower()) == len(text) else text
+    read = [(mention.start, mention.end) for mention in recogniser.find(text)]
+    found = []
+    for match in _WORD.finditer(plain):
+        start, end = match.span()
+        if match[0] in ordinary_words() or any(first < end and start < last for first, last in read):
+            continue
+        if _AMOUNT.match(plain, end) or _TAKES.search(plain, max(0, start - 24), start):
+            found.append(Unread(start, end, text[start:end]))
+    return found

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from r1core_clinical_rules.medications import Recogniser, other_drugs
-from r1core_clinical_rules.orders import read_orders
+from r1core_clinical_rules.orders import read_orders, unread
 from r1core_clinical_rules.reading import load, read
 from r1core_clinical_rules.units import quantity
 
@@ -122,6 +122,45 @@ def test_the_other_drug_is_nearer(reads: Recogniser) -> None:
         ("never took aspirin but is on warfarin", "denied current"),
         ("avoid ibuprofen", "denied"),
         ("history of aspirin use", "stopped"),
+        # a "not" or a refusal turns a stop round
+        ("do not stop warfarin", "current"),
+        ("refuses to come off warfarin", "current"),
+        ("warfarin is not to be discontinued", "current"),
+        ("denies missing doses of warfarin", "current"),
+        ("cannot sleep without ibuprofen", "current"),
+        ("not ready to start warfarin", "denied"),
+        # a cue with a noun of its own says nothing of the medication
+        ("avoid alcohol while on warfarin", "current"),
+        ("quit smoking, takes aspirin", "current"),
+        ("history of diabetes treated with aspirin", "current"),
+        ("refused surgery, warfarin 5 mg daily", "current"),
+        # what is said last counts
+        ("warfarin held before surgery, restarted on Monday", "current"),
+        ("was offered warfarin and declined", "denied"),
+        ("aspirin prescribed but never filled", "denied"),
+        ("hold warfarin if the INR is above 4", "current"),
+        ("takes ibuprofen for headaches that stopped", "current"),
+        # a switch has a direction
+        ("substitute aspirin for warfarin", "current stopped"),
+        ("swap aspirin for warfarin", "stopped current"),
+        ("aspirin instead of warfarin", "current stopped"),
+        ("warfarin was replaced by aspirin", "stopped current"),
+        ("could consider switching aspirin to warfarin", "current current"),
+        # shorthand, lists and other people
+        ("warfarin d/c'd 2/2 bleed", "stopped"),
+        ("d/c home on warfarin", "current"),
+        ("NKDA except aspirin", "allergy"),
+        ("NKDA, on aspirin", "current"),
+        ("Allergies: penicillin [aspirin]; ibuprofen", "allergy allergy allergy"),
+        ("Allergies: none; warfarin 5 mg daily", "current"),
+        ("Prior meds: aspirin, ibuprofen", "stopped stopped"),
+        ("stop NSAIDs such as aspirin or ibuprofen", "stopped stopped stopped"),
+        ("lives with an aunt who takes warfarin", "family"),
+        ("mother gives him warfarin", "current"),
+        ("Lives with her husband, takes warfarin", "current"),
+        ("If she were on warfarin we would wait", "hypothetical"),
+        ("Discussed aspirin but deferred", "hypothetical"),
+        ("wants to stop warfarin", "current"),
     ],
 )
 def test_what_is_said_of_a_medication(reads: Recogniser, text: str, said: str) -> None:
@@ -166,3 +205,20 @@ def test_names_of_classes_are_checked(tmp_path: Path) -> None:
     _, problems = read([path])
     assert ["'ab'" in p.found or "nitrite" in p.found for p in problems] == [True, True]
     assert all(f"{path}:1" in p.where and "class nitrite" in p.where for p in problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Start Xyzolam 5 mg daily, warfarin 5 mg.", ["Xyzolam"]),
+        ("Takes xyzolam. Prescribed Brandomil by Dr. Reitman.", ["xyzolam", "Brandomil"]),
+        ("coumadn 5 mg, hydroxyzine 25 mg", []),  # read, and known as another drug
+        ("He walks 5 km with Reitman and takes breakfast.", []),
+        ("İ takes xyzolam 5 mg", ["xyzolam"]),
+        ("", []),
+    ],
+)
+def test_words_in_the_place_of_a_drug_that_no_list_knows(reads: Recogniser, text: str, words: list[str]) -> None:
+    found = unread(reads, text)
+    assert [word.text for word in found] == words
+    assert all(text[word.start : word.end] == word.text for word in found)

@@ -115,6 +115,14 @@ def test_the_verb_reads_a_file_or_standard_input(path: Path, tmp_path: Path) -> 
     assert [(o["drugs"], o["status"]) for o in said["orders"]] == [(["warfarin"], "denied"), (["ibuprofen"], "current")]
 
 
+def test_the_verb_tells_of_a_drug_that_it_does_not_know(path: Path) -> None:
+    done = CliRunner().invoke(rules, ["warn", str(path)], input="Takes Advil. Start Xyzolam 5 mg daily.")
+    assert done.exit_code == 1  # nothing found, and not all read
+    assert "not recognised: 'Xyzolam' at 19-26" in done.output
+    done = CliRunner().invoke(rules, ["warn", str(path), "--json"], input="Start Xyzolam 5 mg daily.")
+    assert json.loads(done.output)["unread"] == [{"start": 6, "end": 13, "text": "Xyzolam"}]
+
+
 def example(text: str, **facts: object) -> Example:
     return Example("1", (Message("user", text), Message("assistant", "Take aspirin.")), "t", facts=facts or None)
 

@@ -1,0 +1,131 @@
+"""The cues of `cues.toml` as patterns, and how a sentence is brought into the shape that they are written for.
+
+In that shape a medication with what is written of its dose and form is one character, `#` where there is a dose and
+`@` where there is none, and shorthand is written out.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+LIST = (
+    r"[\s,/&+\[\]]*(?:(?:and|or|nor|any|other|the|a|an|his|her|all|either|both|also|such as|like|including|include"
+    r"|e\.g\.|i\.e\.|mainly)(?![a-z])[\s,/&+(\[\]-]*)*"
+)
+ITEMS = rf"[@#](?:(?:\s*\([^()]*\))?{LIST}[@#])*"
+_DATA = tomllib.loads(files("r1core_clinical_rules").joinpath("cues.toml").read_text(encoding="utf-8"))
+_SETS: dict[str, str] = {}
+
+
+def _filled(pattern: str, more: Mapping[str, str] | None = None) -> str:
+    """A pattern with every {name} of a set replaced by its words."""
+    known = {**_SETS, **(more or {})}
+    return re.sub(r"\{([a-z_]+)\}", lambda match: known[match[1]], pattern)
+
+
+def _any(words: Sequence[str]) -> str:
+    return f"(?:{'|'.join(words)})"
+
+
+for _name, _words in _DATA["sets"].items():
+    _SETS[_name] = _filled(_any(_words))
+# What ends a statement that has no object of its own ("was stopped in May", not "stopped smoking").
+_SETS["closed"] = rf"(?=\W*(?:$|[.,;:)(\]?!/|-]|\d|{_SETS['closed']}\b))"
+_SETS["be"] = rf"(?:{_SETS['be']} )*"
+_SETS["beside"] = r"^[^\w@#]{0,3}"
+
+
+def _pattern(cues: Sequence[Mapping[str, Any]]) -> re.Pattern[str]:
+    """One pattern for all, each in a group `kind__place`."""
+    parts = []
+    for place, cue in enumerate(cues):
+        pattern = cue.get("pattern") or cue.get("first", r"\b") + _any(cue["words"]) + cue.get("then", r"\b")
+        parts.append(f"(?P<{cue['says']}__{place}>{_filled(pattern)})")
+    return re.compile("|".join(parts))
+
+
+BEFORE, AFTER = _pattern(_DATA["before"]), _pattern(_DATA["after"])
+# A word that names something beside the medication, and what may stand between it and what is said of it.
+CONTENT = re.compile(rf"\b(?!{_SETS['plain']}\b)[a-z]{{2,}}")
+SPEAKS = re.compile(
+    rf"(?:[\s\d/'’%:(\[*|>=-]|\b{_SETS['filler']}\b|\b(?:for|by|from|of|in|at|vs|versus|due to) (?:\w+\W+){{1,3}}?)*"
+)
+
+_NUMBER = r"\d+(?:[.,/-]\d+)*"
+_UNIT = r"(?:mg|mcg|ug|g|gram|ml|cc|units?|iu|meq|mmol|%|tabs?|tablets?|caps?|capsules?|pills?|puffs?|sprays?)(?:/\w+)?"
+_ROUTE = (
+    r"(?:po|p\.o\.|pr|iv|i\.v\.|im|sc|subq|sq|sl|by mouth|orally|intravenous(?:ly)?|inhaled|nebulized|o[dsu]"
+    r"|(?:both|left|right) eyes?)"
+)
+_TIMES = (
+    r"(?:(?:once|twice|thrice|(?:one|two|three|four|\d) times) (?:a |per |each |every |/ ?)?(?:day|daily|week|weekly)"
+    r"|every (?:\d+(?: ?- ?\d+)? ?(?:hours?|hrs?|h|days?)|other day|morning|evening|night|day|week)"
+    r"|q ?\d+ ?(?:h|hr|hrs|hours?)"
+    r"|(?:q\.?d|o\.?d|b\.?i\.?d|b\.?d|t\.?i\.?d|t\.?d\.?s|q\.?i\.?d|q\.?d\.?s|q\.?h\.?s|qam|qpm|h\.?s|p\.?r\.?n)"
+    r"|daily|nightly|weekly|monthly|(?:at|each) (?:night|bedtime)|in the (?:morning|evening)|as (?:needed|required))"
+)
+DOSE = re.compile(
+    rf"(?:[\s,]*(?:{_NUMBER}\s?-?{_UNIT}(?![a-z])|{_NUMBER}(?=\s*(?:{_ROUTE}|{_TIMES})\b)"
+    rf"|(?:{_ROUTE}|{_TIMES})(?![a-z])))+"
+)
+FORM = re.compile(
+    r"(?:'s|-)?(?: (?:hcl|hydrochloride|sodium|er|xr|sr|xl|ec|tablets?|pills?|patch(?:es)?|cream|gel|ointment|drops"
+    r"|drip|infusion|injections?|shots?|inhaler|spray|therapy|treatment|use|usage|scripts?|prescriptions?|rx|refills?"
+    r"|levels?|doses?|course|order|bottle))+\b"
+)
+# "d/c" is a discharge before a place or a list, and a stop anywhere else; "|" is a dash between two statements.
+_SHORTHAND = (
+    (
+        r"\b(?:d/c|dc)(?:'?e?d)?(?= (?:home|meds?|medications?|rx|instructions|summary|(?:on|with) (?:[@#]|home)))",
+        "discharge",
+    ),
+    (r"\b(?:d/c|dc)(?:'?d|ed)\b|\bd/?ced\b", "discontinued"),
+    (r"\bd/c\b|\bdc\b", "discontinue"),
+    (r"(?<=\s)-{1,2}(?![->\d=])", "|"),
+    (r"\bcan(?:no|'|’)t\b", "can not"),
+    (r"\bwon['’]t\b", "will not"),
+    (r"n['’]t\b", " not"),
+    (r"\bw/o\b", "without"),
+    (r"\bc/w\b", "continue"),
+    (r"\bh/o\b|\bhx(?: of)?\b", "history of"),
+    (r"\bs/p\b", "status post"),
+    (r"\b(?:2/2|d/t)(?= )", "due to"),
+    (r"\bf/?hx?\b|\bfam hx\b", "family history"),
+    (r"\boff[ -]label\b|\b(?:off and on|on and off)\b", "sometimes"),
+    (r"\bno (?:more|later|less) than\b|\bnot (?:only|just)\b|\bwhether or not\b|\bno doubt\b", "about"),
+)
+_WRITTEN_OUT = tuple((re.compile(pattern), text) for pattern, text in _SHORTHAND)
+
+
+def written_out(sentence: str) -> str:
+    """A sentence without shorthand and with single spaces."""
+    for pattern, text in _WRITTEN_OUT:
+        sentence = pattern.sub(text, sentence)
+    return " ".join(sentence.split())
+
+
+# One medication in the place of another; `old` and `new` are what goes and what comes.
+_PLACES = {"o": f"(?P<old>{ITEMS})", "n": f"(?P<new>{ITEMS})", "near": "[^@#.;,]{0,25}?"}
+SUBSTITUTIONS = tuple(
+    re.compile(_filled(pattern, _PLACES))
+    for pattern in (
+        r"\bsubstitut\w* {n} for {o}",
+        r"{n} (?:(?:was|is|has been|be) )?substituted for {o}",
+        r"\b{change}\b(?: (?:over|from|out|off|of|his|her|the))* {o}{near}(?:\b(?:to|with|by|for|onto)\b|{arrow})"
+        r"{near} ?{n}",
+        r"\bfrom {o}{near}(?:\b(?:to|onto)\b|{arrow}){near} ?{n}",
+        r"\b(?:to|onto) {n}{near}\bfrom {o}",
+        r"{o}(?: (?:was|is|has been|to be|being|were|be))? (?:{change}|substituted)\b(?: over)?"
+        r" (?:to|with|by|for|onto|{arrow}){near} ?{n}",
+        r"{n}[^@#.;]{0,25}?\b(?:replac(?:es|ed|ing)|supplant(?:s|ed)|supersed(?:es|ed)|to replace|in (?:place|lieu) of"
+        r"|instead of|rather than|as opposed to|(?:chosen|preferred|selected|picked|favou?red) (?:over|to|above))"
+        r"(?: (?:the|his|her|current|old))* {o}",
+        r"{o} ?{arrow} ?{n}",
+        r"\b(?:prefers?|favou?rs?|chose|picked|selected) {n} (?:to|over|above) {o}",
+    )
+)
+ALONE = re.compile(r"\b(?:now|then|currently|presently)\b[^@#]*[@#] (?:alone|only|instead|monotherapy)\b")

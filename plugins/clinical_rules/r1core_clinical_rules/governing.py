@@ -1,0 +1,241 @@
+"""Which cue before a medication governs it: one pass over a sentence, from left to right.
+
+A cue governs the next medication and what is listed with it, until a comma, a conjunction or another verb takes over.
+A "not" turns a stop round ("do not stop"), and so does "wants to". A cue with a noun of its own ("stop smoking while
+on") governs nothing behind that noun. What stands behind a medication is read by `status.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from r1core_clinical_rules import cues
+
+Status = Literal["current", "stopped", "denied", "allergy", "family", "considered", "hypothetical"]
+
+IN_LIST = re.compile(rf"(?:\s*\([^()]*\))?{cues.LIST}")  # what joins the medications of a list
+_TURN = re.compile(
+    r"[,;:|]|\b(?:and|so|which|who|that|then|now|today|but|before|after|when|since|because|once|therefore)\b"
+)
+_CLOSE = re.compile(r"(?:(?!\b(?:due to|because|since|so|and|but|or)\b)[^,;:|.()]){0,32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Governed:
+    """A medication of a sentence (at its characters `start` to `end`) and what the cues before it say."""
+
+    start: int
+    end: int
+    status: Status
+    past: bool  # a verb like "took" stands before it
+    dosed: bool
+
+
+def governed(sentence: str) -> list[Governed]:
+    """The medications of a sentence in order of place."""
+    return _Walk(sentence).walk()
+
+
+@dataclass(slots=True)
+class _Walk:
+    """The state of the pass. Every kind of cue in `cues.toml` has a method of its name."""
+
+    text: str
+    status: Status = "current"
+    kind: str = ""  # of the cue that governs; "" where none does
+    end: int = 0  # where that cue ends
+    seen: int = 0  # medications since that cue
+    negated: int | None = None  # where a "not" ended that nothing has used yet
+    intent: int | None = None  # where "wants to" ended
+    last_not: int | None = None  # where the last "not" ended, used or not
+    family: bool = False  # another person is spoken of
+    named: bool = False  # a medication of that person has been named, or it is a family history
+    past: int | None = None  # where a verb like "took" ended
+    ago: bool = False  # a time gone by has been named
+    found: list[Governed] = field(default_factory=list)
+
+    def walk(self) -> list[Governed]:
+        """The medications in order of place."""
+        for match in cues.BEFORE.finditer(self.text):
+            name = str(match.lastgroup).rpartition("__")[0]
+            getattr(self, f"_{name}")(match.start(), match.end())
+        return self.found
+
+    def _govern(self, status: Status, kind: str, end: int) -> None:
+        self.status, self.kind, self.end, self.seen, self.negated = status, kind, end, 0, None
+
+    def _reset(self, end: int) -> None:
+        self._govern("current", "", end)
+
+    def _turned(self, start: int) -> bool:
+        """Whether a "not" or a "wants to" right before this place turns round what stands here."""
+        marks = [mark for mark in (self.negated, self.intent) if mark is not None and mark <= start]
+        return bool(marks) and self.seen == 0 and _CLOSE.fullmatch(self.text, max(marks), start) is not None
+
+    def _content(self, start: int) -> bool:
+        """Whether the cue that governs has a noun of its own before this place ("stop smoking while on")."""
+        return cues.CONTENT.search(self.text, self.end, start) is not None
+
+    def _mention(self, start: int, end: int) -> None:
+        dosed = self.text[start] == "#"
+        if self.kind == "deny" and not self.seen and dosed and "," in self.text[self.end : start]:
+            self._reset(start)
+        if self.seen and self.kind not in ("", "header"):
+            last = self.found[-1]
+            between = self.text[max(last.end, self.end) : start]
+            if not IN_LIST.fullmatch(between) or (dosed and not last.dosed and "," in between):
+                self._reset(start)  # nobody gives the dose of what is not taken
+        past = self.past is not None and cues.CONTENT.search(self.text, self.past, start) is None
+        status = self.status
+        if status == "current" and past and self.ago:
+            status = "stopped"
+        if self.family and status in ("current", "considered"):
+            status = "family"
+        self.found.append(Governed(start, end, status, past, dosed))
+        self.seen += 1
+        self.named, self.intent = True, None
+
+    def _semicolon(self, start: int, end: int) -> None:
+        if self.kind != "header":  # "Allergies: penicillin; aspirin"
+            self._reset(end)
+        self.family, self.past, self.ago = False, None, False
+        self.intent = None
+
+    def _contrast(self, start: int, end: int) -> None:
+        self._reset(end)
+        self.past, self.intent = None, None
+
+    def _comma(self, start: int, end: int) -> None:
+        if not self.named:
+            self.family = False  # "lives with her husband, takes"
+        if self.seen or self.kind in ("", "header", "deny"):
+            return
+        bare = start == self.end and self.text[start] == ","  # "instead, start"
+        if bare or self.kind == "replace" or self._content(start):
+            self._reset(end)
+
+    def _reporter(self, start: int, end: int) -> None:
+        self.family = False
+
+    _patient = _reporter
+
+    def _family(self, start: int, end: int) -> None:
+        self.family, self.named = True, "history" in self.text[start:end]
+
+    def _allergies(self, start: int, end: int) -> None:
+        self._govern("allergy", "header", end)
+
+    def _gone(self, start: int, end: int) -> None:
+        self._govern("stopped", "header", end)
+
+    def _list(self, start: int, end: int) -> None:
+        self._reset(end)
+
+    def _allergy(self, start: int, end: int) -> None:
+        if self._turned(start):
+            self._reset(end)
+        else:
+            self._govern("allergy", "header" if self.kind == "header" else "allergy", end)
+
+    def _nothing(self, start: int, end: int) -> None:
+        if self.kind == "header":
+            self._reset(end)
+
+    def _replace(self, start: int, end: int) -> None:
+        self._govern("denied", "replace", end)
+
+    def _miss(self, start: int, end: int) -> None:
+        self._reset(end)
+
+    def _stop(self, start: int, end: int, status: Status = "stopped") -> None:
+        thought_of = self.kind == "hypothetical" and not self.seen  # who considers stopping it takes it
+        if self._turned(start) or thought_of:
+            self._reset(end)
+        else:
+            self._govern(status, "stop", end)
+
+    def _avoid(self, start: int, end: int) -> None:
+        self._stop(start, end, "denied")
+
+    def _fail(self, start: int, end: int) -> None:
+        self._govern("stopped", "fail", end)
+
+    def _hypothetical(self, start: int, end: int) -> None:
+        if not (self.negated is not None and self._turned(start)):
+            self._govern("hypothetical", "hypothetical", end)
+
+    def _considered(self, start: int, end: int) -> None:
+        if not (self.negated is not None and self._turned(start)) and self.kind != "hypothetical":
+            self._govern("considered", "hypothetical", end)
+
+    def _past(self, start: int, end: int) -> None:
+        if not (self.negated is not None and self._turned(start)):
+            self._govern("stopped", "past", end)
+        self.past = end
+
+    def _last(self, start: int, end: int) -> None:
+        self._reset(end)
+        self.past = end
+
+    def _ago(self, start: int, end: int) -> None:
+        self.ago = True
+
+    def _alter(self, start: int, end: int) -> None:
+        if not self.seen and self.kind in ("not", "deny", "hypothetical"):
+            self._reset(end)  # who does not increase a dose takes it
+        else:
+            self._take(start, end)
+
+    def _intent(self, start: int, end: int) -> None:
+        self.intent = end
+        self._take(start, end)
+
+    def _deny(self, start: int, end: int) -> None:
+        self._not(start, end)
+        self.kind = self.kind and "deny"
+
+    def _not(self, start: int, end: int) -> None:
+        before = self.last_not if self.text.startswith("without", start) else self.negated
+        if before is not None and not self.seen and _CLOSE.fullmatch(self.text, before, start):
+            self._reset(end)  # "cannot sleep without", "no need to avoid"
+        else:
+            self._govern("denied", "not", end)
+            self.negated = end
+        self.last_not = end
+
+    def _effect(self, start: int, end: int) -> None:
+        if self.negated is not None and self.seen == 0 and _CLOSE.fullmatch(self.text, self.negated, start):
+            self._reset(end)
+
+    def _take(self, start: int, end: int) -> None:
+        if not self.kind:
+            return
+        if self.seen == 0:
+            own = self.kind not in ("header", "not", "deny") and self._content(start)
+            if own or (self.kind != "header" and _TURN.search(self.text, self.end, start)):
+                self._reset(end)
+        elif re.fullmatch(r"\s*(?:or|nor)\s*", self.text[self.found[-1].end : start]):
+            self.end = end
+        else:
+            self._reset(end)
+
+    def _past_verb(self, start: int, end: int) -> None:
+        self.past = end
+        self._take(start, end)
+
+    def _with(self, start: int, end: int) -> None:
+        bare = self.kind == "stop" and not self.text[self.end : start].strip()  # "vomiting has stopped on"
+        on = self.text[start:end] == "on"
+        thought_of = self.kind == "hypothetical" and not on
+        if self.seen:
+            anew = on and self.text[:start].rstrip().endswith((",", ";", "|", " and"))
+        else:
+            anew = self.kind not in ("", "header") and not thought_of and (bare or self._content(start))
+        if anew:
+            self._reset(end)
+
+    def _joint(self, start: int, end: int) -> None:
+        if self.seen == 0 and self.kind not in ("", "header") and self._content(start):
+            self._reset(end)
