@@ -139,32 +139,44 @@ class Words:
 class _Similar:
     """How alike words are to those that they are compared with.
 
-    cosines : (U + 1, V + 1), 1 where it is the same word; -1 in the last row and column, of no word. slots : (W + 1,),
-    the column of each word of the base.
+    cosines : (U + 1, V + 1), 1 where it is the same word; -1 in the last row and column, of no word. used : (V,) the
+    words of the base that the columns are of, ascending. slots : (W + 1,) the column of each, V of no word; None for a
+    base of many words, which would be gone over for every mention.
     """
 
     cosines: Array
-    slots: NDArray[np.int32]
+    used: Places
+    slots: NDArray[np.int32] | None
 
     @classmethod
     def of(cls, words: Words, others: Sequence[NDArray[np.int32]]) -> _Similar:
-        slots = np.full(len(words.lexicon.tables.word_sums), -1, np.int32)
-        for some in others:
-            slots[some] = 0
-        slots[-1] = -1
-        used = np.flatnonzero(slots >= 0)
-        slots[used] = np.arange(len(used))
-        slots[-1] = len(used)
+        number, slots = len(words.lexicon.tables.word_sums), None
+        if number <= HELD:
+            slots = np.full(number, -1, np.int32)
+            for some in others:
+                slots[some] = 0
+            slots[-1] = -1
+            used = np.flatnonzero(slots >= 0)
+            slots[used] = np.arange(len(used))
+            slots[-1] = len(used)
+        else:
+            used = np.unique(np.concatenate([some.ravel() for some in others])).astype(np.int64)
+            used = used[used >= 0]
         cosines = np.full((len(words.known) + 1, len(used) + 1), -1.0, np.float32)
         np.matmul(unit(words.sums[:, :SIMILAR]), words.lexicon.leading(used).T, out=cosines[:-1, :-1])
-        same = np.flatnonzero((words.known >= 0) & (slots[words.known] >= 0))
-        cosines[same, slots[words.known[same]]] = 1.0
-        return cls(cosines, slots)
+        place = np.minimum(np.searchsorted(used, words.known), max(len(used) - 1, 0))
+        same = np.flatnonzero(used[place] == words.known) if len(used) else np.zeros(0, np.int64)
+        cosines[same, place[same]] = 1.0
+        return cls(cosines, used, slots)
 
     def each(self, mine: Places, theirs: NDArray[np.int32]) -> Array:
         """The similarity of every word (Q, L) to each of `theirs` (L', Q, ...), (L', Q, L, ...); -1 where none is."""
         width = self.cosines.shape[1]
         rows = np.where(mine >= 0, mine, len(self.cosines) - 1) * width
-        return np.take(
-            self.cosines, rows.reshape(*mine.shape, *([1] * (theirs.ndim - 2))) + self.slots[theirs][:, :, None]
-        )
+        columns = self._columns(theirs)
+        return np.take(self.cosines, rows.reshape(*mine.shape, *([1] * (theirs.ndim - 2))) + columns[:, :, None])
+
+    def _columns(self, words: NDArray[np.int32]) -> NDArray[np.integer]:
+        if self.slots is not None:
+            return self.slots[words]
+        return np.where(words >= 0, np.searchsorted(self.used, words), len(self.used))

@@ -21,6 +21,7 @@ from r1core_umls.names import norms_of
 
 BUCKETS = 1 << 17
 GRAMS = (3, 4, 5)
+COUNTED = 1 << 18  # lists whose values are counted at a time
 SUMMED = 512  # words whose features are gathered at a time: 30 MB at a width of 512
 WORDS_HELD = 65536  # recent words whose features are kept: tens of MB
 
@@ -114,7 +115,12 @@ class Bags:
 
     def frequency(self, number: int) -> NDArray[np.int64]:
         """Return in how many of the lists each of the values 0 to `number` - 1 stands, (number,)."""
-        return np.bincount(self.distinct(np.zeros(number, np.float32)).values, minlength=number)
+        total, level = np.zeros(number, np.int64), np.zeros(number, np.float32)
+        for first in range(0, len(self), COUNTED):
+            some = self.pick(np.arange(first, min(first + COUNTED, len(self))))
+            values, times = np.unique(some.distinct(level).values, return_counts=True)
+            total[values] += times
+        return total
 
 
 class Vocabulary(dict[str, int]):

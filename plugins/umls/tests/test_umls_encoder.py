@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from r1core_umls import search
+from r1core_umls import comparison, search
 from r1core_umls.encoder import Encoder
 from r1core_umls.evaluation import TEST, fold_of, held_out, recall
 from r1core_umls.evidence import NAMED, Witness
@@ -228,6 +228,18 @@ def test_words_are_compared_as_the_columns_say(encoder: Encoder) -> None:
         "covered by either": sum(max(forth[word], explained[word]) * rarity[word] for word in mine) / total,
     }  # fmt: skip
     assert {key: column[key] for key in expected} == pytest.approx(expected, abs=2e-2)
+
+
+def test_a_base_of_many_words_is_compared_alike(
+    encoder: Encoder, many: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the words are too many to be gone over for every mention, their columns are looked up otherwise."""
+    mentions = ["ba3 ce40", "unknown ba3", "hu96", "ba3 ba3 go12 nothing"]
+    few = Witness(many).weigh(mentions)
+    monkeypatch.setattr(comparison, "HELD", 0)
+    other = Witness(many).weigh(mentions)
+    assert np.array_equal(few.concepts, other.concepts)
+    assert np.allclose(few.columns, other.columns, atol=1e-6)
 
 
 def test_a_threshold_holds_the_precision_on_what_was_kept_back() -> None:
