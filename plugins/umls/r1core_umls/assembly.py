@@ -10,10 +10,12 @@ from r1core.api import UserError
 from r1core_umls.abbreviations import find_definitions
 from r1core_umls.cache import cache_root, load_or_build
 from r1core_umls.concept_vectors import ConceptVectors
+from r1core_umls.cover import Cover
 from r1core_umls.linker import Linker
 from r1core_umls.mentions import light_chunks, spacy_chunks
+from r1core_umls.normaliser import Normaliser
 from r1core_umls.trained import folder_of, load_known
-from r1core_umls.unlisted import load_unlisted
+from r1core_umls.unlisted import Unlisted
 
 if TYPE_CHECKING:
     from r1core_umls.concepts import Progress
@@ -34,7 +36,9 @@ def linker_of(config: UmlsConfig, progress: Progress | None = None) -> Linker:
     unlisted = None
     if config.encoder:
         chunks = light_chunks if config.pipeline is None else spacy_chunks(config.pipeline)
-        unlisted = load_unlisted(base, config.min_probability, chunks, train_command(config))
+        fitted = load_known(base, train_command(config))
+        cover = Cover(fitted.encoder, base)
+        unlisted = Unlisted(Normaliser(base, fitted), cover, config.min_probability, chunks=chunks)
     abbreviations = find_definitions if config.abbreviations else None
     return Linker(base, abbreviations, unlisted, only=concepts_under(base, config.under), context=config.context)
 

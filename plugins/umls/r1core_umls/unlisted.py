@@ -88,25 +88,6 @@ class Unlisted:
         return best.probability >= self.min_probability and self.cover.of(mention, best.position) >= self.min_cover
 
 
-def load_unlisted(base: KnowledgeBase, min_probability: float, chunks: Chunker, train: str) -> Unlisted:
-    """Return the encoder of a base, ready to link; nothing is trained here.
-
-    Parameters
-    ----------
-    train : the command that trains it, for the message.
-
-    Raises
-    ------
-    UserError : it is not trained yet.
-    """
-    from r1core_umls.cover import Cover
-    from r1core_umls.normaliser import Normaliser
-    from r1core_umls.trained import load_known
-
-    fitted = load_known(base, train)
-    return Unlisted(Normaliser(base, fitted), Cover(fitted.encoder, base), min_probability, chunks=chunks)
-
-
 def _within(link: Link, start: int, end: int) -> bool:
     return start <= link.start and link.end <= end and (start, end) != (link.start, link.end)
 
