@@ -89,7 +89,7 @@ class Witness:
         columns = np.zeros((*concepts.shape, len(NAMED)), np.float32)
         names = self._by_names(vectors, there, nearest, without, columns)
         names[concepts < 0] = -1
-        self._by_neighbours(vectors, there, columns)
+        self._by_neighbours(vectors, concepts, columns)
         words.compare(names, there, columns[..., len(OF_VECTORS) :])
         told, missing = columns[..., _BEHIND], (concepts < 0)[..., None]
         columns[..., -len(BEHIND) :] = told - np.where(missing, -np.inf, told).max(1, keepdims=True, initial=-1.0)
@@ -140,9 +140,9 @@ class Witness:
         columns[..., 4] = np.log(np.maximum(counts, 1))
         return np.take_along_axis(listed, order, -1)
 
-    def _by_neighbours(self, vectors: Array, concepts: Places, columns: Array) -> None:
+    def _by_neighbours(self, vectors: Array, found: Places, columns: Array) -> None:
         """Fill the columns of definitions, children and parents, each parent by its first name."""
-        tables = self.tables
+        tables, concepts = self.tables, np.maximum(found, 0)
         told, above = tables.told[concepts], tables.above[concepts]
         firsts = np.where(above >= 0, tables.names_of[above, 0], -1)
         entries = np.concatenate([told[..., None], firsts], -1)
@@ -150,6 +150,7 @@ class Witness:
         close[entries < 0] = 0.0
         columns[..., 2], columns[..., 3] = close[..., 0], told >= 0
         columns[..., 5], columns[..., 6] = tables.children[concepts], close[..., 1:].max(-1)
+        above[above < 0] = -2  # no parent is none of the concepts, and not the place where there is none
         # (Q, M, M): whether, of each concept, each other that is weighed is a parent
-        under = (above[..., None] == concepts[:, None, None]).any(2)
+        under = (above[..., None] == found[:, None, None]).any(2)
         columns[..., 7], columns[..., 8] = under.any(2), np.log1p(under.sum(1))

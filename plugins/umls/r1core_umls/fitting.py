@@ -19,7 +19,7 @@ from r1core_umls.encoder import Encoder
 from r1core_umls.evidence import Evidence, Witness
 from r1core_umls.features import Bags
 from r1core_umls.ranking import Fitted, train_ranker
-from r1core_umls.search import Nearest, cells_of
+from r1core_umls.search import Nearest, cells_of, faiss_installed
 from r1core_umls.tables import MANY, Tables
 from r1core_umls.training import Training, train
 
@@ -68,7 +68,8 @@ def fit(
 
 def _fit_many(base: _Base, tell: Progress, folder: Path | None) -> Fitted:
     """Of a large base, one encoder and one set of tables serve both: names that it has not seen are plenty."""
-    encoder = base.encoder(PARTS[0], tell, "encoder")
+    faiss_installed()  # rather than after minutes of training
+    encoder = base.encoder(PARTS[0], tell, "encoder", MOST_TAUGHT)
     tell("tables", 0, 2)
     tables = base.tables(encoder, folder)
     tell("tables", 1, 2)
@@ -91,12 +92,11 @@ class _Base:
     parents: Bags | Sequence[Sequence[int]]
     config: Training
 
-    def encoder(self, unseen: Sequence[int], tell: Progress, stage: str) -> Encoder:
-        """Train on the names of all concepts but those of some tenths; of very many, on those of some concepts."""
+    def encoder(self, unseen: Sequence[int], tell: Progress, stage: str, most: int | None = None) -> Encoder:
+        """Train on the names of all concepts but those of some tenths; of more than `most` names, on some concepts'."""
         seen = [at for at, owner in enumerate(self.owners) if _tenth(owner) not in unseen]
-        every = -(-len(seen) // MOST_TAUGHT)
-        if every > 1:
-            seen = [at for at in seen if self.owners[at] % every == 0]
+        every = -(-len(seen) // (most or len(seen)))
+        seen = [at for at in seen if self.owners[at] % every == 0]
         weights = train(
             [self.names[at] for at in seen],
             [self.owners[at] for at in seen],

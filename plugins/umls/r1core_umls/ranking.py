@@ -1,11 +1,11 @@
 """Weighs the evidence: a small network gives each concept of a mention a score, and those scores a probability.
 
 One hidden layer of rectified units, a third of them of each of three networks whose scores are averaged; applied by
-numpy, trained by torch with the cross-entropy of the right concept
-among those found (a listwise loss: Cao et al. 2007, "Learning to rank: from pairwise approach to listwise approach").
-That none of them is meant is one more choice, with score 0. A fifth of the mentions is kept back; on it the scores are
-divided by the temperature that makes the probabilities true (Guo et al. 2017, "On calibration of modern neural
-networks", section 4.2), and the threshold is found that holds a wanted precision.
+numpy, trained by torch with the cross-entropy of the right concept among those found (a listwise loss: Cao et al. 2007,
+"Learning to rank: from pairwise approach to listwise approach"). That none of them is meant is one more choice, with
+score 0. A fifth of the mentions is kept back; on it the scores are divided by the temperature that makes the
+probabilities true (Guo et al. 2017, "On calibration of modern neural networks", section 4.2), and the threshold is
+found that holds a wanted precision.
 """
 
 # Q = mentions, M = concepts of each, X = columns of evidence, H = hidden units, V = mentions kept back

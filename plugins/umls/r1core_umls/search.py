@@ -132,7 +132,7 @@ def cells_of(tables: Tables) -> faiss.Index:
     ------
     UserError : faiss is not installed.
     """
-    library, width = _faiss(), _width(tables)
+    library, width = faiss_installed(), _width(tables)
     number = 2 ** round(math.log2(3 * math.sqrt(len(tables.entries))))
     inner = library.METRIC_INNER_PRODUCT
     centres = library.IndexFlatIP(width)
@@ -149,16 +149,25 @@ def cells_of(tables: Tables) -> faiss.Index:
 
 def save(index: faiss.Index, folder: Path) -> None:
     """Write cells into a folder."""
-    _faiss().write_index(index, str(folder / FILE))
+    faiss_installed().write_index(index, str(folder / FILE))
 
 
 def load(folder: Path) -> faiss.Index | None:
     """Map the cells of a folder; None where it has none."""
     path = folder / FILE
-    return _faiss().read_index(str(path), _faiss().IO_FLAG_MMAP) if path.exists() else None
+    if not path.exists():
+        return None
+    library = faiss_installed()
+    return library.read_index(str(path), library.IO_FLAG_MMAP)
 
 
-def _faiss() -> ModuleType:
+def faiss_installed() -> ModuleType:
+    """Return faiss.
+
+    Raises
+    ------
+    UserError : it is not installed.
+    """
     try:
         import faiss
     except ModuleNotFoundError as error:

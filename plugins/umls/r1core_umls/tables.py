@@ -119,7 +119,7 @@ class Tables:
         """Write every array into a folder."""
         for field in fields(self):
             values = getattr(self, field.name)
-            if isinstance(values, np.memmap):  # stands there already
+            if isinstance(values, np.memmap) and Path(str(values.filename)).parent == folder:  # stands there already
                 values.flush()
             else:
                 np.save(folder / f"{field.name}.npy", values, allow_pickle=False)

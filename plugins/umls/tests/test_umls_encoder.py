@@ -178,6 +178,17 @@ def test_a_name_that_is_left_out_does_not_speak_for_its_concept(encoder: Encoder
     assert first[column["words only in the mention"]] == 1
 
 
+def test_a_parent_counts_only_where_it_is_weighed(encoder: Encoder) -> None:
+    """Of three concepts, in a row of twelve: places without a concept are nobody's child or parent."""
+    base = Tables.of(encoder, ["renal cyst", "liver scar", "lung pain"], [0, 1, 2], [""] * 3, [[], [0], [0]])
+    told = Witness(base).weigh(["cyst of kidney"])
+    column = {name: at for at, name in enumerate(NAMED)}
+    for concept, columns in zip(told.concepts[0].tolist(), told.columns[0], strict=True):
+        parents, children = columns[column["parents among them"]], columns[column["children among them"]]
+        assert parents == (concept in (1, 2))
+        assert children == pytest.approx(np.log(3) if concept == 0 else 0)
+
+
 def test_probabilities_are_those_of_torch(encoder: Encoder) -> None:
     import torch
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from r1core_umls import fitting, search, tables
 from r1core_umls.cache import load_or_build
 from r1core_umls.cli import umls
 from r1core_umls.concepts import Concept
 from r1core_umls.jsonl import JsonlSource
 from r1core_umls.knowledge import KnowledgeBase
 from r1core_umls.normaliser import Normaliser
-from r1core_umls.trained import load, load_or_train
+from r1core_umls.trained import folder_of, load, load_or_train
 
 from r1core.api import UserError
 
@@ -55,6 +57,38 @@ def made_up(tmp_path_factory: pytest.TempPathFactory, organs: dict[str, str], fi
 def normaliser(cache: Path, made_up: Path) -> Normaliser:
     base = load_or_build(JsonlSource(made_up))
     return Normaliser(base, load_or_train(base))
+
+
+def test_a_large_base_is_searched_by_cells(made_up: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large from 500 names here: one encoder, an inverted file on disk, and the same answers again from there."""
+    monkeypatch.setenv("R1CORE_CACHE", str(tmp_path))
+    for room in (fitting, search, tables):
+        monkeypatch.setattr(room, "MANY", 500)
+    base = load_or_build(JsonlSource(made_up))
+    first = Normaliser(base, load_or_train(base))
+    assert (folder_of(base) / search.FILE).is_file()
+    again = load(base)
+    assert again is not None
+    mentions = [f"{base.surface(name)} presenting" for name in range(0, base.number_of_names, 9)]
+    found = first.candidates(mentions, 1)
+    assert Normaliser(base, again).candidates(mentions, 1) == found
+    right = [best.position == base.concept_of_name[9 * at] for at, (best, *_) in enumerate(found)]
+    assert sum(right) / len(right) > 0.9
+
+
+def test_a_large_base_without_faiss_is_refused_before_anything_is_trained(
+    made_up: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("R1CORE_CACHE", str(tmp_path))
+    monkeypatch.setattr(fitting, "MANY", 500)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    told: list[str] = []
+    base = load_or_build(JsonlSource(made_up))
+    with pytest.raises(UserError, match="searched by faiss, which is not installed") as raised:
+        load_or_train(base, lambda stage, done, total: told.append(stage))
+    assert "r1core-umls[large]" in raised.value.fix
+    assert told == []
+    assert load(base) is None
 
 
 def test_mentions_are_normalised_by_an_encoder_that_is_trained_once(made_up: Path, cache: Path) -> None:
