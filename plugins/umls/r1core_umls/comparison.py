@@ -162,8 +162,10 @@ class _Similar:
         else:
             used = np.unique(np.concatenate([some.ravel() for some in others])).astype(np.int64)
             used = used[used >= 0]
-        cosines = np.full((len(words.known) + 1, len(used) + 1), -1.0, np.float32)
-        np.matmul(unit(words.sums[:, :SIMILAR]), words.lexicon.leading(used).T, out=cosines[:-1, :-1])
+        mine = np.zeros((len(words.known) + 1, min(SIMILAR, words.sums.shape[1])), np.float32)
+        mine[:-1] = unit(words.sums[:, :SIMILAR])
+        cosines = mine @ words.lexicon.leading(np.append(used, -1)).T
+        cosines[-1] = cosines[:, -1] = -1.0
         place = np.minimum(np.searchsorted(used, words.known), max(len(used) - 1, 0))
         same = np.flatnonzero(used[place] == words.known) if len(used) else np.zeros(0, np.int64)
         cosines[same, place[same]] = 1.0

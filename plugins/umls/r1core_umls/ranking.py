@@ -113,9 +113,12 @@ def train_ranker(evidence: Evidence, answers: Sequence[int], seed: int = 0) -> R
 
 
 def _scores(ranker: Ranker, evidence: Evidence) -> Array:
-    hidden = ((evidence.columns - ranker.mean) / ranker.deviation) @ ranker.first[:-1] + ranker.first[-1]
-    scores = np.maximum(hidden, 0.0) @ ranker.second[:-1] + ranker.second[-1]
-    return np.where(evidence.concepts >= 0, scores, -np.inf).astype(np.float32)
+    # One product for all mentions: numpy would take one of a few rows for each.
+    columns = evidence.columns.reshape(-1, evidence.columns.shape[-1])
+    hidden = ((columns - ranker.mean) / ranker.deviation) @ ranker.first[:-1]
+    hidden += ranker.first[-1]
+    scores = np.maximum(hidden, 0.0, out=hidden) @ ranker.second[:-1] + ranker.second[-1]
+    return np.where(evidence.concepts >= 0, scores.reshape(evidence.concepts.shape), -np.inf).astype(np.float32)
 
 
 def _all(scores: NDArray[np.floating]) -> Array:
