@@ -18,12 +18,10 @@ LIST = (
 )
 ITEMS = rf"[@#](?:(?:\s*\([^()]*\))?{LIST}[@#])*"
 _DATA = tomllib.loads(files("r1core_clinical_rules").joinpath("cues.toml").read_text(encoding="utf-8"))
-_SETS: dict[str, str] = {}
 
 
-def _filled(pattern: str, more: Mapping[str, str] | None = None) -> str:
+def _filled(pattern: str, known: Mapping[str, str]) -> str:
     """A pattern with every {name} of a set replaced by its words."""
-    known = {**_SETS, **(more or {})}
     return re.sub(r"\{([a-z_]+)\}", lambda match: known[match[1]], pattern)
 
 
@@ -31,12 +29,19 @@ def _any(words: Sequence[str]) -> str:
     return f"(?:{'|'.join(words)})"
 
 
-for _name, _words in _DATA["sets"].items():
-    _SETS[_name] = _filled(_any(_words))
-# What ends a statement that has no object of its own ("was stopped in May", not "stopped smoking").
-_SETS["closed"] = rf"(?=\W*(?:$|[.,;:)(\]?!/|-]|\d|{_SETS['closed']}\b))"
-_SETS["be"] = rf"(?:{_SETS['be']} )*"
-_SETS["beside"] = r"^[^\w@#]{0,3}"
+def _built(sets: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The sets as patterns; one may name those before it."""
+    known: dict[str, str] = {}
+    for name, words in sets.items():
+        known[name] = _filled(_any(words), known)
+    # What ends a statement that has no object of its own ("was stopped in May", not "stopped smoking").
+    known["closed"] = rf"(?=\W*(?:$|[.,;:)(\]?!/|-]|\d|{known['closed']}\b))"
+    known["be"] = rf"(?:{known['be']} )*"
+    known["beside"] = r"^[^\w@#]{0,3}"
+    return known
+
+
+_SETS = _built(_DATA["sets"])
 
 
 def _pattern(cues: Sequence[Mapping[str, Any]]) -> re.Pattern[str]:
@@ -44,7 +49,7 @@ def _pattern(cues: Sequence[Mapping[str, Any]]) -> re.Pattern[str]:
     parts = []
     for place, cue in enumerate(cues):
         pattern = cue.get("pattern") or cue.get("first", r"\b") + _any(cue["words"]) + cue.get("then", r"\b")
-        parts.append(f"(?P<{cue['says']}__{place}>{_filled(pattern)})")
+        parts.append(f"(?P<{cue['says']}__{place}>{_filled(pattern, _SETS)})")
     return re.compile("|".join(parts))
 
 
@@ -111,7 +116,7 @@ def written_out(sentence: str) -> str:
 # One medication in the place of another; `old` and `new` are what goes and what comes.
 _PLACES = {"o": f"(?P<old>{ITEMS})", "n": f"(?P<new>{ITEMS})", "near": "[^@#.;,]{0,25}?"}
 SUBSTITUTIONS = tuple(
-    re.compile(_filled(pattern, _PLACES))
+    re.compile(_filled(pattern, _SETS | _PLACES))
     for pattern in (
         r"\bsubstitut\w* {n} for {o}",
         r"{n} (?:(?:was|is|has been|be) )?substituted for {o}",
