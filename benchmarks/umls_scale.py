@@ -23,17 +23,20 @@ from record import write
 
 Add = Callable[..., None]
 MINUTE, GB, MB = 60.0, 1e9, 1e6
-PROBE = """
-import json, random, statistics, sys, time
+RESIDENT = """
 from pathlib import Path
-from r1core_umls.cache import cache_root, load_or_build
-from r1core_umls.hpo import HpoSource
-from r1core_umls.linker import Linker
-from r1core_umls.rrf import RrfSource
 
 def resident(kind):
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(kind)).split()[1]) * 1024
+
+"""
+PROBE = """
+import json, random, statistics, sys, time
+from r1core_umls.cache import cache_root, load_or_build
+from r1core_umls.hpo import HpoSource
+from r1core_umls.linker import Linker
+from r1core_umls.rrf import RrfSource
 
 source = RrfSource(Path(sys.argv[1])) if len(sys.argv) > 1 else HpoSource()
 load_or_build(source)
@@ -65,7 +68,6 @@ print(json.dumps({"open": opened, "first": p50(first), "first99": p99(first), "a
 """
 NEAREST = """
 import json, random, statistics, sys, time
-from pathlib import Path
 import numpy as np
 from r1core_umls.cache import load_or_build
 from r1core_umls.features import words_of
@@ -74,10 +76,6 @@ from r1core_umls.rrf import RrfSource
 from r1core_umls.search import TOLD, Nearest
 from r1core_umls.evidence import ENTRIES, Witness
 from r1core_umls.trained import load
-
-def resident(kind):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(kind)).split()[1]) * 1024
 
 base = load_or_build(RrfSource(Path(sys.argv[1])))
 began = time.perf_counter()
@@ -170,7 +168,7 @@ def main() -> None:
 
 
 def _measure(label: str, arguments: list[str], env: dict[str, str], add: Add) -> None:
-    printed, _, _, _ = run(["-c", PROBE, *arguments], env)
+    printed, _, _, _ = run(["-c", RESIDENT + PROBE, *arguments], env)
     told = json.loads(printed)
     add(f"{label}: concepts in the base", told["concepts"], "concepts")
     add(f"{label}: names in the base", told["names"], "names")
@@ -189,7 +187,7 @@ def _measure(label: str, arguments: list[str], env: dict[str, str], add: Add) ->
 
 
 def _nearest(meta: str, env: dict[str, str], add: Add) -> None:
-    told = json.loads(run(["-c", NEAREST, meta], env)[0])
+    told = json.loads(run(["-c", RESIDENT + NEAREST, meta], env)[0])
     add("UMLS scale: opening encoder and index", told["open"], "s")
     add("UMLS scale: a mention that no name equals, p50", told["p50"] * 1e3, "ms", 10)
     add("UMLS scale: a mention that no name equals, p99", told["p99"] * 1e3, "ms")
