@@ -63,7 +63,7 @@ class Witness:
             return np.zeros((0, self.tables.entries.shape[1]), np.float32)
         return self.lexicon.cut(texts).vectors()
 
-    def weigh(self, mentions: Sequence[str], without: Sequence[int] = ()) -> Evidence:
+    def weigh(self, mentions: Sequence[str], without: Sequence[int] | Places = ()) -> Evidence:
         """Compare mentions with their nearest concepts.
 
         Parameters

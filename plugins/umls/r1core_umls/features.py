@@ -9,9 +9,10 @@ order is not seen. Torch-free.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 from zlib import crc32
 
 import numpy as np
@@ -63,11 +64,19 @@ def sums_of(weights: NDArray[np.float16], words: Sequence[str]) -> NDArray[np.fl
     return out
 
 
+class Texts(Protocol):
+    """Strings in order, in memory or on disk."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __getitem__(self, at: int, /) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Bags:
-    """Sequences of numbers, one behind the other: `values[offsets[i] : offsets[i + 1]]` is the i-th. Both int64."""
+    """Sequences of numbers, one behind the other: `values[offsets[i] : offsets[i + 1]]` is the i-th; int64 or int32."""
 
-    values: NDArray[np.int64]
+    values: NDArray[np.integer]
     offsets: NDArray[np.int64]
 
     @classmethod
@@ -128,11 +137,11 @@ class Vocabulary(dict[str, int]):
 
     def cut(self, texts: Iterable[str]) -> Bags:
         """Return the places of the normalised words of each text; new words are added."""
-        values, offsets = array("q"), array("q", [0])
+        values, offsets = array("i"), array("q", [0])
         for text in texts:
             values.extend([self.setdefault(word, len(self)) for word in words_of(text)])
             offsets.append(len(values))
-        return Bags(np.frombuffer(values, np.int64), np.frombuffer(offsets, np.int64))
+        return Bags(np.frombuffer(values, np.int32), np.frombuffer(offsets, np.int64))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from r1core_umls.encoder import Encoder
 from r1core_umls.evidence import Evidence, Witness
-from r1core_umls.features import Bags
+from r1core_umls.features import Bags, Texts
 from r1core_umls.ranking import Fitted, train_ranker
 from r1core_umls.search import Nearest, cells_of, faiss_installed
 from r1core_umls.tables import MANY, Tables
@@ -29,8 +29,8 @@ Progress = Callable[[str, int, int], None]
 
 
 def fit(
-    names: Sequence[str],
-    owners: Sequence[int],
+    names: Texts,
+    owners: Sequence[int] | NDArray[np.int32],
     definitions: Sequence[str],
     parents: Bags | Sequence[Sequence[int]],
     config: Training | None = None,
@@ -49,19 +49,19 @@ def fit(
     ValueError : too few synonyms to learn from.
     UserError : the base is large and faiss is not installed.
     """
-    base = _Base(names, owners, definitions, parents, config or Training())
+    base = _Base(names, np.asarray(owners, np.int32), definitions, parents, config or Training())
     tell = progress or (lambda stage, done, total: None)
     if len(names) > MANY:
         return _fit_many(base, tell, folder)
     told: list[Evidence] = []
-    answers: list[int] = []
+    answers: list[NDArray[np.int32]] = []
     for number, part in enumerate(PARTS, 1):
         encoder = base.encoder(part, tell, f"encoder {number} of the ranker")
         asked = base.asked(part)
-        told.append(Witness(base.tables(encoder)).weigh([names[at] for at in asked], asked))
-        answers += [owners[at] for at in asked]
+        told.append(Witness(base.tables(encoder)).weigh([names[at] for at in asked.tolist()], asked))
+        answers.append(base.owners[asked])
     evidence = Evidence(np.concatenate([one.concepts for one in told]), np.concatenate([one.columns for one in told]))
-    ranker = train_ranker(evidence, answers, base.config.seed)
+    ranker = train_ranker(evidence, np.concatenate(answers), base.config.seed)
     encoder = base.encoder((), tell, "encoder")
     return Fitted(encoder, ranker, base.tables(encoder, folder))
 
@@ -76,9 +76,9 @@ def _fit_many(base: _Base, tell: Progress, folder: Path | None) -> Fitted:
     cells = cells_of(tables)
     tell("tables", 2, 2)
     asked = base.asked(PARTS[0])
-    asked = [asked[at] for at in range(0, len(asked), -(-len(asked) // MOST_ASKED))]
-    evidence = Witness(tables, Nearest(tables, cells)).weigh([base.names[at] for at in asked], asked)
-    ranker = train_ranker(evidence, [base.owners[at] for at in asked], base.config.seed)
+    asked = asked[:: max(1, -(-len(asked) // MOST_ASKED))]
+    evidence = Witness(tables, Nearest(tables, cells)).weigh([base.names[at] for at in asked.tolist()], asked)
+    ranker = train_ranker(evidence, base.owners[asked], base.config.seed)
     return Fitted(encoder, ranker, tables, cells)
 
 
@@ -86,20 +86,20 @@ def _fit_many(base: _Base, tell: Progress, folder: Path | None) -> Fitted:
 class _Base:
     """What is trained on."""
 
-    names: Sequence[str]
-    owners: Sequence[int]
+    names: Texts
+    owners: NDArray[np.int32]
     definitions: Sequence[str]
     parents: Bags | Sequence[Sequence[int]]
     config: Training
 
     def encoder(self, unseen: Sequence[int], tell: Progress, stage: str, most: int | None = None) -> Encoder:
         """Train on the names of all concepts but those of some tenths; of more than `most` names, on some concepts'."""
-        seen = [at for at, owner in enumerate(self.owners) if _tenth(owner) not in unseen]
+        seen = np.flatnonzero(~np.isin(self._tenths, unseen)[self.owners])
         every = -(-len(seen) // (most or len(seen)))
-        seen = [at for at in seen if self.owners[at] % every == 0]
+        seen = seen[self.owners[seen] % every == 0]
         weights = train(
-            [self.names[at] for at in seen],
-            [self.owners[at] for at in seen],
+            [self.names[at] for at in seen.tolist()],
+            self.owners[seen].tolist(),
             self.config,
             lambda done, total: tell(stage, done, total),
         )
@@ -109,19 +109,20 @@ class _Base:
         """Lay the base out."""
         return Tables.of(encoder, self.names, self.owners, self.definitions, self.parents, folder)
 
-    def asked(self, part: Sequence[int]) -> list[int]:
+    def asked(self, part: Sequence[int]) -> NDArray[np.int64]:
         """Names of a part's concepts that another name stays for, without each concept's first, the preferred one."""
-        firsts: dict[int, int] = {}
-        for at, owner in enumerate(self.owners):
-            firsts.setdefault(owner, at)
-        counts: NDArray[np.int64] = np.bincount(np.asarray(self.owners))
-        return [
-            at
-            for at, owner in enumerate(self.owners)
-            if counts[owner] > 1 and firsts[owner] != at and _tenth(owner) in part
-        ]
+        concepts, firsts, counts = np.unique(self.owners, return_index=True, return_counts=True)
+        wanted = np.zeros(len(self.definitions), np.bool_)
+        wanted[concepts] = (counts > 1) & np.isin(self._tenths[concepts], part)
+        asked = wanted[self.owners]
+        asked[firsts] = False
+        return np.flatnonzero(asked)
+
+    @cached_property
+    def _tenths(self) -> NDArray[np.int8]:
+        """Into which tenth each concept falls, by a hash of its position: the same on every machine."""
+        return np.fromiter(map(_tenth, range(len(self.definitions))), np.int8, len(self.definitions))
 
 
-@lru_cache(1 << 16)
 def _tenth(owner: int) -> int:
     return int.from_bytes(hashlib.sha256(str(owner).encode()).digest()[:4], "little") % 10

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from r1core_umls.evidence import CONCEPTS, Witness
-from r1core_umls.features import Bags, words_of
+from r1core_umls.features import Bags, Texts, words_of
 from r1core_umls.knowledge import KnowledgeBase
 from r1core_umls.ranking import Fitted
 from r1core_umls.search import Nearest
@@ -128,15 +129,15 @@ class Normaliser:
         return [known[at] for at in sorted(range(len(known)), key=lambda at: -closeness[at])]
 
 
-Columns = tuple[list[str], list[int], list[str], Bags]
+Columns = tuple[Texts, NDArray[np.int32], list[str], Bags]
 
 
 def columns_of(base: KnowledgeBase) -> Columns:
     """Return a base's names, the concept of each, and by concept the definitions and the parents (positions)."""
     store = base.store
     return (
-        base.surfaces(range(base.number_of_names)),
-        np.asarray(base.concept_of_name).tolist(),
+        store.surfaces,  # as they are on disk: as Python's strings, nine million would take a gigabyte
+        np.asarray(base.concept_of_name),
         [concept.definition for concept in base.concepts],
         Bags(np.asarray(store.parents, np.int64), np.asarray(store.parent_offsets)),
     )

@@ -78,17 +78,18 @@ class Fitted:
     cells: faiss.Index | None = None
 
 
-def train_ranker(evidence: Evidence, answers: Sequence[int], seed: int = 0) -> Ranker:
+def train_ranker(evidence: Evidence, answers: Sequence[int] | NDArray[np.int32], seed: int = 0) -> Ranker:
     """Train on mentions whose concept is known.
 
     Raises
     ------
     ValueError : the right concept is found for none of them.
     """
-    right = evidence.concepts == np.asarray(answers)[:, None]
+    wanted = np.asarray(answers)
+    right = evidence.concepts == wanted[:, None]
     if not right.any():
         raise ValueError("the right concept is among those found for no mention; nothing can be learnt")
-    back = np.array([answer % KEPT_BACK == 0 for answer in answers])
+    back = wanted % KEPT_BACK == 0
     if back.all() or not right[~back].any():
         back[:] = False
     learnt, tried = ~back, back if back.any() else ~back

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ STRINGS = ("ids", "records", "surfaces", "retired_ids", "retired_targets")
 def hash64(text: str) -> int:
     """Return the first 64 bits of BLAKE2b over the UTF-8 bytes; the same on every machine."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+READ = 1 << 16  # strings that are decoded at a time when all are gone through
 
 
 class Strings:
@@ -51,6 +55,10 @@ class Strings:
 
     def __getitem__(self, position: int) -> str:
         return self._blob[self._view[position] : self._view[position + 1]].decode()
+
+    def __iter__(self) -> Iterator[str]:
+        for first in range(0, len(self), READ):
+            yield from self.slice(first, min(first + READ, len(self)))
 
     def raw(self, position: int) -> bytes:
         """Return the bytes of one string."""

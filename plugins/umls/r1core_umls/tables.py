@@ -18,7 +18,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from r1core_umls.encoder import Encoder, unit
-from r1core_umls.features import Bags, Vocabulary, is_opposed, sums_of
+from r1core_umls.features import Bags, Texts, Vocabulary, is_opposed, sums_of
 
 AXES, AXES_OF_MANY = 128, 64  # of a base, and of one of more than `MANY` names, to halve the largest table
 MANY = 500_000
@@ -64,8 +64,8 @@ class Tables:
     def of(
         cls,
         encoder: Encoder,
-        names: Sequence[str],
-        owners: Sequence[int],
+        names: Texts,
+        owners: Sequence[int] | NDArray[np.int32],
         definitions: Sequence[str],
         parents: Bags | Sequence[Sequence[int]],
         folder: Path | None = None,

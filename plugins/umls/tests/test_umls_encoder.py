@@ -66,7 +66,8 @@ def test_the_nearest_entries_are_those_of_a_full_sort(encoder: Encoder, names: i
     cosines, entries = Nearest(tables).nearest(queries, k)
     full = queries @ vectors.T
     assert cosines.shape == (70, min(k, names))
-    assert np.allclose(cosines, -np.sort(-full, axis=1)[:, : min(k, names)], atol=1e-5)
+    # Entries are of half precision, so of length 1 within 5e-4: closer ones may change places at the end.
+    assert np.allclose(cosines, -np.sort(-full, axis=1)[:, : min(k, names)], atol=5e-4)
     assert np.allclose(np.take_along_axis(full, entries, 1), cosines, atol=1e-5)
 
 
