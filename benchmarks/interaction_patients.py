@@ -2,8 +2,9 @@
 
 It shares no code with the plugin: rules are read as YAML, errors are made by a model of typing of its own. The text is
 generated, not written by clinicians. `development` and `test` differ in patients, brands, wordings and sentences.
-The wordings stand in `interaction_wordings.json`: what was written without a look at the reader of orders was dealt to
-the two parts by half at random; the test wordings of an earlier measure have become development.
+The wordings stand in `interaction_wordings.json`: what two authors wrote without a look at the reader of orders or at
+its earlier wordings (one in the manner of hospitals of the United States, one of everybody else) was dealt to the two
+parts by half at random; the test wordings of earlier measures have become development.
 """
 
 from __future__ import annotations
