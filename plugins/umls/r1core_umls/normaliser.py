@@ -135,9 +135,11 @@ Columns = tuple[Texts, NDArray[np.int32], list[str], Bags]
 def columns_of(base: KnowledgeBase) -> Columns:
     """Return a base's names, the concept of each, and by concept the definitions and the parents (positions)."""
     store = base.store
+    definitions = [concept.definition for concept in base.concepts]
+    store.records.let_go()
     return (
         store.surfaces,  # as they are on disk: as Python's strings, nine million would take a gigabyte
         np.asarray(base.concept_of_name),
-        [concept.definition for concept in base.concepts],
+        definitions,
         Bags(np.asarray(store.parents, np.int64), np.asarray(store.parent_offsets)),
     )

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from r1core.api import UserError
 from r1core_umls.encoder import unit
-from r1core_umls.tables import MANY, Tables
+from r1core_umls.tables import MANY, Tables, let_go
 
 if TYPE_CHECKING:
     import faiss
@@ -144,6 +144,7 @@ def cells_of(tables: Tables) -> faiss.Index:
     index.train(_leading(tables, np.sort(draw)))
     for first in range(0, len(tables.entries), ROWS):
         index.add(_leading(tables, np.arange(first, min(first + ROWS, len(tables.entries)))))
+        let_go(tables.entries)
     return index
 
 

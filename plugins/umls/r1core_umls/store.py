@@ -59,6 +59,12 @@ class Strings:
     def __iter__(self) -> Iterator[str]:
         for first in range(0, len(self), READ):
             yield from self.slice(first, min(first + READ, len(self)))
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Give the pages of a mapped blob back to the system, which reads them again where they are wanted."""
+        if isinstance(self._blob, mmap.mmap):
+            self._blob.madvise(mmap.MADV_DONTNEED)
 
     def raw(self, position: int) -> bytes:
         """Return the bytes of one string."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from mmap import MADV_DONTNEED, mmap
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ NAMES_EACH = 4  # names of a concept that are compared, besides the nearest
 PARENTS_EACH = 2
 NAME_WORDS, TOLD_WORDS = 8, 16  # words of a name, and of a definition (its rarest), that are compared
 ROWS = 8192  # that are computed at a time
+HELD = 1 << 20  # rows of a mapped table that are written before their pages go back to the system
 SPREAD_OVER = 100_000  # words that the axes are drawn from, at most
 
 
@@ -136,6 +138,15 @@ class Tables:
         return tuple(f"{field.name}.npy" for field in fields(cls))
 
 
+def let_go(array: NDArray[np.generic]) -> None:
+    """Give the pages of a mapped array back to the system, which reads them again where they are wanted."""
+    place = array.base
+    while isinstance(place, np.ndarray):
+        place = place.base
+    if isinstance(place, mmap):
+        place.madvise(MADV_DONTNEED)
+
+
 def _axes(encoder: Encoder, words: Sequence[str], number: int) -> NDArray[np.float32]:
     """The principal axes of words' vectors at length 1, (D, P), the widest first."""
     spread = np.zeros((encoder.width, encoder.width))
@@ -177,6 +188,8 @@ def _entries(sums: NDArray[np.float16], parts: Sequence[Bags], folder: Path | No
             vectors = np.add.reduceat(sums[bags.values].astype(np.float32), bags.offsets[:-1])
             out[last : last + len(bags)] = unit(vectors)
             last += len(bags)
+            if last // HELD != (last - len(bags)) // HELD:
+                let_go(out)
     return out
 
 
@@ -186,4 +199,5 @@ def _lengths(entries: NDArray[np.float16], names_of: NDArray[np.int32]) -> NDArr
         some = names_of[first : first + ROWS]
         total = (entries[some].astype(np.float32) * (some >= 0)[..., None]).sum(1)
         out[first : first + ROWS] = np.sqrt(np.einsum("cp,cp->c", total, total))
+    let_go(entries)
     return out
