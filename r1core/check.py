@@ -147,9 +147,9 @@ def _chain(bench: Workbench) -> Iterator[Problem]:
             for flag in ("fits_on_data", "cross_record"):
                 if getattr(step, flag, False):
                     yield Problem(step.name, f"{flag} under {private.name}", "a step that sees one record", "drop it")
-        if bench.recipe.train.packing != "none":
+        if bench.recipe.train.packing not in ("padded", "none"):
             where = bench.resolved.where("train.packing")
-            yield Problem(where, f"packing under {private.name}", 'train.packing = "none"', 'set packing = "none"')
+            yield Problem(where, f"packing under {private.name}", 'train.packing = "padded"', 'set packing = "padded"')
         if bench.recipe.model.processes > 1:
             where = bench.resolved.where("model.processes")
             yield Problem(where, f"several processes under {private.name}", "one", "set model.processes = 1")

@@ -14,50 +14,67 @@ MAX_NORM = 1.0
 
 
 class ClippedRows:
-    """Leaves in `.grad` the sum of the rows' gradients, each of norm at most `MAX_NORM` divided by its weight."""
+    """A training in which every row is a unit, and none weighs more than `MAX_NORM`."""
 
-    name = "privacy/clipped-rows"
+    def __init__(self, task: api.PrivateTask) -> None:
+        rows = len(task.ids)
+        self.row_gradients, self.weights, self.size = task.row_gradients, task.weights, min(task.batch_size, rows)
+        self.total = task.steps or task.epochs * -(-rows // self.size)
+        self.rows, self.step, self.sums = rows, task.step, [0.0 * w.detach() for w in task.weights]
 
-    def attach(self, model: torch.nn.Module, groups: Sequence[str]) -> None:
-        """Nothing to prepare here."""
+    def draw(self) -> Sequence[Sequence[int]]:
+        """The next rows, in order; a policy with a guarantee draws each unit by chance, and notes what that costs."""
+        first = self.step * self.size
+        self.step += 1
+        return [[(first + n) % self.rows] for n in range(self.size)]
 
-    def backward(self, loss_sums: torch.Tensor, weights: torch.Tensor) -> None:
-        """`loss_sums`, `weights` : (B,). Adds to `.grad`, since one step may call it several times."""
+    def add(self, gradients: Sequence[torch.Tensor], unit: torch.Tensor, units: int) -> None:
+        """Here a row is a unit, so `unit` is 0 to `units` - 1 and each gradient is clipped as it comes."""
         import torch
 
-        leaves = _leaves(loss_sums)
-        for loss, weight in zip(loss_sums, weights, strict=True):
-            grads = torch.autograd.grad(loss, leaves, retain_graph=True, allow_unused=True)
-            norm = torch.sqrt(sum((g.square().sum() for g in grads if g is not None), torch.zeros(())))
-            factor = (MAX_NORM / norm.clamp(min=MAX_NORM)) / weight
-            for leaf, grad in zip(leaves, grads, strict=True):
-                if grad is not None:
-                    leaf.grad = grad * factor if leaf.grad is None else leaf.grad + grad * factor
+        norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
+        factors = MAX_NORM / norms.clamp(min=MAX_NORM)
+        for total, each in zip(self.sums, gradients, strict=True):
+            total += torch.einsum("r,r...->...", factors, each)
+
+    def finish(self) -> list[torch.Tensor]:
+        """The mean; a policy with a guarantee adds noise before."""
+        made = [total / self.size for total in self.sums]
+        self.sums = [0.0 * total for total in self.sums]
+        return made
+
+    def figures(self) -> Mapping[str, float]:
+        """Nothing to tell of a step."""
+        return {}
+
+    def anchor(self) -> api.JSON:
+        """No records are kept."""
+        return None
 
     def card(self) -> Mapping[str, api.JSON]:
         """What the policy guarantees, and what not."""
         return {"max_norm": MAX_NORM, "noise": 0.0, "guarantee": "none"}
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class Clipping:
+    """The policy."""
+
+    name = "privacy/clipped-rows"
+    hooks_modules = False  # it takes the core's row gradients
+
+    def begin(self, task: api.PrivateTask) -> api.PrivateTraining:
+        """One training."""
+        return ClippedRows(task)
 
     def fingerprint(self) -> str:
         """Changes with the norm."""
         return str(MAX_NORM)
 
 
-def _leaves(loss: torch.Tensor) -> list[torch.Tensor]:
-    """The trainable tensors that a loss depends on, found in its graph."""
-    found, seen, waiting = [], set(), [loss.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            found.append(node.variable)
-        waiting += [following for following, _ in node.next_functions]
-    return found
-
-
 @api.hookimpl
 def privacy(ctx: api.Context) -> api.PrivacyPolicy | None:
     """The run's one policy; None would mean that this plugin brings none."""
-    return ClippedRows()
+    return Clipping()

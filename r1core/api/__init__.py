@@ -18,8 +18,9 @@ from r1core.api.decoding import (
 )
 from r1core.api.model import LayerSpec, ModelSource, SlotFeatures
 from r1core.api.plugin import Context, Domain, Plan, Plugin, Problem, hookimpl
+from r1core.api.privacy import PrivacyPolicy, PrivateTask, PrivateTraining, RowGradients
 from r1core.api.reporting import Plot, ReportSection, RunView, Series, Table
-from r1core.api.training import Callback, Difficulty, Metric, PrivacyPolicy, Reward
+from r1core.api.training import Callback, Difficulty, Metric, Reward
 from r1core.api.values import JSON, Example, Message, Span, SpanKind, edit
 from r1core.errors import PluginError, R1Error, UserError
 
@@ -47,12 +48,15 @@ __all__ = [
     "Plugin",
     "PluginError",
     "PrivacyPolicy",
+    "PrivateTask",
+    "PrivateTraining",
     "Problem",
     "QualityGate",
     "R1Error",
     "Reason",
     "ReportSection",
     "Reward",
+    "RowGradients",
     "RunView",
     "Series",
     "SlotFeatures",

@@ -1,14 +1,11 @@
-"""What `reward`, `privacy`, `difficulty`, `metric` and `callback` return: what scores, protects or watches a run."""
+"""What `reward`, `difficulty`, `metric` and `callback` return: what scores or watches a run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from r1core.api.values import JSON, Example
-
-if TYPE_CHECKING:
-    import torch
 
 
 @runtime_checkable
@@ -20,21 +17,6 @@ class Reward(Protocol):
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **fields: Sequence[JSON]
     ) -> Sequence[float | None]: ...
-    def fingerprint(self) -> str: ...
-
-
-@runtime_checkable
-class PrivacyPolicy(Protocol):
-    """Turns per-sample `(loss_sum, weight)` into a private gradient. The only thing besides the optimiser that may.
-
-    `backward(loss_sums, weights)` : both (B,); leaves the gradient to use in `.grad`.
-    """
-
-    name: str
-
-    def attach(self, model: torch.nn.Module, groups: Sequence[str]) -> None: ...
-    def backward(self, loss_sums: torch.Tensor, weights: torch.Tensor) -> None: ...
-    def card(self) -> Mapping[str, JSON]: ...
     def fingerprint(self) -> str: ...
 
 

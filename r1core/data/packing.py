@@ -168,10 +168,11 @@ def routed(packed: Packed, segments: Sequence[Segment], tasks: Sequence[str]) ->
 class Batch:
     """What one forward pass reads. Rows that share a prefix stand in one sequence.
 
-    `input_ids`, `position_ids` (1, T) int64; `mask` (1, 1, T, T) additive, in the compute dtype, or None for one plain
-    causal row; `where` (P,) packed positions whose logits are wanted; `targets`, `row` (P,) int64; `row` is R for a
-    position that only pads. For a flash kernel, `boundaries` (R + 2,) int32 tell where each row, and the padding behind
-    them, start and end, and `longest` bounds their lengths. `routes` tell each token's task, where rows have one.
+    `input_ids`, `position_ids` (1, T) int64, or (R, T) where each row is a sequence of its own; `mask` (1, 1, T, T)
+    additive, in the compute dtype, or None for plain causal rows; `where` (P,) places, of all sequences one behind
+    another, whose logits are wanted; `targets`, `row` (P,) int64; `row` is R for a position that only pads. For a flash
+    kernel, `boundaries` (R + 2,) int32 tell where each row, and the padding behind them, start and end, and `longest`
+    bounds their lengths. `routes` tell each token's task, where rows have one.
     """
 
     input_ids: torch.Tensor
@@ -220,6 +221,7 @@ class Layout:
     Parameters
     ----------
     share : the start that all rows have in common stands once, in front of them.
+    apart : every row is a sequence of its own (`r1core.data.padding`); nothing else here says anything then.
     flash : no mask; the boundaries of rows are told to a kernel that keeps them apart. Not together with `share`.
     longest : with `flash`, a bound on the tokens of a row, the same for every batch.
     multiple : with `flash`, padding fills the tokens, and the wanted positions, up to a multiple of this.
@@ -227,6 +229,7 @@ class Layout:
     """
 
     share: bool = True
+    apart: bool = False
     flash: bool = False
     longest: int = 0
     multiple: int = 1

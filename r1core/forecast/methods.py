@@ -21,6 +21,7 @@ from r1core.recipe.schema import Recipe
 from r1core.recipe.training import Train
 
 METHODS = ("lora", "ppo", "multitask")
+UNMASKED = ("padded", "none")  # packings whose passes have no mask of their own
 PPO_RESPONSE = 256
 """Tokens that PPO samples for each prompt."""
 PPO_EPOCHS = 4
@@ -123,7 +124,7 @@ def on_cpu(
     size = 2 if recipe.model.precision == "bf16" else 4
     memory = memory_of(
         table, step, bytes_each=size, compiled=False, eager=recipe.model.attention == "eager",
-        checkpointed=train.gradient_checkpointing, masked=train.packing != "none", held=held,
+        checkpointed=train.gradient_checkpointing, masked=train.packing not in UNMASKED, held=held,
     )  # fmt: skip
     if workers > 1:
         memory = replace(memory, trained=memory.trained + SUMMED_BYTES * table.trained)
@@ -198,8 +199,8 @@ def _lora(table: Table, rows: Rows, train: Train, hardware: Hardware, adapters: 
     compiled = train.compile != "off"
     recorded = flash and compiled and hardware.number == 1 and not table.adapter.dropout
     memory = memory_of(
-        table, step, bytes_each=2, compiled=compiled, checkpointed=again, masked=not flash and train.packing != "none",
-        adapters=adapters, held=float(CONTEXT_BYTES),
+        table, step, bytes_each=2, compiled=compiled, checkpointed=again,
+        masked=not flash and train.packing not in UNMASKED, adapters=adapters, held=float(CONTEXT_BYTES),
     )  # fmt: skip
     assumed = []
     if table.adapter.kind != "lora" and table.adapter.kind != "rslora":

@@ -60,6 +60,11 @@ class Rows:
         """Mean of the squared number of tokens read; of rows alike where it was not measured."""
         return self.square or self.read**2
 
+    def longest_of(self, number: float) -> float:
+        """Tokens read of the longest of some rows, were lengths spread as a normal distribution (about)."""
+        spread = math.sqrt(max(0.0, self.pairs - self.read**2))
+        return self.read + spread * math.sqrt(2 * math.log(max(1.0, number)))
+
 
 def rows_of(sample: Sequence[Encoded], number: float, batch: int, stretch: float = 1.0) -> Rows:
     """Rows that are like a sample of at least one.
@@ -118,6 +123,9 @@ def step_of(rows: Rows, train: Train, workers: int = 1, *, flash: bool = False) 
         return Step(mine, mine * rows.read, answered, mine * rows.pairs)
     whole = mine * rows.length
     passes = float(max(1, math.ceil(whole / train.micro_batch_tokens)) if train.micro_batch_tokens else 1)
+    if train.packing == "padded":
+        tokens = mine * rows.longest_of(mine / passes)
+        return Step(passes, tokens, answered, tokens**2 / mine)
     if flash:
         tokens = passes * FLASH_MULTIPLE * math.ceil(mine * rows.read / passes / FLASH_MULTIPLE)
         return Step(passes, tokens, answered, mine * rows.pairs / 2)

@@ -2,10 +2,11 @@
 
 PEFT computes `base(x) + B(A(x)) * scaling` as five operations, each with a result of its own, and casts the input to
 fp32 where the base is bf16. Here the low-rank product is added into the base's result by the matrix product itself,
-forward and backward, in the base's dtype; the weights stay fp32 and get fp32 gradients.
+forward and backward, in the base's dtype; the weights stay fp32 and get fp32 gradients. Where rows are lent weights
+of their own (`r1core.model.row_gradients`), the same two products give the gradients of each row.
 
-T = tokens, I and O = input and output width, r = rank. Not covered, and left to PEFT's own forward: dropout, variants
-(DoRA and others), merged or several adapters. Not for private training, whose per-sample gradients hook A and B.
+T = tokens, I and O = input and output width, r = rank, R = rows of a pass. Not covered, and left to PEFT's own forward:
+dropout, variants (DoRA and others), merged or several adapters.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 import torch
 from peft.tuners.lora import Linear
 
+from r1core.api import R1Error
+
 
 def scaled(left: torch.Tensor, right: torch.Tensor, factor: float) -> torch.Tensor:
     """`factor * (left @ right)`; the factor costs nothing inside the product."""
@@ -24,11 +27,18 @@ def scaled(left: torch.Tensor, right: torch.Tensor, factor: float) -> torch.Tens
     return torch.addmm(out, left, right, beta=0, alpha=factor, out=out)
 
 
-def wide(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """`left @ right` in fp32, whatever the factors' dtype."""
+def wide(left: torch.Tensor, right: torch.Tensor, rows: int = 0) -> torch.Tensor:
+    """`left^T @ right` in fp32, whatever the dtype of the factors (T, a) and (T, b): (a, b).
+
+    With `rows`, of which each holds as many of the T tokens, (R, a, b): the product of each row's own tokens.
+    """
+    if rows:
+        left, right = left.view(rows, -1, left.shape[-1]), right.view(rows, -1, right.shape[-1])
+    turned = left.transpose(-2, -1)
     if left.is_cuda and left.dtype != torch.float32:
-        return torch.mm(left, right, out_dtype=torch.float32)
-    return (left @ right).float()
+        product = torch.bmm if rows else torch.mm
+        return product(turned, right, out_dtype=torch.float32)
+    return (turned @ right).float()
 
 
 def _forward(
@@ -55,11 +65,15 @@ def _backward(
     up: torch.Tensor,
     scaling: float,
     inward: bool,
+    each: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of `rows` (T, I), empty unless `inward`, of `down` (r, I) and of `up` (O, r), both fp32."""
+    """Gradients of `rows` (T, I), empty unless `inward`, of `down` (r, I) and of `up` (O, r), both fp32.
+
+    Where `each` is not 0, of so many rows apart: (R, r, I) and (R, O, r).
+    """
     low_grad = scaled(grad, up, scaling)  # (T, r)
     rows_grad = (low_grad @ down).addmm_(grad, weight) if inward else grad.new_empty(0)
-    return rows_grad, wide(low_grad.t(), rows), wide(grad.t(), low)
+    return rows_grad, wide(low_grad, rows, each), wide(grad, low, each)
 
 
 # Opaque to torch.compile, which would undo the additions in place by copying each result first.
@@ -89,9 +103,11 @@ def _(
     up: torch.Tensor,
     scaling: float,
     inward: bool,
+    each: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     rows_grad = torch.empty_like(rows) if inward else grad.new_empty(0)
-    by_down, by_up = (torch.empty(p.shape, device=grad.device, dtype=torch.float32) for p in (down, up))
+    shapes = [(each, *p.shape) if each else p.shape for p in (down, up)]
+    by_down, by_up = (torch.empty(shape, device=grad.device, dtype=torch.float32) for shape in shapes)
     return rows_grad, by_down, by_up
 
 
@@ -110,12 +126,15 @@ class _LowRankSum(torch.autograd.Function):
         up_cast: torch.Tensor,
         scaling: float,
     ) -> torch.Tensor:
-        """`x` (..., I), `weight` (O, I), `down` (r, I) and `up` (O, r) fp32, and both in x's dtype -> (..., O)."""
+        """`x` (..., I), `weight` (O, I), `down` (r, I) and `up` (O, r) fp32, and both in x's dtype -> (..., O).
+
+        `down` and `up` are only what the gradients are for: (R, r, I) and (R, O, r) where each row has its own.
+        """
         rows = x.reshape(-1, x.shape[-1])
         call: Callable[..., Any] = _forward_op if x.is_cuda else _forward
         out, low = call(rows, weight, bias, down_cast, up_cast, scaling)
         ctx.save_for_backward(rows, low, weight, down_cast, up_cast)
-        ctx.scaling, ctx.shape = scaling, x.shape
+        ctx.scaling, ctx.shape, ctx.each = scaling, x.shape, down.shape[0] if down.ndim == 3 else 0
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
@@ -124,7 +143,7 @@ class _LowRankSum(torch.autograd.Function):
         rows, low, weight, down, up = ctx.saved_tensors
         grad, inward = grads[0].reshape(-1, weight.shape[0]), ctx.needs_input_grad[0]
         call: Callable[..., Any] = _backward_op if grad.is_cuda else _backward
-        by_rows, by_down, by_up = call(grad, rows, low, weight, down, up, ctx.scaling, inward)
+        by_rows, by_down, by_up = call(grad, rows, low, weight, down, up, ctx.scaling, inward, ctx.each)
         return by_rows.view(ctx.shape) if inward else None, None, None, by_down, by_up, None, None, None
 
 
@@ -146,23 +165,33 @@ class Casting(ABC):
 class FusedLinear(Casting, Linear):
     """`peft.tuners.lora.Linear` that takes the fused path where it means the same."""
 
+    lent: tuple[torch.Tensor, torch.Tensor] | None = None
+    """A and B of each row, (R, r, I) and (R, O, r), while rows have weights of their own."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether the fused path means the same as PEFT's own."""
+        names = self.active_adapters
+        return (
+            len(names) == 1
+            and names[0] in self.lora_A
+            and not (self.merged or self.disable_adapters or self.lora_variant)
+            and not isinstance(self.lora_dropout[names[0]], torch.nn.Dropout)
+        )
+
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """PEFT's `forward`, (..., I) -> (..., O)."""
         names = self.active_adapters
         base = self.get_base_layer()
-        plain = (
-            len(names) == 1
-            and names[0] in self.lora_A
-            and not (args or kwargs or self.merged or self.disable_adapters or self.lora_variant)
-            and not isinstance(self.lora_dropout[names[0]], torch.nn.Dropout)
-            and x.dtype == base.weight.dtype
-        )
-        if not plain:
+        if not self.plain or args or kwargs or x.dtype != base.weight.dtype:
+            if self.lent is not None:
+                raise R1Error("a LoRA layer left the path by which rows have gradients of their own")
             return super().forward(x, *args, **kwargs)
         down: torch.Tensor = self.lora_A[names[0]].weight  # type: ignore[assignment]  # torch's stub: or a module
         up: torch.Tensor = self.lora_B[names[0]].weight  # type: ignore[assignment]
         casts = (down.detach().to(x.dtype), up.detach().to(x.dtype)) if self.casts is None else self.casts
-        return _LowRankSum.apply(x, base.weight, base.bias, down, up, *casts, self.scaling[names[0]])
+        learnt = (down, up) if self.lent is None else self.lent
+        return _LowRankSum.apply(x, base.weight, base.bias, *learnt, *casts, self.scaling[names[0]])
 
     def adapter_weights(self) -> list[torch.Tensor]:
         """A and B of the one adapter; none where there are several."""

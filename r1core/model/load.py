@@ -13,10 +13,11 @@ from transformers.utils import logging
 
 from r1core.api import SpanKind, UserError
 from r1core.data.hub import offline
-from r1core.data.packing import SHARED, Batch, Layout, pack_rows
+from r1core.data.packing import SHARED, Layout
+from r1core.data.padding import laid_out
 from r1core.data.tokens import Encoded
 from r1core.model.resolve import BaseModel
-from r1core.model.scores import inputs_of
+from r1core.model.scores import logits_at
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -61,11 +62,6 @@ def without_cudnn_attention() -> None:
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
-def logits_at(model: torch.nn.Module, batch: Batch, past: object = None) -> torch.Tensor:
-    """Logits at the batch's wanted positions, `(P, V)` in fp32; nothing else goes through the output head."""
-    return model(**inputs_of(batch, past), logits_to_keep=batch.where).logits[0].float()
-
-
 @torch.no_grad()
 def check_packing(
     model: PreTrainedModel | PeftModel,
@@ -82,15 +78,15 @@ def check_packing(
     """
     window = _window(model)
     longest = max(row.length for row in rows)
-    if window is not None and longest > window and not layout.flash:
+    if window is not None and longest > window and not (layout.flash or layout.apart):
         raise UserError(
             f"{type(model).__name__}: a packed row's mask takes the place of its sliding window of {window} tokens,"
             f" and a row has {longest}",
             fix='set train.packing = "none"',
         )
     device = next(model.parameters()).device
-    together = logits_at(model, pack_rows(rows, kinds, model.dtype, replace(layout, multiple=1)).to(device))
-    single = [pack_rows([row], kinds, model.dtype, replace(layout, multiple=1)).to(device) for row in rows]
+    together = logits_at(model, laid_out(rows, kinds, model.dtype, replace(layout, multiple=1)).to(device))
+    single = [laid_out([row], kinds, model.dtype, replace(layout, multiple=1)).to(device) for row in rows]
     alone = torch.cat([logits_at(model, one) for one in single])
     worst = float((together - alone).abs().max())
     if not worst <= tolerance:

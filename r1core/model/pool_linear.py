@@ -165,8 +165,8 @@ class _Mixed(torch.autograd.Function):
             if by_rows is not None:
                 by_rows.addmm_(by_low, down)
             trained = wanted[6 + number + 2 * index]
-            by_weights.append(wide(by_low.t(), rows) if trained else None)
-            by_weights.append(wide(grad.t(), _weighed(low, cast, rank)) if trained else None)
+            by_weights.append(wide(by_low, rows) if trained else None)
+            by_weights.append(wide(grad, _weighed(low, cast, rank)) if trained else None)
         spread = by_rows.view(ctx.shape) if by_rows is not None else None
         return spread, None, None, None, None, None, *by_gates, *by_weights, *[None] * len(casts)
 
@@ -218,8 +218,8 @@ class _Routed(torch.autograd.Function):
                 by_rows[at].addmm_(by_low, down)
             by_down, by_up = _adapter(by_weights, now, one, rank)
             if by_down is not None and by_up is not None:
-                by_down += wide(by_low.t(), rows[at])
-                by_up += wide(grad[at].t(), low[at])
+                by_down += wide(by_low, rows[at])
+                by_up += wide(grad[at], low[at])
         spread = by_rows.view(ctx.shape) if by_rows is not None else None
         return spread, None, None, None, None, None, *by_weights, *[None] * len(casts)
 

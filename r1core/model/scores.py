@@ -95,11 +95,19 @@ class Reader:
     def __call__(self, batch: Batch) -> Scores:
         """Scores at `batch.where`."""
         if not self.linear:
-            return WholeLogits(self.model(**inputs_of(batch), logits_to_keep=batch.where).logits[0].float())
+            return WholeLogits(logits_at(self.model, batch))
         causal = causal_of(self.model)
-        hidden = body_of(causal)(**inputs_of(batch)).last_hidden_state[0]
+        hidden = body_of(causal)(**inputs_of(batch)).last_hidden_state.flatten(0, 1)
         wanted = hidden.index_select(0, batch.where)
         return HiddenScores(wanted, causal.get_output_embeddings(), self._part, self.most)
+
+
+def logits_at(model: nn.Module, batch: Batch, past: object = None) -> torch.Tensor:
+    """The model's own logits at the wanted positions, (P, V) fp32; of one sequence, no others are computed."""
+    inputs = inputs_of(batch, past)
+    if len(batch.input_ids) == 1:
+        return model(**inputs, logits_to_keep=batch.where).logits[0].float()
+    return model(**inputs).logits.flatten(0, 1).index_select(0, batch.where).float()
 
 
 def inputs_of(batch: Batch, past: object = None) -> dict[str, Any]:
@@ -142,10 +150,10 @@ def linear_head(model: nn.Module, batch: Batch) -> bool:
     hidden = getattr(body_of(causal)(**inputs_of(batch)), "last_hidden_state", None)
     if hidden is None or hidden.shape[-1] != head.in_features:
         return False
-    ours = head(hidden[0].index_select(0, batch.where)).float()
+    ours = head(hidden.flatten(0, 1).index_select(0, batch.where)).float()
     for factor in (1.0, 1000.0 / float(ours.abs().max().clamp(min=1e-6))):
         with _scaled(head, factor):
-            whole = model(**inputs_of(batch), logits_to_keep=batch.where).logits[0].float()
+            whole = logits_at(model, batch)
         if not bool((whole - factor * ours).abs().max() <= HEAD_TOLERANCE[hidden.dtype] * whole.abs().max()):
             return False
     return True

@@ -219,19 +219,59 @@ class GuardedState:
 
 
 class GuardedPrivacy(Guarded):
-    """A `PrivacyPolicy`."""
+    """A `PrivacyPolicy` whose trainings are guarded too."""
 
-    def attach(self, model: torch.nn.Module, groups: Sequence[str]) -> None:
-        """Prepare the model for per-sample gradients."""
-        self._do(self.inner.attach, model, groups)
+    @property
+    def hooks_modules(self) -> bool:
+        """Whether the modules that own the weights have to be called as they are."""
+        return bool(self.inner.hooks_modules)
 
-    def backward(self, loss_sums: torch.Tensor, weights: torch.Tensor) -> None:
-        """Leave the private gradient in `.grad`; `loss_sums`, `weights` : (B,)."""
-        self._do(self.inner.backward, loss_sums, weights)
+    def begin(self, task: api.PrivateTask) -> api.PrivateTraining:
+        """The guarded training."""
+        return GuardedTraining(self.plugin, self.hook, self._do(self.inner.begin, task))
+
+
+class GuardedTraining:
+    """A `PrivateTraining`."""
+
+    def __init__(self, plugin: str, hook: str, inner: api.PrivateTraining) -> None:
+        self.plugin, self.hook, self.inner = plugin, hook, inner
+        self.total, self.row_gradients = inner.total, inner.row_gradients
+
+    def draw(self) -> Sequence[Sequence[int]]:
+        """The rows of each unit of the next step."""
+        with attributed(self.plugin, self.hook):
+            return self.inner.draw()
+
+    def add(self, gradients: Sequence[torch.Tensor], unit: torch.Tensor, units: int) -> None:
+        """Take the row gradients of one pass."""
+        with attributed(self.plugin, self.hook):
+            self.inner.add(gradients, unit, units)
+
+    def finish(self) -> list[torch.Tensor]:
+        """The step's private gradient of each weight."""
+        with attributed(self.plugin, self.hook):
+            return self.inner.finish()
+
+    def figures(self) -> Mapping[str, float]:
+        """What may be told of the step."""
+        with attributed(self.plugin, self.hook):
+            return self.inner.figures()
+
+    def anchor(self) -> api.JSON:
+        """What a checkpoint keeps."""
+        with attributed(self.plugin, self.hook):
+            return self.inner.anchor()
 
     def card(self) -> Mapping[str, api.JSON]:
-        """What the policy spent and guarantees."""
-        return self._do(self.inner.card)
+        """What was spent, and what is guaranteed."""
+        with attributed(self.plugin, self.hook):
+            return self.inner.card()
+
+    def close(self) -> None:
+        """Let go of what is held."""
+        with attributed(self.plugin, self.hook):
+            self.inner.close()
 
 
 class GuardedDifficulty(Guarded):

@@ -71,7 +71,7 @@ class Train(Table):
     warmup_fraction: Annotated[Fraction, Field(strict=False)] = 0.05
     weight_decay: float = Field(default=0.0, ge=0.0, strict=False)
     max_grad_norm: float = Field(default=1.0, gt=0.0, strict=False)
-    packing: Literal["shared_prefix", "best_fit", "none"] = "shared_prefix"
+    packing: Literal["shared_prefix", "best_fit", "padded", "none"] = "shared_prefix"
     micro_batch_tokens: int = Field(
         default=0,
         ge=0,

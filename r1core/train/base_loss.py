@@ -11,8 +11,8 @@ from torch.nn import functional
 from r1core.api import SpanKind
 from r1core.data.packing import pack_rows
 from r1core.data.tokens import Encoded
-from r1core.model.load import logits_at
 from r1core.model.processes import spread
+from r1core.model.scores import logits_at
 
 
 def base_losses(

@@ -13,7 +13,8 @@ import torch
 
 from r1core.api import SpanKind
 from r1core.data.bins import best_fit
-from r1core.data.packing import SHARED, Batch, Layout, pack_rows
+from r1core.data.packing import SHARED, Batch, Layout
+from r1core.data.padding import by_length, laid_out
 from r1core.data.tokens import Encoded
 from r1core.recipe.training import Train
 from r1core.train.order import Order
@@ -85,7 +86,7 @@ class Feed:
         shares = [share(chosen, rank, self.world) for rank in range(self.world)] if self.world > 1 else [chosen]
         mine = shares[self.rank]
         micro = self._parts([row.length for row in mine])
-        batches = [pack_rows([mine[i] for i in part], self.kinds, self.dtype, self.layout) for part in micro]
+        batches = [laid_out([mine[i] for i in part], self.kinds, self.dtype, self.layout) for part in micro]
         if self.even:
             most = max(len(self._parts([row.length for row in one])) for one in shares)
             spare = most - len(batches)
@@ -99,6 +100,8 @@ class Feed:
         if self.config.packing == "none":
             return [[i] for i in range(len(lengths))]
         capacity = self.config.micro_batch_tokens
+        if self.layout.apart:
+            return [sorted(part) for part in by_length([[length] for length in lengths], capacity)]
         if not capacity:
             return [list(range(len(lengths)))] if lengths else []
         return [sorted(part) for part in best_fit(lengths, capacity)]
@@ -106,6 +109,8 @@ class Feed:
 
 def layout_of(config: Train, rows: Sequence[Encoded], device: torch.device, dtype: torch.dtype) -> Layout:
     """How the recipe's packing lays rows on this device: by a flash kernel where it has one, else under a mask."""
+    if config.packing == "padded":
+        return Layout(share=False, apart=True)
     if config.packing != "best_fit":
         return SHARED
     flash = device.type == "cuda" and dtype in (torch.bfloat16, torch.float16)
@@ -123,5 +128,5 @@ def share(batch: Sequence[Encoded], rank: int, world: int) -> list[Encoded]:
 
 def idle(row: Encoded, kinds: Mapping[str, SpanKind], dtype: torch.dtype, layout: Layout) -> Batch:
     """A pass that adds nothing to loss or gradient: every wanted position only pads."""
-    made = pack_rows([replace(row, slots=())], kinds, dtype, layout)
+    made = laid_out([replace(row, slots=())], kinds, dtype, layout)
     return replace(made, row=torch.full_like(made.row, made.rows))

@@ -26,8 +26,8 @@ from r1core.data.packing import pack_rows
 from r1core.data.tokens import Encoded
 from r1core.model.adapted import LanguageModel
 from r1core.model.layers import ExtraLayers
-from r1core.model.load import logits_at
 from r1core.model.processes import spread
+from r1core.model.scores import logits_at
 from r1core.runs.directory import RunDirectory
 from r1core.runs.files import sha256_file, write_atomic, write_json
 

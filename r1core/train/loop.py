@@ -7,7 +7,7 @@ so the number of ranks and the micro-batching change rounding only (and, with dr
 On a GPU nothing in a step waits for the device: a step's figures are read while the next one computes, and a step whose
 loss or gradient is not finite is left out by the optimiser itself, so its figures still come in time to stop the run.
 
-Not covered here: mixed objectives.
+Not covered here: mixed objectives, and training under a privacy policy (`r1core.train.private`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from r1core.api import PrivacyPolicy, R1Error, SpanKind
+from r1core.api import R1Error, SpanKind
 from r1core.data.packing import Batch, pack_rows
 from r1core.data.tokens import Encoded
 from r1core.model.adapted import LanguageModel, adapted_of
@@ -92,14 +92,13 @@ class Trainer:
         seed: int,
         save: Callable[[int, Groups, State], None],
         on_step: Callable[[int, Mapping[str, float]], None],
-        privacy: PrivacyPolicy | None = None,
         layer_loss_weights: Mapping[str, float] | None = None,
         penalty: Penalty | None = None,
     ) -> None:
         self.penalty = penalty
         self.model, self.layers, self.rows, self.kinds = model, layers, rows, kinds
         self.objective, self.config, self.seed = objective, config, seed
-        self.save, self.on_step, self.privacy = save, on_step, privacy
+        self.save, self.on_step = save, on_step
         self.layer_loss_weights = layer_loss_weights or {}
         self.order, self.total = order, order.total
         self.schedule = Schedule(config.schedule, self.total, max(1, round(self.total * config.warmup_fraction)))
@@ -107,7 +106,7 @@ class Trainer:
         self.trainable = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.together = Together(model, model.device)
         self.done = 0
-        self._cpu = 0.0  # seconds, of all ranks
+        self.cpu_seconds = 0.0  # of all ranks
         self._clock = time.process_time()
         self._pending: _Figures | None = None
         self.casts: Casts | None = None  # while `run` runs
@@ -145,7 +144,7 @@ class Trainer:
     def replay(self) -> Replay | None:
         """Passes recorded as CUDA graphs, where that is possible."""
         drawn = any(isinstance(m, torch.nn.Dropout) and m.p for m in self.model.modules())
-        lone = self.together.world == 1 and not self.together.sharded and self.privacy is None
+        lone = self.together.world == 1 and not self.together.sharded
         if not (lone and self.feed.layout.flash and compiles(self.config, self.model.device)) or drawn:
             return None
         return Replay(self._backward, self.trainable)
@@ -167,7 +166,7 @@ class Trainer:
                 if due:
                     self.settle()
                 if due and (self.together.main or self.together.sharded):
-                    self.save(self.done, self.tensors(), {"step": self.done, "cpu_seconds": self._cpu})
+                    self.save(self.done, self.tensors(), self.state())
         finally:
             self.feed.close()
             if self.casts is not None:
@@ -192,17 +191,15 @@ class Trainer:
                 total += self.replay(batch, 1 / given.weight, alone=len(given.batches) == 1)
             else:
                 total += self._backward(batch, 1 / given.weight)
-        now = time.process_time()
-        used, self._clock = now - self._clock, now
-        total, used = self.together.summed(self.trainable, total, used)
-        self._cpu += used
+        total, used = self.together.summed(self.trainable, total, self._used())
+        self.cpu_seconds += used
         penalties = [] if self.penalty is None else [self.penalty.add()]  # once, when the ranks' gradients are one
         norm = self.together.clip(self.trainable, self.config.max_grad_norm)
         figures = torch.stack([total / given.weight, norm, *penalties])
         self.settle()
         set_rates(self.optimizer, self.schedule.factor(step))
         rate = self.optimizer.param_groups[0]["lr"]
-        self._pending = _Figures(step, OnTheWay(figures), rate, given, self._cpu)
+        self._pending = _Figures(step, OnTheWay(figures), rate, given, self.cpu_seconds)
         if figures.device.type == "cpu":
             self.settle()
         # As torch's gradient scaler does: where it is 1, a fused optimiser leaves the step out, unasked by the host.
@@ -244,13 +241,18 @@ class Trainer:
             losses = self.objective.loss(self.read(batch), batch)
             weights = self.layer_loss_weights
             auxiliary = {n: weights[n] * v.sum() for n, v in self.layers.losses().items() if weights.get(n)}
-            if self.privacy is None:
-                self.together.accelerator.backward(sum(auxiliary.values(), losses.sum()) * factor)
-            elif auxiliary:
-                raise R1Error("a layer's own loss cannot be made private; set its weight in [layers] to 0")
-            else:
-                self.privacy.backward(losses, torch.ones_like(losses) / factor)
+            self.together.accelerator.backward(sum(auxiliary.values(), losses.sum()) * factor)
         return losses.detach().sum()
+
+    def _used(self) -> float:
+        """CPU seconds since it was last asked."""
+        now = time.process_time()
+        used, self._clock = now - self._clock, now
+        return used
+
+    def state(self) -> State:
+        """What a resumed run needs besides tensors."""
+        return {"step": self.done, "cpu_seconds": self.cpu_seconds}
 
     def tensors(self) -> Groups:
         """Everything that a resumed run needs: adapter, layers, optimiser moments; of what is cut, own slices."""
@@ -279,7 +281,7 @@ class Trainer:
             parameter = self.trainable[int(index)]
             self.optimizer.state[parameter][key] = _beside(parameter, value)
         self.done = int(state["step"])
-        self._cpu = float(state["cpu_seconds"])
+        self.cpu_seconds = float(state["cpu_seconds"])
 
 
 def hash_seed(seed: int, step: int, rank: int = 0) -> int:

@@ -35,10 +35,13 @@ from r1core.train.feed import layout_of
 from r1core.train.loop import Groups, Trainer
 from r1core.train.objective import objective_of
 from r1core.train.order import Order, order_of
+from r1core.train.private import PrivateTrainer, private_training
 from r1core.workbench import Workbench
 
 PACKING_TOLERANCE = {"fp32": 2e-3, "bf16": 0.5}
 """Largest difference of a logit, packed against alone, that rounding explains in each precision."""
+APART = ("padded", "none")
+"""Packings in which every row is a sequence of its own."""
 
 
 def train(
@@ -82,7 +85,7 @@ def train(
         progress(step, trainer.total, metrics)
 
     def rank() -> Trainer:
-        made = _trainer(bench, adapted, layers, begun, fingerprint, on_step)
+        made = _trainer(bench, adapted, layers, begun, fingerprint, found, on_step)
         if found is not None:
             party = crew if made.together.sharded else ALONE
             parts = {group: found.tensors(group, party.rank, party.world) for group in found.groups}
@@ -98,7 +101,7 @@ def train(
         if first:
             run.metrics.keep(lambda line: int(line.get("step", 0)) <= trainer.done)
         trainer.run()
-    _write(bench, adapted, layers)
+    _write(bench, adapted, layers, trainer)
     return _figures(bench, trainer) | {"train_processes": world} if first else {}
 
 
@@ -177,14 +180,12 @@ def _first_alone(bench: Workbench) -> Iterator[None]:
 
 
 def _adapted(bench: Workbench, model: PreTrainedModel, compute: Compute) -> tuple[Adapted, ExtraLayers]:
-    """The base model with its untrained adapter and layers, cut if it is to be; a privacy policy is attached."""
+    """The base model with its untrained adapter and layers, cut if it is to be."""
     recipe = bench.recipe
-    fused = bench.privacy is None
+    fused = bench.privacy is None or not bench.privacy.hooks_modules
     wanted = Wanted(recipe.pool, tuple(bench.tasks)) if recipe.train.objective == "multitask" else None
     adapted = add_adapter(model, recipe.adapter, recipe.run.seed, strategy=recipe.strategy, fused=fused, wanted=wanted)
     layers = ExtraLayers(model, bench.layer_specs(model.config), recipe.run.seed)
-    if bench.privacy is not None:
-        bench.privacy.attach(adapted.model, _groups(bench))
     if recipe.train.parallel == "fsdp2":
         shard(adapted.model, torch.device(compute.device), bench.crew.world)
         layers.to(compute.device)
@@ -197,6 +198,7 @@ def _trainer(
     layers: ExtraLayers,
     begun: Begun,
     fingerprint: str,
+    found: checkpoints.Checkpoint | None,
     on_step: Callable[[int, Mapping[str, float]], None],
 ) -> Trainer:
     run, recipe = bench.run, bench.recipe
@@ -207,21 +209,16 @@ def _trainer(
         if trainer.together.main:
             checkpoints.prune(run, keep=recipe.train.keep_checkpoints)
 
-    trainer = Trainer(
-        adapted.model,
-        layers,
-        begun.rows,
-        bench.chain.kinds,
-        objective_of(recipe.train),
-        recipe.train,
-        order=begun.order,
-        seed=recipe.run.seed,
-        save=save,
-        on_step=on_step,
-        privacy=bench.privacy,
-        layer_loss_weights=recipe.layers,
-        penalty=begun.penalty,
-    )
+    given = (adapted.model, layers, begun.rows, bench.chain.kinds, objective_of(recipe.train), recipe.train)
+    trainer: Trainer
+    if bench.privacy is not None:
+        private = private_training(bench, adapted.model, layers, {} if found is None else found.state())
+        trainer = PrivateTrainer(*given, private=private, seed=recipe.run.seed, save=save, on_step=on_step)
+    else:
+        trainer = Trainer(
+            *given, order=begun.order, seed=recipe.run.seed, save=save, on_step=on_step,
+            layer_loss_weights=recipe.layers, penalty=begun.penalty,
+        )  # fmt: skip
     return trainer
 
 
@@ -240,7 +237,7 @@ def _processes(bench: Workbench, compute: Compute, model: PreTrainedModel, rows:
     )
 
 
-def _write(bench: Workbench, adapted: Adapted, layers: ExtraLayers) -> None:
+def _write(bench: Workbench, adapted: Adapted, layers: ExtraLayers, trainer: Trainer) -> None:
     """What training leaves: the adapter, the layers, and the privacy policy's card; every process has to ask."""
     run = bench.run
     trained = {name: whole(value.detach()).cpu().contiguous() for name, value in adapted.state().items()}
@@ -249,27 +246,9 @@ def _write(bench: Workbench, adapted: Adapted, layers: ExtraLayers) -> None:
     with directory_replaced(run.adapter) as aside:
         adapted.save(aside, trained)
         layers.save(aside)
-    if bench.privacy is not None:
+    if isinstance(trainer, PrivateTrainer):
         run.privacy_card.parent.mkdir(mode=0o700, exist_ok=True)
-        write_json(run.privacy_card, dict(bench.privacy.card()))
-
-
-def _groups(bench: Workbench) -> list[str]:
-    """The privacy unit of each training row.
-
-    Raises
-    ------
-    UserError : for a row without a group; whom a record is about cannot be guessed.
-    """
-    groups = []
-    for example in codec.read(bench.run.split("train"), bench.chain.kinds):
-        if example.group is None:
-            raise UserError(
-                f"row {example.id!r} has no group, so {bench.privacy and bench.privacy.name} cannot tell whose it is",
-                fix="set data.columns.group to the column of the patient or client id",
-            )
-        groups.append(example.group)
-    return groups
+        write_json(run.privacy_card, dict(trainer.private.card()))
 
 
 def _check_packing(bench: Workbench, model: LanguageModel, rows: Sequence[Encoded], compute: Compute) -> None:
@@ -292,10 +271,11 @@ def encoded_rows(bench: Workbench, split: str) -> list[Encoded]:
 
 def _figures(bench: Workbench, trainer: Trainer) -> dict[str, JSON]:
     last = list(bench.run.metrics.read())[-1]
+    loss = last.get("loss")  # a private training tells none
     return {
         "train_steps": trainer.total,
-        "train_cpu_seconds": round(float(last["cpu_seconds"]), 1),
-        "train_loss_last": last["loss"] if math.isfinite(float(last["loss"])) else None,
+        "train_cpu_seconds": round(trainer.cpu_seconds, 1),
+        "train_loss_last": loss if loss is not None and math.isfinite(float(loss)) else None,
         "trainable_parameters": sum(p.numel() for p in trainer.trainable),
     }
 
@@ -308,10 +288,10 @@ def _refuse_combinations(bench: Workbench) -> None:
         )
     if bench.privacy is not None and bench.crew.world > 1:
         raise UserError(f"{bench.privacy.name}: private training runs in one process", fix="start r1core by itself")
-    if bench.privacy is not None and bench.recipe.train.packing != "none":
+    if bench.privacy is not None and bench.recipe.train.packing not in APART:
         raise UserError(
             f"{bench.privacy.name}: private training takes each row's own gradient, packing mixes rows",
-            fix='set train.packing = "none"',
+            fix='set train.packing = "padded"',
         )
     if bench.privacy is not None and bench.recipe.model.processes > 1:
         raise UserError(f"{bench.privacy.name}: private training runs in one process", fix="set model.processes = 1")

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from r1core.api import SpanKind
 from r1core.data.packing import Batch, Layout, Segment, additive, pack, pack_rows, shared_prefix
 from r1core.data.tokens import Encoded, Slot
-from r1core.model.load import check_packing, logits_at
+from r1core.model.load import check_packing
+from r1core.model.scores import logits_at
 from r1core.testing.tiny import VOCABULARY, tiny_model
 
 KIND = SpanKind("t/k", encode=float, decode=float, width=2, feature=lambda v: (v, -v))

@@ -119,10 +119,7 @@ def test_a_privacy_policy_takes_over_the_gradient_and_refuses_packing(tmp_path: 
         encoding="utf-8",
     )
     loaded = ["--plugin", str(HOOKS / "privacy.py"), "--plugin", str(HOOKS / "model_source.py")]
-    anonymous = run(tmp_path, "train", "--recipe", "my.toml", *loaded)
-    assert anonymous.returncode == 2
-    assert "has no group" in anonymous.stderr
-    loaded += ["--set", "data.columns.group=text"]
+    loaded += ["--set", 'train.packing="padded"']
     trained = run(tmp_path, "train", "--recipe", "my.toml", *loaded)
     assert trained.returncode == 0, trained.stderr
     assert (tmp_path / "runs" / "examples" / "privacy" / "card.json").is_file()
@@ -130,7 +127,7 @@ def test_a_privacy_policy_takes_over_the_gradient_and_refuses_packing(tmp_path: 
         tmp_path, "train", "--recipe", "my.toml", *loaded, "--set", "train.packing=shared_prefix", "--run", "b"
     )
     assert packed.returncode == 2
-    assert 'train.packing = "none"' in packed.stderr
+    assert 'train.packing = "padded"' in packed.stderr
     mixed = run(tmp_path, "train", "--recipe", "my.toml", *loaded, "--set", "curriculum.difficulty=loss", "--run", "c")
     assert mixed.returncode == 2
     assert "a curriculum under privacy/" in mixed.stderr

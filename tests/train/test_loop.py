@@ -19,7 +19,7 @@ from r1core.recipe.strategy import Role, Strategy
 from r1core.train.loop import NonFiniteLoss, Trainer, hash_seed
 from r1core.train.optimizer import Schedule
 
-PACKINGS = ("shared_prefix", "best_fit", "none")
+PACKINGS = ("shared_prefix", "best_fit", "padded", "none")
 
 VARIANTS = (
     {"packing": "none"},
@@ -27,6 +27,8 @@ VARIANTS = (
     {"packing": "best_fit"},
     {"packing": "shared_prefix", "micro_batch_tokens": 17},
     {"packing": "best_fit", "micro_batch_tokens": 17},
+    {"packing": "padded"},
+    {"packing": "padded", "micro_batch_tokens": 20, "gradient_checkpointing": True},
     {"packing": "best_fit", "gradient_checkpointing": True},
     {"packing": "shared_prefix", "gradient_checkpointing": True, "micro_batch_tokens": 17},
 )
@@ -212,39 +214,6 @@ def test_a_run_that_would_train_nothing_stops(tiny: ModuleType) -> None:
         run.model.get_input_embeddings().weight.zero_()
     with pytest.raises(R1Error, match="zero gradient: nothing would be trained"):
         run.run()
-
-
-class Policy:
-    """A privacy policy that takes the plain gradient and remembers what it was given."""
-
-    name = "t/policy"
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-
-    def backward(self, loss_sums: torch.Tensor, weights: torch.Tensor) -> None:
-        self.seen.append((loss_sums.detach(), weights))
-        (loss_sums / weights).sum().backward()
-
-
-def test_privacy_makes_the_gradient_from_each_rows_loss(tiny: ModuleType) -> None:
-    run = tiny.trainer(packing="none", max_grad_norm=1e9)
-    run.privacy = policy = Policy()
-    loss, expected = naive_gradient(run, 0)
-    taken: list[torch.Tensor] = []
-    run.optimizer.register_step_pre_hook(lambda *_: taken.extend(p.grad.clone() for p in run.trainable))
-    assert tiny.one_step(run)["loss"] == pytest.approx(loss, abs=1e-5)
-    assert len(policy.seen) == 4
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(taken, expected, strict=True))
-
-
-def test_privacy_refuses_a_layers_own_loss_unless_its_weight_is_zero(tiny: ModuleType) -> None:
-    run = tiny.trainer(packing="none", loss=True)
-    run.privacy = Policy()
-    with pytest.raises(R1Error, match="cannot be made private"):
-        run.step(0)
-    run.layer_loss_weights = {"t/marks": 0.0}
-    assert math.isfinite(tiny.one_step(run)["loss"])
 
 
 @pytest.fixture(scope="module")

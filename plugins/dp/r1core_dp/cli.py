@@ -1,0 +1,86 @@
+"""`r1core dp`: look at ledgers, and reckon noise and epsilon beforehand. Needs no model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from r1core.api import UserError
+from r1core_dp.accounting import Phase, epsilon_of, noise_for, of_group
+from r1core_dp.ledger import folder_of, read_ledger, runs_of, spending
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_FOLDER = click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help="Where the ledgers stand.")
+
+
+@click.group()
+def dp() -> None:
+    """Show what was spent on a data set, and reckon what a training would cost."""
+
+
+@dp.command()
+@click.argument("dataset_id", required=False)
+@_FOLDER
+@_JSON
+def ledger(dataset_id: str | None, folder: Path | None, as_json: bool) -> None:
+    """Show the ledger of DATASET_ID, or name all ledgers. A ledger that was changed is refused."""
+    place = folder_of(folder)
+    if dataset_id is None:
+        names = sorted(path.stem for path in place.glob("*.jsonl"))
+        click.echo(json.dumps(names) if as_json else "\n".join(names) or f"no ledgers in {place}")
+        return
+    path = place / f"{dataset_id}.jsonl"
+    if not path.is_file():
+        raise UserError(f"{path}: no such ledger", fix="r1core dp ledger names those that there are")
+    declared, lines, hashes = read_ledger(path)
+    spent = spending(lines)
+    epsilon = epsilon_of(spent, declared.delta).value if spent else 0.0
+    runs = [
+        {"run": run, "where": plan["where"], "noise_multiplier": plan["noise_multiplier"],
+         "sample_rate": plan["sample_rate"], "steps_counted": steps}
+        for run, plan, steps in runs_of(lines)
+    ]  # fmt: skip
+    if as_json:
+        told = {"dataset_id": dataset_id, "source": declared.source, "unit": declared.unit, "delta": declared.delta}
+        told |= {"budget": declared.budget, "epsilon": epsilon, "head": hashes[-1], "runs": runs}
+        click.echo(json.dumps(told, indent=2))
+        return
+    per = f"delta {declared.delta:.4g}, for each {declared.unit}"
+    click.echo(f"{dataset_id}: epsilon {epsilon:.4f} of {declared.budget:g} spent ({per})")
+    for run in runs:
+        click.echo(
+            f"  {run['where']}: {run['steps_counted']} steps, noise multiplier {run['noise_multiplier']:.4g}, "
+            f"sampling rate {run['sample_rate']:.4g}"
+        )
+    click.echo(f"  head {hashes[-1]}")
+
+
+@dp.command()
+@click.option("--units", type=click.IntRange(2), required=True, help="Units (patients) of the training part.")
+@click.option("--batch-size", type=click.IntRange(1), required=True, help="Units of a step, on average.")
+@click.option("--steps", type=click.IntRange(1), required=True, help="Optimiser steps.")
+@click.option("--epsilon", type=click.FloatRange(0, min_open=True), default=3.0, show_default=True)
+@click.option("--delta", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Default: units^-1.1.")
+@click.option(
+    "--records", type=click.IntRange(1), default=1, show_default=True, help="Of a patient, each its own unit."
+)
+@_JSON
+def noise(
+    units: int, batch_size: int, steps: int, epsilon: float, delta: float | None, records: int, as_json: bool
+) -> None:
+    """Tell the noise that a training needs, and what it then costs by each accountant."""
+    chance, rate = units**-1.1 if delta is None else delta, min(1.0, batch_size / units)
+    multiplier = noise_for(epsilon, chance, rate, steps)
+    planned = [Phase(multiplier, rate, steps)]
+    found = epsilon_of(planned, chance)
+    told = {"noise_multiplier": multiplier, "sample_rate": rate, "steps": steps, "delta": chance}
+    told |= {"epsilon_prv": found.prv, "epsilon_pld": found.pld}
+    if records > 1:
+        told["group_epsilon"] = of_group(planned, chance, records)
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    for name, value in told.items():
+        click.echo(f"{name:<18}{value:.5g}")

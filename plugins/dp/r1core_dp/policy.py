@@ -1,0 +1,200 @@
+"""The policy `dp/units`: DP-SGD (Abadi et al. 2016, algorithm 1) with units for records, accounted for in a ledger.
+
+A step draws each unit with one and the same probability, sums their clipped gradients, adds Gaussian noise and divides
+by the number of units that a step has on average, which depends on nobody. The ledger counts the step before it is
+drawn.
+"""
+
+# N = units of the data set, U = units of a pass, R = rows of a pass
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from r1core import api
+from r1core_dp import card
+from r1core_dp.accounting import Phase, epsilon_of, noise_for
+from r1core_dp.config import DpConfig
+from r1core_dp.entropy import Bytes, chosen, normal, system_bytes
+from r1core_dp.ledger import Declared, Ledger, folder_of
+
+if TYPE_CHECKING:
+    import torch
+
+
+def units_of(task: api.PrivateTask, config: DpConfig) -> dict[str, list[int]]:
+    """The rows of each unit, of a unit with more than `max_records` the first ones.
+
+    Raises
+    ------
+    UserError : for a row without a group, where groups are the units.
+    """
+    found: dict[str, list[int]] = {}
+    for row, (name, group) in enumerate(zip(task.ids, task.groups, strict=True)):
+        if config.unit == "group" and group is None:
+            raise api.UserError(
+                f"row {name!r} has no group, so nobody can tell whose it is",
+                fix='set data.columns.group to the column of the patient or client id, or plugins.dp.unit = "record"',
+            )
+        found.setdefault(str(group) if config.unit == "group" else name, []).append(row)
+    return {unit: rows[: config.max_records] for unit, rows in found.items()}
+
+
+class UnitPolicy:
+    """The policy of a recipe."""
+
+    name = "dp/units"
+
+    def __init__(self, config: DpConfig, entropy: Bytes = system_bytes) -> None:
+        self.config, self._entropy = config, entropy
+        self.hooks_modules = config.engine == "opacus"
+
+    def begin(self, task: api.PrivateTask) -> Training:
+        """Open the ledger, settle how much noise the steps that are left need, and note the plan."""
+        return Training(self.config, task, self._entropy)
+
+    def fingerprint(self) -> str:
+        """Over what decides how training goes; where the ledger stands does not."""
+        stated = self.config.model_dump(mode="json", exclude={"ledger", "budget"})
+        return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
+
+
+class Training:
+    """A training under the policy; see `api.PrivateTraining`.
+
+    Raises
+    ------
+    UserError : for rows without units, what the ledger refuses, and a budget that the training would exceed.
+    """
+
+    def __init__(self, config: DpConfig, task: api.PrivateTask, entropy: Bytes) -> None:
+        self.config, self.task, self._entropy = config, task, entropy
+        units = units_of(task, config)
+        self._rows = list(units.values())
+        self.number = len(units)  # N
+        self.total = task.steps or task.epochs * math.ceil(self.number / task.batch_size)
+        self.sample_rate = min(1.0, task.batch_size / self.number)
+        self.delta = config.delta if config.delta is not None else self.number**-1.1
+        self.row_gradients = task.row_gradients if config.engine == "r1core" else _hooked(task)
+        self.step = task.step
+        self._sums = [w.new_zeros(w.shape, dtype=_float32()) for w in task.weights]
+        self.most_records = max(map(len, self._rows))
+        self.largest_group = _largest_group(task)
+        self.run = _run_name(task.run)
+        budget = config.epsilon if config.budget is None else config.budget
+        declared = Declared(task.source, config.unit, self.delta, budget)
+        whose = {str(group) if group is not None else name for name, group in zip(task.ids, task.groups, strict=True)}
+        self.ledger = Ledger(folder_of(config.ledger), config.dataset_id, declared, whose)
+        try:
+            if isinstance(task.anchor, Mapping):
+                self.ledger.require(str(task.anchor["ledger_head"]), "the checkpoint")
+            self.noise_multiplier = self._settled(budget)
+        except BaseException:
+            self.ledger.close()
+            raise
+
+    def _settled(self, budget: float) -> float:
+        """The noise with which the steps that are left keep to epsilon and budget; the plan is noted.
+
+        Raises
+        ------
+        UserError : where they cannot.
+        """
+        mine, left = self.ledger.spent(self.run), self.total - self.task.step
+        noise = noise_for(self.config.epsilon, self.delta, self.sample_rate, left, mine)
+        planned = Phase(noise, self.sample_rate, left)
+        every = self.ledger.spent()
+        if len(every) > len(mine) or budget < self.config.epsilon:
+            spent, after = (epsilon_of(phases, self.delta).value for phases in (every, [*every, planned]))
+            if after > budget:
+                raise api.UserError(
+                    f"{self.config.dataset_id}: {spent:.3f} of its budget of {budget:g} is spent, "
+                    f"and with this training it would be {after:.3f} (delta {self.delta:.3g})",
+                    fix="a smaller plugins.dp.epsilon or fewer steps; the budget of a data set is never raised",
+                )
+        self.ledger.plan(self.run, self.task.run.absolute(), planned, self.config.max_grad_norm)
+        return noise
+
+    def draw(self) -> Sequence[Sequence[int]]:
+        """Count the step, then draw its units."""
+        if self.step >= self.total:
+            raise api.UserError(f"the {self.total} steps that were planned are done", fix="begin another training")
+        self.step += 1
+        self.ledger.step(self.run, self.step)
+        drawn = chosen(self.number, self.sample_rate, self._entropy)
+        return [rows for rows, taken in zip(self._rows, drawn.tolist(), strict=True) if taken]
+
+    def add(self, gradients: Sequence[torch.Tensor], unit: torch.Tensor, units: int) -> None:
+        """Clip each unit's gradient and add it."""
+        from r1core_dp.clipping import by_unit, clipped_sum
+
+        for total, part in zip(self._sums, clipped_sum(by_unit(gradients, unit, units), self.norm), strict=True):
+            total += part
+
+    @property
+    def norm(self) -> float:
+        """To which a unit's gradient is clipped."""
+        return self.config.max_grad_norm
+
+    def finish(self) -> list[torch.Tensor]:
+        """The sum with noise, over the number of units that a step has on average."""
+        scale, size = self.noise_multiplier * self.norm, self.sample_rate * self.number
+        noise = normal(sum(total.numel() for total in self._sums), self._sums[0].device, self._entropy)
+        made = []
+        for total, part in zip(self._sums, noise.split([total.numel() for total in self._sums]), strict=True):
+            made.append(total.add(part.view_as(total), alpha=scale).div_(size))
+            total.zero_()
+        return made
+
+    def figures(self) -> Mapping[str, float]:
+        """The noise; what was spent stands in the card."""
+        return {"noise_multiplier": self.noise_multiplier}
+
+    def anchor(self) -> api.JSON:
+        """The run's name in the ledger, and the ledger's head."""
+        return {"run": self.run, "ledger_head": self.ledger.head}
+
+    def card(self) -> Mapping[str, api.JSON]:
+        """See `card.made`."""
+        return card.made(self)
+
+    def close(self) -> None:
+        """Let other trainings draw on the ledger."""
+        self.ledger.close()
+
+
+def _float32() -> torch.dtype:
+    import torch
+
+    return torch.float32
+
+
+def _hooked(task: api.PrivateTask) -> api.RowGradients:
+    from r1core_dp.opacus_rows import OpacusRows
+
+    return OpacusRows(task.model, task.weights)
+
+
+def _largest_group(task: api.PrivateTask) -> int:
+    counts: dict[str, int] = {}
+    for group in task.groups:
+        if group is not None:
+            counts[group] = counts.get(group, 0) + 1
+    return max(counts.values(), default=0)
+
+
+def _run_name(run: Path) -> str:
+    """The name of a run in the ledger, kept in the run: what an interrupted training spent counts as its own."""
+    path = run / "privacy" / "ledger_run.json"
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        aside = path.with_suffix(".new")
+        aside.write_text(json.dumps({"run": uuid.uuid4().hex}), encoding="utf-8")
+        aside.replace(path)
+    return str(json.loads(path.read_text("utf-8"))["run"])
