@@ -26,7 +26,7 @@ from r1core.forecast.shape import read_shape
 from r1core.forecast.table import table_of
 from r1core.forecast.words import memory_line, time_line
 from r1core.forecast.work import Step
-from r1core.model import parallel_check, pool_check
+from r1core.model import parallel_check, pool_check, private_check
 from r1core.model.resolve import StoredConfig, context_length
 from r1core.model.strategy import refusals
 from r1core.runs.verify import trained_adapter
@@ -141,18 +141,27 @@ def _chain(bench: Workbench) -> Iterator[Problem]:
     if bench.recipe.model.processes > 1 and sys.platform != "linux":
         where = bench.resolved.where("model.processes")
         yield Problem(where, f"several processes on {sys.platform}", "one, or Linux", "set model.processes = 1")
+    yield from _private(bench)
+
+
+def _private(bench: Workbench) -> Iterator[Problem]:
+    """What a privacy policy refuses, and rows of groups that are to be trained on without one."""
     private = bench.privacy
-    if private is not None:
-        for step in bench.chain.steps:
-            for flag in ("fits_on_data", "cross_record"):
-                if getattr(step, flag, False):
-                    yield Problem(step.name, f"{flag} under {private.name}", "a step that sees one record", "drop it")
-        if bench.recipe.train.packing not in ("padded", "none"):
-            where = bench.resolved.where("train.packing")
-            yield Problem(where, f"packing under {private.name}", 'train.packing = "padded"', 'set packing = "padded"')
-        if bench.recipe.model.processes > 1:
-            where = bench.resolved.where("model.processes")
-            yield Problem(where, f"several processes under {private.name}", "one", "set model.processes = 1")
+    if private is None and bench.recipe.run.privacy == "required" and bench.recipe.data.columns.group:
+        where = bench.resolved.where("data.columns.group")
+        found = "rows of groups (patients, clients) and no privacy policy"
+        fix = 'add "dp" to run.plugins and set plugins.dp.dataset_id, or set run.privacy = "none" and answer for it'
+        yield Problem(where, found, 'run.plugins with a policy, or run.privacy = "none"', fix)
+    if private is None:
+        return
+    for step in bench.chain.steps:
+        for flag in ("fits_on_data", "cross_record"):
+            if getattr(step, flag, False):
+                yield Problem(step.name, f"{flag} under {private.name}", "a step that sees one record", "drop it")
+    directory = Path(bench.base.directory())
+    layers = [spec.name for spec in bench.layer_specs(StoredConfig(directory))] if directory.is_dir() else []
+    for key, said, expected, fix in private_check.refusals(bench.recipe, private.name, layers):
+        yield Problem(bench.resolved.where(key), said, expected, fix)
 
 
 def _adapter(bench: Workbench) -> Iterator[Problem]:
@@ -192,10 +201,6 @@ def _extended(bench: Workbench) -> Iterator[Problem]:
 def _curriculum(bench: Workbench, rows: int | None = None) -> Iterator[Problem]:
     """What stands against the curriculum, as far as its recipe and the number of training rows tell."""
     config = bench.recipe.curriculum
-    if config.difficulty and bench.privacy is not None:
-        where = bench.resolved.where("curriculum.difficulty")
-        found = f"a curriculum under {bench.privacy.name}, which draws its rows at random"
-        yield Problem(where, found, "none", 'set curriculum.difficulty = ""')
     _, new = bench.recipe.continual.split(bench.recipe.train.batch_size)
     train = bench.recipe.train.model_copy(update={"batch_size": max(1, new)})  # a step's new rows, beside replayed ones
     if config.difficulty and (late := unreached(config, train, rows)):

@@ -13,12 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from r1core import api
-from r1core.plugins.told import told
+from r1core.plugins.told import attributed, failure
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,22 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("r1core.plugins")
 T = TypeVar("T")
-
-
-@contextmanager
-def attributed(plugin: str, hook: str) -> Iterator[None]:
-    """Turn what is raised inside into a `PluginError` of this plugin."""
-    try:
-        yield
-    except api.R1Error:
-        raise
-    except Exception as error:
-        raise failure(plugin, hook, error) from error
-
-
-def failure(plugin: str, hook: str, error: BaseException) -> api.PluginError:
-    """The `PluginError` that tells of this error; the caller chains it."""
-    return api.PluginError(plugin, hook, told(error))
 
 
 class Guarded:
@@ -228,50 +213,15 @@ class GuardedPrivacy(Guarded):
 
     def begin(self, task: api.PrivateTask) -> api.PrivateTraining:
         """The guarded training."""
-        return GuardedTraining(self.plugin, self.hook, self._do(self.inner.begin, task))
+        return cast("api.PrivateTraining", GuardedTraining(self.plugin, self.hook, self._do(self.inner.begin, task)))
 
 
-class GuardedTraining:
-    """A `PrivateTraining`."""
+class GuardedTraining(Guarded):
+    """A `PrivateTraining`: whatever it is asked to do, what it raises carries the plugin's name."""
 
-    def __init__(self, plugin: str, hook: str, inner: api.PrivateTraining) -> None:
-        self.plugin, self.hook, self.inner = plugin, hook, inner
-        self.total, self.row_gradients = inner.total, inner.row_gradients
-
-    def draw(self) -> Sequence[Sequence[int]]:
-        """The rows of each unit of the next step."""
-        with attributed(self.plugin, self.hook):
-            return self.inner.draw()
-
-    def add(self, gradients: Sequence[torch.Tensor], unit: torch.Tensor, units: int) -> None:
-        """Take the row gradients of one pass."""
-        with attributed(self.plugin, self.hook):
-            self.inner.add(gradients, unit, units)
-
-    def finish(self) -> list[torch.Tensor]:
-        """The step's private gradient of each weight."""
-        with attributed(self.plugin, self.hook):
-            return self.inner.finish()
-
-    def figures(self) -> Mapping[str, float]:
-        """What may be told of the step."""
-        with attributed(self.plugin, self.hook):
-            return self.inner.figures()
-
-    def anchor(self) -> api.JSON:
-        """What a checkpoint keeps."""
-        with attributed(self.plugin, self.hook):
-            return self.inner.anchor()
-
-    def card(self) -> Mapping[str, api.JSON]:
-        """What was spent, and what is guaranteed."""
-        with attributed(self.plugin, self.hook):
-            return self.inner.card()
-
-    def close(self) -> None:
-        """Let go of what is held."""
-        with attributed(self.plugin, self.hook):
-            self.inner.close()
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.inner, name)
+        return partial(self._do, value) if callable(value) else value
 
 
 class GuardedDifficulty(Guarded):

@@ -21,8 +21,9 @@ from r1core import api, hookspecs
 from r1core.plugins import contract, marks, registry
 from r1core.plugins.config import Section, bracketed
 from r1core.plugins.find import Found, broken, find, load_domain, load_file
-from r1core.plugins.guard import attributed, guard, tolerated
+from r1core.plugins.guard import guard, tolerated
 from r1core.plugins.lock import entry
+from r1core.plugins.told import attributed
 from r1core.recipe.errors import Where
 from r1core.recipe.load import Resolved
 from r1core.recipe.problems import InvalidInput, collecting, did_you_mean, refuse

@@ -1,11 +1,14 @@
-"""Where in a plugin's own code something went wrong."""
+"""Errors in a plugin's own code: where they are, and as what they are told."""
 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import r1core
+from r1core import api
 
 _CORE = Path(r1core.__file__).parent
 _BETWEEN = {"importlib", "pluggy", "torch"}
@@ -37,3 +40,19 @@ def _is_beyond(file: Path) -> bool:
 def _short(file: str) -> str:
     path, here = Path(file), Path.cwd()
     return str(path.relative_to(here)) if here in path.parents else file
+
+
+@contextmanager
+def attributed(plugin: str, hook: str) -> Iterator[None]:
+    """Turn what is raised inside into a `PluginError` of this plugin."""
+    try:
+        yield
+    except api.R1Error:
+        raise
+    except Exception as error:
+        raise failure(plugin, hook, error) from error
+
+
+def failure(plugin: str, hook: str, error: BaseException) -> api.PluginError:
+    """The `PluginError` that tells of this error; the caller chains it."""
+    return api.PluginError(plugin, hook, told(error))

@@ -29,6 +29,11 @@ class Run(Table):
     )
     seed: int = Field(default=0, ge=0, lt=2**32)
     plugins: list[str] = Field(default_factory=list)
+    privacy: Literal["open", "required", "none"] = Field(
+        default="open",
+        description="`required` = rows of groups (patients) are not trained on without a privacy policy; `none` = they"
+        " are, and whoever writes so answers for it; `open` = nothing is asked",
+    )
     domain: str = Field(default="", description="filled in by r1core, so that a run can be opened by its directory")
 
 

@@ -237,8 +237,9 @@ class Trainer:
 
     def _backward(self, batch: Batch, factor: float | torch.Tensor) -> torch.Tensor:
         """Add the gradient of these rows' summed loss times `factor`; return the sum in nats, ()."""
+        read = self.read  # found out on a row of its own, the first time
         with self.layers.using(batch.features):
-            losses = self.objective.loss(self.read(batch), batch)
+            losses = self.objective.loss(read(batch), batch)
             weights = self.layer_loss_weights
             auxiliary = {n: weights[n] * v.sum() for n, v in self.layers.losses().items() if weights.get(n)}
             self.together.accelerator.backward(sum(auxiliary.values(), losses.sum()) * factor)

@@ -127,8 +127,9 @@ class PrivateTrainer(Trainer):
         owner = torch.tensor([place for place, unit in enumerate(units) for _ in unit], device=device)
         shares = [1.0 / (len(unit) * self.objective.weight(self.rows[row])) for unit in units for row in unit]
         batch = side_by_side(rows, self.kinds).to(device)
+        read = self.read  # found out on a row of its own, the first time
         with self.private.row_gradients.of(len(rows)), self.layers.using(batch.features):
-            losses = self.objective.loss(self.read(batch), batch)
+            losses = self.objective.loss(read(batch), batch)
             (losses * torch.tensor(shares, device=device)).sum().backward()
         gradients = self.private.row_gradients.take()
         if not self._moved:

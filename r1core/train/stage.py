@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from r1core.api import JSON, R1Error, UserError
 from r1core.data import codec
 from r1core.data.tokens import Encoded
-from r1core.model import flash_rows
+from r1core.model import flash_rows, private_check
 from r1core.model.adapted import Adapted, LanguageModel
 from r1core.model.adapter import add_adapter
 from r1core.model.layers import ExtraLayers
@@ -40,8 +40,6 @@ from r1core.workbench import Workbench
 
 PACKING_TOLERANCE = {"fp32": 2e-3, "bf16": 0.5}
 """Largest difference of a logit, packed against alone, that rounding explains in each precision."""
-APART = ("padded", "none")
-"""Packings in which every row is a sequence of its own."""
 
 
 def train(
@@ -288,15 +286,6 @@ def _refuse_combinations(bench: Workbench) -> None:
         )
     if bench.privacy is not None and bench.crew.world > 1:
         raise UserError(f"{bench.privacy.name}: private training runs in one process", fix="start r1core by itself")
-    if bench.privacy is not None and bench.recipe.train.packing not in APART:
-        raise UserError(
-            f"{bench.privacy.name}: private training takes each row's own gradient, packing mixes rows",
-            fix='set train.packing = "padded"',
-        )
-    if bench.privacy is not None and bench.recipe.model.processes > 1:
-        raise UserError(f"{bench.privacy.name}: private training runs in one process", fix="set model.processes = 1")
-    if bench.privacy is not None and bench.recipe.curriculum.difficulty:
-        raise UserError(
-            f"{bench.privacy.name}: private training draws its rows at random, a curriculum by what they hold",
-            fix='set curriculum.difficulty = ""',
-        )
+    if bench.privacy is not None:
+        for refusal in private_check.refusals(bench.recipe, bench.privacy.name):
+            raise UserError(refusal.found, fix=refusal.fix)

@@ -24,8 +24,8 @@ from r1core.decode.generate import Decoding, LabelTree, decode
 from r1core.decode.prefill import prefill
 from r1core.decode.session import Session
 from r1core.model.layers import ExtraLayers
-from r1core.model.scores import logits_at
 from r1core.model.probe import Compute
+from r1core.model.scores import logits_at
 from r1core.selection import Selection
 from r1core.testing.tiny import VOCABULARY, tiny_model, tiny_tokenizer
 from r1core.workbench import Workbench, open_bench

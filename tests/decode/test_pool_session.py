@@ -17,8 +17,8 @@ from r1core.decode.session import Session
 from r1core.model.adapter import add_adapter
 from r1core.model.layers import ExtraLayers
 from r1core.model.load import load_model
-from r1core.model.scores import logits_at
 from r1core.model.pool import Wanted
+from r1core.model.scores import logits_at
 from r1core.workbench import Workbench
 
 from .conftest import open_heart

@@ -119,7 +119,7 @@ def test_a_privacy_policy_takes_over_the_gradient_and_refuses_packing(tmp_path: 
         encoding="utf-8",
     )
     loaded = ["--plugin", str(HOOKS / "privacy.py"), "--plugin", str(HOOKS / "model_source.py")]
-    loaded += ["--set", 'train.packing="padded"']
+    loaded += ["--set", 'train.packing="padded"', "--set", "evaluate.baselines=false"]
     trained = run(tmp_path, "train", "--recipe", "my.toml", *loaded)
     assert trained.returncode == 0, trained.stderr
     assert (tmp_path / "runs" / "examples" / "privacy" / "card.json").is_file()

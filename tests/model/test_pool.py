@@ -19,8 +19,8 @@ from r1core.data.routes import routes_of
 from r1core.data.tokens import TASK_TOKEN, Encoded
 from r1core.model.adapter import add_adapter, load_adapter, set_adapter_tensors
 from r1core.model.fused_lora import Casts
-from r1core.model.scores import logits_at
 from r1core.model.pool import PoolAdapted, Wanted
+from r1core.model.scores import logits_at
 from r1core.recipe.pool import Pool
 from r1core.recipe.strategy import Strategy
 from r1core.recipe.training import Adapter

@@ -16,8 +16,8 @@ from r1core.model.adapted import adapted_of
 from r1core.model.adapter import add_adapter
 from r1core.model.compiled import checkpoint_blocks
 from r1core.model.layers import ExtraLayers
-from r1core.model.scores import logits_at
 from r1core.model.pool import PoolAdapted, Wanted
+from r1core.model.scores import logits_at
 from r1core.recipe.pool import Pool
 from r1core.recipe.training import Adapter, Train
 from r1core.testing.tiny import tiny_model

@@ -24,9 +24,9 @@ INTERVAL = 1.96
 
 
 def write_report(bench: Workbench) -> None:
-    """Write `report.html` and the model card."""
+    """Write `report.html` and the model card; under a privacy policy without the text of any record."""
     gathered = gather(bench)
-    write_atomic(bench.run.report, build(gathered))
+    write_atomic(bench.run.report, build(gathered, redact=bench.privacy is not None))
     write_atomic(bench.run.model_card, model_card(gathered))
 
 
