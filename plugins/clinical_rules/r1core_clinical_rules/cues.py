@@ -84,6 +84,7 @@ FORM = re.compile(
 )
 # "d/c" is a discharge before a place or a list, and a stop anywhere else; "|" is a dash between two statements.
 _SHORTHAND = (
+    (r"\b(?:(?:an?|some|the|any|this|oral|po|regular|daily|low-dose|long-term|tabs?|tablets?|inj|caps?|t)\b\.? )+(?=[@#])", ""),
     (
         r"\b(?:d/c|dc)(?:'?e?d)?(?= (?:home|meds?|medications?|rx|instructions|summary|(?:on|with) (?:[@#]|home)))",
         "discharge",
@@ -95,6 +96,11 @@ _SHORTHAND = (
     (r"\bwon['’]t\b", "will not"),
     (r"n['’]t\b", " not"),
     (r"\bw/o\b", "without"),
+    (r"\bc\.?/?i\.?(?:'?e?d)?\b(?= (?:to|for|in|due|because|given|with|as)\b|:? ?[@#]|\W*$)", "contraindicated"),
+    (r"\bw/h\b", "withhold"),
+    (r"\bintol\b\.?", "intolerance"),
+    (r"\bsec(?:ondary|\.)? to\b|\b2° to\b", "due to"),
+    (r"\bod(?:'?e?d)? on\b", "overdosed on"),
     (r"\bc/w\b", "continue"),
     (r"\bh/o\b|\bhx(?: of)?\b", "history of"),
     (r"\bs/p\b", "status post"),

@@ -19,7 +19,11 @@ IN_LIST = re.compile(rf"(?:\s*\([^()]*\))?{cues.LIST}")  # what joins the medica
 _TURN = re.compile(
     r"[,;:|]|\b(?:and|so|which|who|that|then|now|today|but|before|after|when|since|because|once|therefore)\b"
 )
+_PREDICATE = re.compile(r"(?:\s|\b(?:was|were|is|are|has|have|had|been|being|be|to|then|also|now|since|it)\b)*")
+_JOINED = re.compile(r"\s*(?:[,;:|()]|(?:and|so|but|or|therefore|hence|with|in favou?r)\b|$)")
 _CLOSE = re.compile(r"(?:(?!\b(?:due to|because|since|so|and|but|or)\b)[^,;:|.()]){0,32}")
+_IF_NOT = re.compile(r"\b(?:if|when|unless|whenever) (?:i|s?he|they|we|pt|patient|the patient) (?:do|does|did|has|have|is) $")
+_PREDICATES = ("stop", "avoid", "deny", "fail", "allergy", "past")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,18 @@ class _Walk:
         """The medications in order of place."""
         for match in cues.BEFORE.finditer(self.text):
             name = str(match.lastgroup).rpartition("__")[0]
+            if name in _PREDICATES and self._behind(match.start(), match.end()):
+                continue
             getattr(self, f"_{name}")(match.start(), match.end())
         return self.found
+
+    def _behind(self, start: int, end: int) -> bool:
+        """Whether a cue is said of the medication before it ("avoided" in "@ avoided and # chosen")."""
+        return (
+            bool(self.found)
+            and _PREDICATE.fullmatch(self.text, self.found[-1].end, start) is not None
+            and _JOINED.match(self.text, end) is not None
+        )
 
     def _govern(self, status: Status, kind: str, end: int) -> None:
         self.status, self.kind, self.end, self.seen, self.negated = status, kind, end, 0, None
@@ -197,6 +211,8 @@ class _Walk:
         self.kind = self.kind and "deny"
 
     def _not(self, start: int, end: int) -> None:
+        if _IF_NOT.search(self.text, max(0, start - 24), start):
+            return  # "if I do not have it I can not walk"
         before = self.last_not if self.text.startswith("without", start) else self.negated
         if before is not None and not self.seen and _CLOSE.fullmatch(self.text, before, start):
             self._reset(end)  # "cannot sleep without", "no need to avoid"
@@ -204,6 +220,10 @@ class _Walk:
             self._govern("denied", "not", end)
             self.negated = end
         self.last_not = end
+
+    def _except(self, start: int, end: int) -> None:
+        if self.kind in ("not", "deny"):
+            self._reset(end)  # "no medicines other than"
 
     def _effect(self, start: int, end: int) -> None:
         if self.negated is not None and self.seen == 0 and _CLOSE.fullmatch(self.text, self.negated, start):
@@ -227,13 +247,13 @@ class _Walk:
 
     def _with(self, start: int, end: int) -> None:
         bare = self.kind == "stop" and not self.text[self.end : start].strip()  # "vomiting has stopped on"
-        on = self.text[start:end] == "on"
+        on = self.text[start:end] in ("on", "onto")
         thought_of = self.kind == "hypothetical" and not on
         if self.seen:
             anew = on and self.text[:start].rstrip().endswith((",", ";", "|", " and"))
         else:
             anew = self.kind not in ("", "header") and not thought_of and (bare or self._content(start))
-        if anew:
+        if anew or (self.text[start:end] == "onto" and self.kind == "stop" and not self.seen):
             self._reset(end)
 
     def _joint(self, start: int, end: int) -> None:

@@ -24,10 +24,13 @@ _OWN = re.compile(
 _TRIED = re.compile(r"\b(?:tried|trial(?:l)?(?:ed)?|used|taken|given|received|had|last (?:re)?(?:filled|issued))\b")
 _REASON = re.compile(r"\b(?:after|because|since|as|when|once|though)(?: the| his| her)? $")
 _COUNT = re.compile(r"\b(?:once|about|approximately|nearly|one|two|three|four|five|six|seven|eight|nine|ten)\b|~")
+_WHY = re.compile(r"\b(?:because|after|since|following|post|due to|missed)\b")
+_PASSIVE = re.compile(r"\b(?:was|were|is|are|been|being|be) (?:\w+ly )?$")
+_AT_ONCE = re.compile(r"(?: (?:for|to|of|on|from|taking|using))? ?[@#]")
 _OPEN = re.compile(r"\b(?:not|never|consider\w*|discuss\w*|could|might|may|if|think\w*|thought)\b[^,;:|@#]*$")
 _BEGUN = re.compile(  # what began or changed at a time gone by goes on, and what is for an illness of that time may
     r"\b(?:(?:re)?start\w*|resum\w+|increas\w+|decreas\w+|add(?:ed|ing)?|beg[au]n|initiated|prescribed|since|refilled|renewed"
-    r"|takes|taking|for)\b"
+    r"|takes|taking|for|p(?:ut|laced) (?:him|her|them|pt|patient)? ?on|switched|changed|commenced|introduced|settled on|established)\b"
 )
 
 
@@ -120,7 +123,7 @@ def _said_after(sentence: str, one: Governed, end: int) -> Status | None:
     found: Status | None = None
     for match in cues.AFTER.finditer(tail):
         name = str(match.lastgroup).rpartition("__")[0]
-        if _about_it(tail, match.start(), name) and not (end < len(sentence) and _about_next(tail, match.end(), name)):
+        if _about_it(tail, match.start(), name) and not (end < len(sentence) and _about_next(tail, match.start(), match.end(), name)):
             found = _meaning(name, sentence, one, tail[: match.start()]) or found
     return found
 
@@ -142,8 +145,12 @@ def _about_it(tail: str, start: int, name: str) -> bool:
     return cues.SPEAKS.fullmatch(segment) is not None
 
 
-def _about_next(tail: str, end: int, name: str) -> bool:
+def _about_next(tail: str, start: int, end: int, name: str) -> bool:
     """Whether a cue before another medication governs that one ("stop" in "@, stop @")."""
+    if _AT_ONCE.match(tail, end):
+        return True
+    if name == "current" and _PASSIVE.search(tail, 0, start):
+        return False
     return name not in ("ago", "failed", "allergy") and _OWN.search(tail, end) is None
 
 
@@ -157,6 +164,8 @@ def _meaning(name: str, sentence: str, one: Governed, before: str) -> Status | N
     if name == "month":
         return "stopped" if past and not one.dosed else None
     if name == "ago":
+        if _WHY.search(before):
+            return None  # "on it because of a stroke two years ago"
         begun = _BEGUN.search(sentence, max(0, one.start - 24), one.end) or _BEGUN.search(before)
         return "stopped" if past or (one.status == "current" and not begun and not one.dosed) else None
     if name == "ran_out":
@@ -167,4 +176,4 @@ def _meaning(name: str, sentence: str, one: Governed, before: str) -> Status | N
         return "hypothetical" if one.status == "considered" else None
     if name == "hypothetical":
         return "hypothetical" if one.status == "considered" or (one.status == "current" and not one.dosed) else None
-    return None if name == "hold_if" else "denied" if name == "error" else name  # type: ignore[return-value]
+    return None if name in ("hold_if", "course") else "denied" if name == "error" else name  # type: ignore[return-value]
