@@ -54,6 +54,10 @@ def _pattern(cues: Sequence[Mapping[str, Any]]) -> re.Pattern[str]:
 
 
 BEFORE, AFTER = _pattern(_DATA["before"]), _pattern(_DATA["after"])
+DOUBT = _pattern(_DATA["doubt"])
+DOUBT_BEFORE, DOUBT_AFTER = _pattern(_DATA["doubt_before"]), _pattern(_DATA["doubt_after"])
+TAKEN_AFTER = re.compile(rf" (?:\w+ ){{0,2}}?{_SETS['taken_behind']}\b")
+TAKEN_BEFORE = re.compile(rf"\b{_SETS['taken']}(?: {_SETS['between']})*[ (]*$")
 # A word that names something beside the medication, and what may stand between it and what is said of it.
 CONTENT = re.compile(rf"\b(?!{_SETS['plain']}\b)[a-z]{{2,}}")
 SPEAKS = re.compile(
@@ -136,6 +140,13 @@ SUBSTITUTIONS = tuple(
         r"|instead of|rather than|as opposed to|(?:chosen|preferred|selected|picked|favou?red) (?:over|to|above))"
         r"(?: (?:the|his|her|current|old))* {o}",
         r"{o} ?{arrow} ?{n}",
+        r"{o}[^@#.;]{0,12}\b(?:gave way to|given way to|made way for|succeeded by|superseded by|phased out for) {n}",
+        r"{n} (?:has |have |had )?(?:taken|took|taking|takes) (?:the place of|over from|over) {o}",
+        r"{o}[^@#.]{0,40}\bin favou?r of {n}",
+        r"{o} (?:is |was |now )?out,? (?:and )?{n} (?:is |was |now )?in\b",
+        r"{n} (?:is |was |now )?in,? (?:and )?{o} (?:is |was |now )?out\b",
+        r"\b(?:asked for|wanted|wants|request(?:ed|ing|s)|hop(?:ed|ing) for|came in for|demand(?:ed|ing)) {o}[^@#.]{0,30}"
+        r"\b(?:g[ai]ven?|got|supplied|sold|received|started|prescribed|issued|settled (?:for|on))\b[^@#.;]{0,20}{n}",
         r"\b(?:prefers?|favou?rs?|chose|picked|selected) {n} (?:to|over|above) {o}",
     )
 )

@@ -35,6 +35,7 @@ class Governed:
     status: Status
     past: bool  # a verb like "took" stands before it
     dosed: bool
+    sure: bool  # a "not" before it means that it is taken ("do not stop", "no rash with")
 
 
 def governed(sentence: str) -> list[Governed]:
@@ -58,6 +59,7 @@ class _Walk:
     named: bool = False  # a medication of that person has been named, or it is a family history
     past: int | None = None  # where a verb like "took" ended
     ago: bool = False  # a time gone by has been named
+    sure: bool = False  # the last cue was turned round
     found: list[Governed] = field(default_factory=list)
 
     def walk(self) -> list[Governed]:
@@ -79,9 +81,11 @@ class _Walk:
 
     def _govern(self, status: Status, kind: str, end: int) -> None:
         self.status, self.kind, self.end, self.seen, self.negated = status, kind, end, 0, None
+        self.sure = False
 
-    def _reset(self, end: int) -> None:
+    def _reset(self, end: int, *, sure: bool = False) -> None:
         self._govern("current", "", end)
+        self.sure = sure
 
     def _turned(self, start: int) -> bool:
         """Whether a "not" or a "wants to" right before this place turns round what stands here."""
@@ -107,7 +111,7 @@ class _Walk:
             status = "stopped"
         if self.family and status in ("current", "considered"):
             status = "family"
-        self.found.append(Governed(start, end, status, past, dosed))
+        self.found.append(Governed(start, end, status, past, dosed, self.sure))
         self.seen += 1
         self.named, self.intent = True, None
 
@@ -161,12 +165,12 @@ class _Walk:
         self._govern("denied", "replace", end)
 
     def _miss(self, start: int, end: int) -> None:
-        self._reset(end)
+        self._reset(end, sure=True)
 
     def _stop(self, start: int, end: int, status: Status = "stopped") -> None:
         thought_of = self.kind == "hypothetical" and not self.seen  # who considers stopping it takes it
         if self._turned(start) or thought_of:
-            self._reset(end)
+            self._reset(end, sure=True)
         else:
             self._govern(status, "stop", end)
 
@@ -190,7 +194,7 @@ class _Walk:
         self.past = end
 
     def _last(self, start: int, end: int) -> None:
-        self._reset(end)
+        self._reset(end, sure=True)
         self.past = end
 
     def _ago(self, start: int, end: int) -> None:
@@ -198,7 +202,7 @@ class _Walk:
 
     def _alter(self, start: int, end: int) -> None:
         if not self.seen and self.kind in ("not", "deny", "hypothetical"):
-            self._reset(end)  # who does not increase a dose takes it
+            self._reset(end, sure=True)  # who does not increase a dose takes it
         else:
             self._take(start, end)
 
@@ -215,7 +219,7 @@ class _Walk:
             return  # "if I do not have it I can not walk"
         before = self.last_not if self.text.startswith("without", start) else self.negated
         if before is not None and not self.seen and _CLOSE.fullmatch(self.text, before, start):
-            self._reset(end)  # "cannot sleep without", "no need to avoid"
+            self._reset(end, sure=True)  # "cannot sleep without", "no need to avoid"
         else:
             self._govern("denied", "not", end)
             self.negated = end
@@ -223,11 +227,14 @@ class _Walk:
 
     def _except(self, start: int, end: int) -> None:
         if self.kind in ("not", "deny"):
-            self._reset(end)  # "no medicines other than"
+            self._reset(end, sure=True)  # "no medicines other than"
 
-    def _effect(self, start: int, end: int) -> None:
+    def _effect(self, start: int, end: int, *, sure: bool = True) -> None:
         if self.negated is not None and self.seen == 0 and _CLOSE.fullmatch(self.text, self.negated, start):
-            self._reset(end)
+            self._reset(end, sure=sure)
+
+    def _benefit(self, start: int, end: int) -> None:
+        self._effect(start, end, sure=False)  # without effect, it may be taken or not
 
     def _take(self, start: int, end: int) -> None:
         if not self.kind:
@@ -254,7 +261,7 @@ class _Walk:
         else:
             anew = self.kind not in ("", "header") and not thought_of and (bare or self._content(start))
         if anew or (self.text[start:end] == "onto" and self.kind == "stop" and not self.seen):
-            self._reset(end)
+            self._reset(end, sure=self.kind == "stop")
 
     def _joint(self, start: int, end: int) -> None:
         if self.seen == 0 and self.kind not in ("", "header") and self._content(start):

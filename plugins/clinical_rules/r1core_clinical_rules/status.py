@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from r1core_clinical_rules import cues
+from r1core_clinical_rules.doubt import doubted
 from r1core_clinical_rules.governing import IN_LIST, Governed, Status, governed
 
 _END = re.compile(r"\n|!|\.(?=\s|$)(?:(?<=/[a-z]\.)|(?<!\b[a-z]\.))|\?(?!\s*(?:no|none|never|denies)\b)")
@@ -26,11 +27,11 @@ _REASON = re.compile(r"\b(?:after|because|since|as|when|once|though)(?: the| his
 _COUNT = re.compile(r"\b(?:once|about|approximately|nearly|one|two|three|four|five|six|seven|eight|nine|ten)\b|~")
 _WHY = re.compile(r"\b(?:because|after|since|following|post|due to|missed)\b")
 _PASSIVE = re.compile(r"\b(?:was|were|is|are|been|being|be) (?:\w+ly )?$")
-_AT_ONCE = re.compile(r"(?: (?:for|to|of|on|from|taking|using))? ?[@#]")
+_AT_ONCE = re.compile(r"(?: (?:for|to|of|on|from|taking|using))? ?$")
 _OPEN = re.compile(r"\b(?:not|never|consider\w*|discuss\w*|could|might|may|if|think\w*|thought)\b[^,;:|@#]*$")
 _BEGUN = re.compile(  # what began or changed at a time gone by goes on, and what is for an illness of that time may
     r"\b(?:(?:re)?start\w*|resum\w+|increas\w+|decreas\w+|add(?:ed|ing)?|beg[au]n|initiated|prescribed|since|refilled|renewed"
-    r"|takes|taking|for|p(?:ut|laced) (?:him|her|them|pt|patient)? ?on|switched|changed|commenced|introduced|settled on|established)\b"
+    r"|takes|taking|for|p(?:ut|laced) (?:him|her|them|pt|patient)? ?on|was started|switched|changed|commenced|introduced|settled on|established)\b"
 )
 
 
@@ -74,9 +75,13 @@ def _read(sentence: str, *, asked: bool) -> list[Status]:
     for place, one in enumerate(named):
         status, later = swapped.get(place, one.status), said[place]
         if later == "current":
-            status = "current" if status in ("stopped", "denied", "considered") and place not in swapped else status
+            status = "current" if status in ("stopped", "denied", "considered", "hypothetical") and place not in swapped else status
         elif later is not None and status not in ("family", "allergy"):
             status = later
+        if status == "current" and later is None and not one.dosed and place not in swapped:
+            begin = named[place - 1].end if place else 0
+            end = named[place + 1].start if place + 1 < len(named) else len(sentence)
+            status = doubted(sentence, one, begin, end) or status
         if status == "current" and asked and _OPENS.match(sentence):
             status = "considered"
         found.append(status)

@@ -1,0 +1,44 @@
+"""What the words around a medication without a dose hint at, where no cue of `governing.py` or `status.py` speaks of it.
+
+Notes put one thing in many ways ("binned", "no joy with", "did nothing for her"); no list of cues holds them all. Words
+that a taken medication seldom has about it, in its own clause, count against one that is named without a dose and
+without a word of taking. A dose is written for what is to be taken: one that has it is not doubted.
+"""
+
+from __future__ import annotations
+
+import re
+
+from r1core_clinical_rules import cues
+from r1core_clinical_rules.governing import Governed, Status
+
+_STARTS = re.compile(
+    r"[;:|,()]|\b(?:but|however|although|though|whereas|and|so|therefore|then|now|currently|who|which)\b"
+)
+_ENDS = re.compile(
+    r"[;:|,()]|\b(?:but|and|so|for|since|after|before|with|because|due|until|when|while|if|as|that|which|who|in|at|on|per|via)\b"
+)
+_IF = re.compile(r"\b(?:if|unless|once|until) $")
+_NEXT = re.compile(r"(?: (?:for|to|of|on|from|over|taking|using|his|her))* ?(?=[@#])")
+
+
+def doubted(sentence: str, one: Governed, begin: int, end: int) -> Status | None:
+    """The status that the words of its clause hint at, None where nothing does.
+
+    Parameters
+    ----------
+    begin, end : where the medication before it ends and the next one starts, or the sentence.
+    """
+    starts = [match.end() for match in _STARTS.finditer(sentence, begin, one.start)]
+    clause = sentence[starts[-1] if starts else begin : one.start]
+    hint = cues.DOUBT.search(clause)
+    if hint is None and not one.sure and not cues.TAKEN_BEFORE.search(clause):
+        hint = cues.DOUBT_BEFORE.search(clause)
+    if hint is None and not _IF.search(clause):
+        stop = _ENDS.search(sentence, min(one.end + 1, end), end)
+        said = sentence[one.end : stop.start() if stop else end]
+        if not cues.TAKEN_AFTER.match(said):
+            hint = cues.DOUBT_AFTER.search(said)
+        if hint is not None and end < len(sentence) and _NEXT.match(sentence, one.end + hint.end(), end):
+            hint = None  # it speaks of the next one
+    return None if hint is None else str(hint.lastgroup).rpartition("__")[0]  # type: ignore[return-value]
