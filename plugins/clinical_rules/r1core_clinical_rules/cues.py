@@ -54,7 +54,7 @@ def _pattern(cues: Sequence[Mapping[str, Any]]) -> re.Pattern[str]:
 
 
 BEFORE, AFTER = _pattern(_DATA["before"]), _pattern(_DATA["after"])
-DOUBT = _pattern(_DATA["doubt"])
+DOUBT, DOUBT_BEHIND = _pattern(_DATA["doubt"]), _pattern(_DATA["doubt_behind"])
 DOUBT_BEFORE, DOUBT_AFTER = _pattern(_DATA["doubt_before"]), _pattern(_DATA["doubt_after"])
 TAKEN_AFTER = re.compile(rf" (?:\w+ ){{0,2}}?{_SETS['taken_behind']}\b")
 TAKEN_BEFORE = re.compile(rf"\b{_SETS['taken']}(?: {_SETS['between']})*[ (]*$")
@@ -88,6 +88,7 @@ FORM = re.compile(
 )
 # "d/c" is a discharge before a place or a list, and a stop anywhere else; "|" is a dash between two statements.
 _SHORTHAND = (
+    (r"[\"“”]", ""),
     (r"\b(?:(?:an?|some|the|any|this|oral|po|regular|daily|low-dose|long-term|tabs?|tablets?|inj|caps?|t)\b\.? )+(?=[@#])", ""),
     (
         r"\b(?:d/c|dc)(?:'?e?d)?(?= (?:home|meds?|medications?|rx|instructions|summary|(?:on|with) (?:[@#]|home)))",
@@ -130,8 +131,11 @@ SUBSTITUTIONS = tuple(
     for pattern in (
         r"\bsubstitut\w* {n} for {o}",
         r"{n} (?:(?:was|is|has been|be) )?substituted for {o}",
-        r"\b{change}\b(?: (?:over|from|out|off|of|his|her|the))* {o}{near}(?:\b(?:to|with|by|for|onto)\b|{arrow})"
-        r"{near} ?{n}",
+        r"\b{change}\b(?: (?:over|from|out|off|of|his|her|the))* {o}{near}(?:\b(?:to|with|by|for|onto"
+        r"|and (?:put|start|give|go|try|use|place|commence))\b|{arrow}){near} ?{n}",
+        r"{n}[^@#.;]{0,40}\b(?:safer|better|gentler|cheaper|easier|kinder|more \w+)(?: \w+){0,3} than {o}",
+        r"{o}(?:,|;| (?:so|and|then|therefore|hence|thus|was|were|has|been|is|now|s?he|pt|subsequently|later|since))*"
+        r" {change}(?: over| across)? (?:to|onto) {n}",
         r"\bfrom {o}{near}(?:\b(?:to|onto)\b|{arrow}){near} ?{n}",
         r"\b(?:to|onto) {n}{near}\bfrom {o}",
         r"{o}(?: (?:was|is|has been|to be|being|were|be))? (?:{change}|substituted)\b(?: over)?"

@@ -19,7 +19,7 @@ _ENDS = re.compile(
     r"[;:|,()]|\b(?:but|and|so|for|since|after|before|with|because|due|until|when|while|if|as|that|which|who|in|at|on|per|via)\b"
 )
 _IF = re.compile(r"\b(?:if|unless|once|until) $")
-_NEXT = re.compile(r"(?: (?:for|to|of|on|from|over|taking|using|his|her))* ?(?=[@#])")
+_NEXT = re.compile(r"(?: (?:for|to|of|on|from|over|taking|using|his|her))* ?")
 
 
 def doubted(sentence: str, one: Governed, begin: int, end: int) -> Status | None:
@@ -30,15 +30,14 @@ def doubted(sentence: str, one: Governed, begin: int, end: int) -> Status | None
     begin, end : where the medication before it ends and the next one starts, or the sentence.
     """
     starts = [match.end() for match in _STARTS.finditer(sentence, begin, one.start)]
-    clause = sentence[starts[-1] if starts else begin : one.start]
-    hint = cues.DOUBT.search(clause)
-    if hint is None and not one.sure and not cues.TAKEN_BEFORE.search(clause):
-        hint = cues.DOUBT_BEFORE.search(clause)
-    if hint is None and not _IF.search(clause):
-        stop = _ENDS.search(sentence, min(one.end + 1, end), end)
-        said = sentence[one.end : stop.start() if stop else end]
-        if not cues.TAKEN_AFTER.match(said):
-            hint = cues.DOUBT_AFTER.search(said)
-        if hint is not None and end < len(sentence) and _NEXT.match(sentence, one.end + hint.end(), end):
-            hint = None  # it speaks of the next one
+    clause, tail = sentence[starts[-1] if starts else begin : one.start], sentence[one.end : end]
+    hint = cues.DOUBT.search(clause) or cues.DOUBT_BEHIND.search(tail)
+    if hint is None and not cues.TAKEN_AFTER.match(tail):
+        if not one.sure and not cues.TAKEN_BEFORE.search(clause):
+            hint = cues.DOUBT_BEFORE.search(clause)
+        if hint is None and not _IF.search(clause):
+            stop = _ENDS.search(tail, 1)
+            hint = cues.DOUBT_AFTER.search(tail[: stop.start() if stop else None])
+            if hint is not None and end < len(sentence) and _NEXT.fullmatch(tail, hint.end()):
+                hint = None  # it speaks of the next one
     return None if hint is None else str(hint.lastgroup).rpartition("__")[0]  # type: ignore[return-value]

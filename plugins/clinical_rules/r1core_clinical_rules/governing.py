@@ -20,10 +20,12 @@ _TURN = re.compile(
     r"[,;:|]|\b(?:and|so|which|who|that|then|now|today|but|before|after|when|since|because|once|therefore)\b"
 )
 _PREDICATE = re.compile(r"(?:\s|\b(?:was|were|is|are|has|have|had|been|being|be|to|then|also|now|since|it)\b)*")
-_JOINED = re.compile(r"\s*(?:[,;:|()]|(?:and|so|but|or|therefore|hence|with|in favou?r)\b|$)")
+_OBJECT = re.compile(r"(?: (?:taking|using|to|on|of|his|her|all|both|for))* ?[@#]")
 _CLOSE = re.compile(r"(?:(?!\b(?:due to|because|since|so|and|but|or)\b)[^,;:|.()]){0,32}")
 _IF_NOT = re.compile(r"\b(?:if|when|unless|whenever) (?:i|s?he|they|we|pt|patient|the patient) (?:do|does|did|has|have|is) $")
-_PREDICATES = ("stop", "avoid", "deny", "fail", "allergy", "past")
+_NEEDED = re.compile(r"\b(?:lost|worse|struggl\w+|die[sd]?|suffer\w*|miserable|rarely|seldom|helpless|unbearable|bad|nothing|hard|pain) (?:\w+ )?$")
+_PROPOSED = re.compile(r"\b(?:suggest|propos|recommend|advis)\w*\b[^@#,;]*$")
+_PREDICATES = ("stop", "avoid", "deny", "fail", "allergy", "reaction", "past")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class _Walk:
         return (
             bool(self.found)
             and _PREDICATE.fullmatch(self.text, self.found[-1].end, start) is not None
-            and _JOINED.match(self.text, end) is not None
+            and _OBJECT.match(self.text, end) is None
         )
 
     def _govern(self, status: Status, kind: str, end: int) -> None:
@@ -100,6 +102,8 @@ class _Walk:
         dosed = self.text[start] == "#"
         if self.kind == "deny" and not self.seen and dosed and "," in self.text[self.end : start]:
             self._reset(start)
+        if dosed and self.kind == "reaction":
+            self._reset(start)  # "some swelling with", and taken with a dose
         if self.seen and self.kind not in ("", "header"):
             last = self.found[-1]
             between = self.text[max(last.end, self.end) : start]
@@ -157,6 +161,10 @@ class _Walk:
         else:
             self._govern("allergy", "header" if self.kind == "header" else "allergy", end)
 
+    def _reaction(self, start: int, end: int) -> None:
+        self._allergy(start, end)
+        self.kind = "reaction" if self.kind == "allergy" else self.kind
+
     def _nothing(self, start: int, end: int) -> None:
         if self.kind == "header":
             self._reset(end)
@@ -168,7 +176,7 @@ class _Walk:
         self._reset(end, sure=True)
 
     def _stop(self, start: int, end: int, status: Status = "stopped") -> None:
-        thought_of = self.kind == "hypothetical" and not self.seen  # who considers stopping it takes it
+        thought_of = self.kind == "hypothetical" and not self.seen and not _PROPOSED.search(self.text, 0, start)  # who considers stopping it takes it
         if self._turned(start) or thought_of:
             self._reset(end, sure=True)
         else:
@@ -218,6 +226,8 @@ class _Walk:
         if _IF_NOT.search(self.text, max(0, start - 24), start):
             return  # "if I do not have it I can not walk"
         before = self.last_not if self.text.startswith("without", start) else self.negated
+        if self.text.startswith("without", start) and _NEEDED.search(self.text, 0, start):
+            before = start
         if before is not None and not self.seen and _CLOSE.fullmatch(self.text, before, start):
             self._reset(end, sure=True)  # "cannot sleep without", "no need to avoid"
         else:

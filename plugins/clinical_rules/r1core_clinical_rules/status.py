@@ -25,6 +25,8 @@ _OWN = re.compile(
 _TRIED = re.compile(r"\b(?:tried|trial(?:l)?(?:ed)?|used|taken|given|received|had|last (?:re)?(?:filled|issued))\b")
 _REASON = re.compile(r"\b(?:after|because|since|as|when|once|though)(?: the| his| her)? $")
 _COUNT = re.compile(r"\b(?:once|about|approximately|nearly|one|two|three|four|five|six|seven|eight|nine|ten)\b|~")
+_AND = re.compile(r"\b(?:and|or|nor)\b|[&/+]")
+_SINCE = re.compile(r"\b(?:as|because|since|and)\b")
 _WHY = re.compile(r"\b(?:because|after|since|following|post|due to|missed)\b")
 _PASSIVE = re.compile(r"\b(?:was|were|is|are|been|being|be) (?:\w+ly )?$")
 _AT_ONCE = re.compile(r"(?: (?:for|to|of|on|from|taking|using))? ?$")
@@ -117,7 +119,7 @@ def _said(sentence: str, named: Sequence[Governed]) -> list[Status | None]:
     for place in range(len(named) - 2, -1, -1):  # "aspirin and ibuprofen were stopped"
         one, joined = named[place], IN_LIST.fullmatch(sentence, named[place].end, named[place + 1].start)
         plain = one.status == "current" and not one.dosed and said[place] is None
-        if joined and plain and said[place + 1] != "current":
+        if joined and (place + 2 < len(named) or _AND.search(sentence, named[place].end, named[place + 1].start)) and plain and said[place + 1] != "current":
             said[place] = said[place + 1]
     return said
 
@@ -161,7 +163,7 @@ def _about_next(tail: str, start: int, end: int, name: str) -> bool:
 
 def _meaning(name: str, sentence: str, one: Governed, before: str) -> Status | None:
     """The status that a cue behind a medication gives it; None where it gives none."""
-    past = one.past or _TRIED.search(before) is not None
+    past = one.past or (_TRIED.search(before) is not None and not _SINCE.search(before))
     if name == "allergy":
         return None if one.dosed else "allergy"  # a dosed one is taken for the rash
     if name == "failed":  # "moved to another after it failed"
