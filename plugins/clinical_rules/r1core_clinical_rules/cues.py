@@ -56,7 +56,8 @@ def _pattern(cues: Sequence[Mapping[str, Any]]) -> re.Pattern[str]:
 BEFORE, AFTER = _pattern(_DATA["before"]), _pattern(_DATA["after"])
 DOUBT, DOUBT_BEHIND = _pattern(_DATA["doubt"]), _pattern(_DATA["doubt_behind"])
 DOUBT_BEFORE, DOUBT_AFTER = _pattern(_DATA["doubt_before"]), _pattern(_DATA["doubt_after"])
-TAKEN_AFTER = re.compile(rf" (?:\w+ ){{0,2}}?{_SETS['taken_behind']}\b")
+REJECTED = re.compile(rf"\b{_SETS['rejected']}\b")
+TAKEN_AFTER = re.compile(rf" (?:\w+ ){{0,4}}?{_SETS['taken_behind']}\b")
 TAKEN_BEFORE = re.compile(rf"\b{_SETS['taken']}(?: {_SETS['between']})*[ (]*$")
 # A word that names something beside the medication, and what may stand between it and what is said of it.
 CONTENT = re.compile(rf"\b(?!{_SETS['plain']}\b)[a-z]{{2,}}")

@@ -13,10 +13,10 @@ from r1core_clinical_rules import cues
 from r1core_clinical_rules.governing import Governed, Status
 
 _STARTS = re.compile(
-    r"[;:|,()]|\b(?:but|however|although|though|whereas|and|so|therefore|then|now|currently|who|which)\b"
+    r"[;:|,()]|\b(?:but|however|although|though|whereas|and|so|therefore|then|now|currently|who|which|since|because|when)\b"
 )
 _ENDS = re.compile(
-    r"[;:|,()]|\b(?:but|and|so|for|since|after|before|with|because|due|until|when|while|if|as|that|which|who|in|at|on|per|via)\b"
+    r"[;:|,()]|\b(?:but|and|so|for|since|after|before|with|because|due|until|when|while|if|as|that|which|who|in|at|on|per|via|despite|by|unless|without)\b"
 )
 _IF = re.compile(r"\b(?:if|unless|once|until) $")
 _NEXT = re.compile(r"(?: (?:for|to|of|on|from|over|taking|using|his|her))* ?")
@@ -31,6 +31,8 @@ def doubted(sentence: str, one: Governed, begin: int, end: int) -> Status | None
     """
     starts = [match.end() for match in _STARTS.finditer(sentence, begin, one.start)]
     clause, tail = sentence[starts[-1] if starts else begin : one.start], sentence[one.end : end]
+    if one.status == "considered":
+        return "denied" if cues.REJECTED.search(tail) else None
     hint = cues.DOUBT.search(clause) or cues.DOUBT_BEHIND.search(tail)
     if hint is None and not cues.TAKEN_AFTER.match(tail):
         if not one.sure and not cues.TAKEN_BEFORE.search(clause):

@@ -23,6 +23,7 @@ _PREDICATE = re.compile(r"(?:\s|\b(?:was|were|is|are|has|have|had|been|being|be|
 _OBJECT = re.compile(r"(?: (?:taking|using|to|on|of|his|her|all|both|for))* ?[@#]")
 _CLOSE = re.compile(r"(?:(?!\b(?:due to|because|since|so|and|but|or)\b)[^,;:|.()]){0,32}")
 _IF_NOT = re.compile(r"\b(?:if|when|unless|whenever) (?:i|s?he|they|we|pt|patient|the patient) (?:do|does|did|has|have|is) $")
+_REACTIONS = re.compile(r"\b(?:allerg\w+|intoleranc\w+|reactions?|sensitivit\w+)\W*$")
 _NEEDED = re.compile(r"\b(?:lost|worse|struggl\w+|die[sd]?|suffer\w*|miserable|rarely|seldom|helpless|unbearable|bad|nothing|hard|pain) (?:\w+ )?$")
 _PROPOSED = re.compile(r"\b(?:suggest|propos|recommend|advis)\w*\b[^@#,;]*$")
 _PREDICATES = ("stop", "avoid", "deny", "fail", "allergy", "reaction", "past")
@@ -89,9 +90,9 @@ class _Walk:
         self._govern("current", "", end)
         self.sure = sure
 
-    def _turned(self, start: int) -> bool:
+    def _turned(self, start: int, *, intent: bool = True) -> bool:
         """Whether a "not" or a "wants to" right before this place turns round what stands here."""
-        marks = [mark for mark in (self.negated, self.intent) if mark is not None and mark <= start]
+        marks = [mark for mark in (self.negated, self.intent if intent else None) if mark is not None and mark <= start]
         return bool(marks) and self.seen == 0 and _CLOSE.fullmatch(self.text, max(marks), start) is not None
 
     def _content(self, start: int) -> bool:
@@ -177,7 +178,8 @@ class _Walk:
 
     def _stop(self, start: int, end: int, status: Status = "stopped") -> None:
         thought_of = self.kind == "hypothetical" and not self.seen and not _PROPOSED.search(self.text, 0, start)  # who considers stopping it takes it
-        if self._turned(start) or thought_of:
+        # who wants to stop it takes it; who wants to avoid it does not
+        if self._turned(start, intent=status == "stopped") or thought_of:
             self._reset(end, sure=True)
         else:
             self._govern(status, "stop", end)
@@ -236,7 +238,9 @@ class _Walk:
         self.last_not = end
 
     def _except(self, start: int, end: int) -> None:
-        if self.kind in ("not", "deny"):
+        if _REACTIONS.search(self.text, 0, start):
+            self._govern("allergy", "allergy", end)  # "no known allergies except to"
+        elif self.kind in ("", "not", "deny"):
             self._reset(end, sure=True)  # "no medicines other than"
 
     def _effect(self, start: int, end: int, *, sure: bool = True) -> None:
@@ -257,6 +261,12 @@ class _Walk:
             self.end = end
         else:
             self._reset(end)
+
+    def _persist(self, start: int, end: int) -> None:
+        if self.status == "considered" and not self.seen:
+            self._reset(end)  # "I would suggest that she remains on"
+        else:
+            self._take(start, end)
 
     def _past_verb(self, start: int, end: int) -> None:
         self.past = end

@@ -16,7 +16,10 @@ from r1core_clinical_rules import cues
 from r1core_clinical_rules.doubt import doubted
 from r1core_clinical_rules.governing import IN_LIST, Governed, Status, governed
 
-_END = re.compile(r"\n|!|\.(?=\s|$)(?:(?<=/[a-z]\.)|(?<!\b[a-z]\.))|\?(?!\s*(?:no|none|never|denies)\b)")
+_END = re.compile(
+    r"\n|!|\.(?=\s|$)(?:(?<=/[a-z]\.)|(?<!\b[a-z]\.))"
+    r"(?<!\bdr\.)(?<!\bmr\.)(?<!\bmrs\.)(?<!\bms\.)(?<!\btab\.)(?<!\bcap\.)(?<!\binj\.)(?<!\bincl\.)(?<!\bvs\.)|\?(?!\s*(?:no|none|never|denies)\b)"
+)
 _OPENS = re.compile(r"\s*(?:shall|should|could|can|may|would|is|which|what|ok)\b")
 _BREAK = re.compile(r"[,;:|(]|\b(?:and|but|so|because|before|after|when|while|though|although|yet|since|which|that)\b")
 _OWN = re.compile(
@@ -26,6 +29,11 @@ _TRIED = re.compile(r"\b(?:tried|trial(?:l)?(?:ed)?|used|taken|given|received|ha
 _REASON = re.compile(r"\b(?:after|because|since|as|when|once|though)(?: the| his| her)? $")
 _COUNT = re.compile(r"\b(?:once|about|approximately|nearly|one|two|three|four|five|six|seven|eight|nine|ten)\b|~")
 _AND = re.compile(r"\b(?:and|or|nor)\b|[&/+]")
+_SAYS = re.compile(
+    r"\b(?:explain\w*|said|says|told|tells|stat\w+|not\w+|agree\w*|advis\w+|clear|sure|aware|report\w*|feels?|felt|think\w*|thought|decided"
+    r"|him|her|them|patient|pt|me) that\s*$"
+)
+_POLITE = re.compile(r"\s*(?:could|can|would|will) (?:you|gp)\b.*\b(?:please|kindly|issue|prescribe|continue|supply|add|arrange)\b")
 _SINCE = re.compile(r"\b(?:as|because|since|and)\b")
 _WHY = re.compile(r"\b(?:because|after|since|following|post|due to|missed)\b")
 _PASSIVE = re.compile(r"\b(?:was|were|is|are|been|being|be) (?:\w+ly )?$")
@@ -80,11 +88,11 @@ def _read(sentence: str, *, asked: bool) -> list[Status]:
             status = "current" if status in ("stopped", "denied", "considered", "hypothetical") and place not in swapped else status
         elif later is not None and status not in ("family", "allergy"):
             status = later
-        if status == "current" and later is None and not one.dosed and place not in swapped:
+        if status in ("current", "considered") and later is None and not one.dosed and place not in swapped:
             begin = named[place - 1].end if place else 0
             end = named[place + 1].start if place + 1 < len(named) else len(sentence)
             status = doubted(sentence, one, begin, end) or status
-        if status == "current" and asked and _OPENS.match(sentence):
+        if status == "current" and asked and _OPENS.match(sentence) and not _POLITE.match(sentence):
             status = "considered"
         found.append(status)
     if cues.ALONE.search(sentence):  # "bridged with heparin, now warfarin alone"
@@ -147,6 +155,7 @@ def _about_it(tail: str, start: int, name: str) -> bool:
         turns
         and re.search(r"\b(?:which|that)\s*$", tail[: turns[-1]])
         and re.search(r"\w\W+\w+\s*$", tail[: turns[-1]])
+        and not _SAYS.search(tail[: turns[-1]])
     ):
         return False  # "for headaches that stopped"
     return cues.SPEAKS.fullmatch(segment) is not None
@@ -171,7 +180,7 @@ def _meaning(name: str, sentence: str, one: Governed, before: str) -> Status | N
     if name == "month":
         return "stopped" if past and not one.dosed else None
     if name == "ago":
-        if _WHY.search(before):
+        if (one.sure and not one.past) or _WHY.search(before):
             return None  # "on it because of a stroke two years ago"
         begun = _BEGUN.search(sentence, max(0, one.start - 24), one.end) or _BEGUN.search(before)
         return "stopped" if past or (one.status == "current" and not begun and not one.dosed) else None
