@@ -90,6 +90,7 @@ FORM = re.compile(
 # "d/c" is a discharge before a place or a list, and a stop anywhere else; "|" is a dash between two statements.
 _SHORTHAND = (
     (r"[\"“”]", ""),
+    (r"-ve\b", "negative"),
     (r"\b(?:(?:an?|some|the|any|this|oral|po|regular|daily|low-dose|long-term|tabs?|tablets?|inj|caps?|t)\b\.? )+(?=[@#])", ""),
     (
         r"\b(?:d/c|dc)(?:'?e?d)?(?= (?:home|meds?|medications?|rx|instructions|summary|(?:on|with) (?:[@#]|home)))",
@@ -126,11 +127,11 @@ def written_out(sentence: str) -> str:
 
 
 # One medication in the place of another; `old` and `new` are what goes and what comes.
-_PLACES = {"o": f"(?P<old>{ITEMS})", "n": f"(?P<new>{ITEMS})", "near": "[^@#.;,]{0,25}?"}
+_PLACES = {"u": f"(?P<old>@(?:{LIST}@)*)", "o": f"(?P<old>{ITEMS})", "n": f"(?P<new>{ITEMS})", "near": "[^@#.;,]{0,25}?"}
 SUBSTITUTIONS = tuple(
     re.compile(_filled(pattern, _SETS | _PLACES))
     for pattern in (
-        r"\bsubstitut\w* {n} for {o}",
+        r"\bsub(?:stitut\w*)? {n} for {o}",
         r"{n} (?:(?:was|is|has been|be) )?substituted for {o}",
         r"\b{change}\b(?: (?:over|from|out|off|of|his|her|the))* {o}{near}(?:\b(?:to|with|by|for|onto"
         r"|and (?:put|start|give|go|try|use|place|commence))\b|{arrow}){near} ?{n}",
@@ -144,6 +145,18 @@ SUBSTITUTIONS = tuple(
         r"{n}[^@#.;]{0,25}?\b(?:replac(?:es|ed|ing)|supplant(?:s|ed)|supersed(?:es|ed)|to replace|in (?:place|lieu) of"
         r"|instead of|rather than|as opposed to|(?:chosen|preferred|selected|picked|favou?red) (?:over|to|above))"
         r"(?: (?:the|his|her|current|old))* {o}",
+        r"\b(?:initially|originally|first|at first|formerly|to begin with|admitted|came in|on admission|admission meds?)\b[^@#.]{0,30}?{u}"
+        r"(?:(?!\b(?:add|also|plus|and)\b)[^@#.]){0,40}?\b(?:now|then|subsequently|later|thereafter|discharged?|home|recently|substituted"
+        r"|but|since)\b(?:(?!\b(?:add|also|plus)\b)[^@#.]){0,25}{n}",
+        r"{u} until [^@#.]{1,25}?\b(?:then|thereafter|now|after that|since)\b ?{n}",
+        r"{u} until [^@#.,;]{1,25}[,;] ?{n}",
+        r"{n} (?:thereafter|since then|now)[^@#.]{0,20}{u} until\b",
+        r"\b(?:lists?|listed|letter|chart|records?|documented|notes|on file)\b[^@#.]{0,20}{u}[^@#.]{0,30}(?:\b(?:but|in fact|actually|really)\b)"
+        r"[^@#.]{0,40}{n}",
+        r"{u} (?:on file|on record|on the list|listed|charted|documented)[^@#.]{0,10}\b(?:but|actually)\b[^@#.]{0,40}{n}",
+        r"\bprescribed {u},? but [^@#.]{0,25}\b(?:dispensed|given|took|takes|taking|got|received) {n}",
+        r"{u},? but [^@#.;]{0,40}\b{change}(?: over| across)? to {n}",
+        r"{o} (?:(?:must|should|can|could|may|is|are|was|ought|will) )?(?:not|never)(?: to)?(?: be)? \w+(?: \w+)? (?:to|with|alongside|on top of) {n}",
         r"{o} ?{arrow} ?{n}",
         r"{o}[^@#.;]{0,12}\b(?:gave way to|given way to|made way for|succeeded by|superseded by|phased out for) {n}",
         r"{n} (?:has |have |had )?(?:taken|took|taking|takes) (?:the place of|over from|over) {o}",

@@ -24,7 +24,11 @@ _OBJECT = re.compile(r"(?: (?:taking|using|to|on|of|his|her|all|both|for))* ?[@#
 _CLOSE = re.compile(r"(?:(?!\b(?:due to|because|since|so|and|but|or)\b)[^,;:|.()]){0,32}")
 _IF_NOT = re.compile(r"\b(?:if|when|unless|whenever) (?:i|s?he|they|we|pt|patient|the patient) (?:do|does|did|has|have|is) $")
 _REACTIONS = re.compile(r"\b(?:allerg\w+|intoleranc\w+|reactions?|sensitivit\w+)\W*$")
+_CONDITION = re.compile(r"\b(?:if|should) (?!(?:possible|able|tolerated|agree\w*|ok)\b)[^@#;:.]{2,40}$")
 _NEEDED = re.compile(r"\b(?:lost|worse|struggl\w+|die[sd]?|suffer\w*|miserable|rarely|seldom|helpless|unbearable|bad|nothing|hard|pain) (?:\w+ )?$")
+_REASON = re.compile(r"\b(?:where|after|because|since|as|when|once|though)(?: the| his| her)? $")
+_IT = re.compile(r"\b(?:it|them|this|that|these|one)\b")
+_BUT_NOT = re.compile(r"\b(?:stopp|discontinu|ceas|held|quit|withdr|paus)\w*\b(?:(?!\b(?:takes|taking|on|uses)\b)[^;])*\bbut $")
 _PROPOSED = re.compile(r"\b(?:suggest|propos|recommend|advis)\w*\b[^@#,;]*$")
 _PREDICATES = ("stop", "avoid", "deny", "fail", "allergy", "reaction", "past")
 
@@ -179,7 +183,8 @@ class _Walk:
     def _stop(self, start: int, end: int, status: Status = "stopped") -> None:
         thought_of = self.kind == "hypothetical" and not self.seen and not _PROPOSED.search(self.text, 0, start)  # who considers stopping it takes it
         # who wants to stop it takes it; who wants to avoid it does not
-        if self._turned(start, intent=status == "stopped") or thought_of:
+        held = status == "stopped" and _CONDITION.search(self.text, 0, start)  # "if he bleeds, stop"
+        if held or self._turned(start, intent=status == "stopped") or thought_of:
             self._reset(end, sure=True)
         else:
             self._govern(status, "stop", end)
@@ -188,6 +193,8 @@ class _Walk:
         self._stop(start, end, "denied")
 
     def _fail(self, start: int, end: int) -> None:
+        if self.found and _PREDICATE.fullmatch(self.text, self.found[-1].end, start) and _REASON.search(self.text, 0, self.found[-1].start):
+            return  # "where @ failed # has succeeded"
         self._govern("stopped", "fail", end)
 
     def _hypothetical(self, start: int, end: int) -> None:
@@ -225,6 +232,9 @@ class _Walk:
         self.kind = self.kind and "deny"
 
     def _not(self, start: int, end: int) -> None:
+        if _BUT_NOT.search(self.text, 0, start):
+            self._reset(end, sure=True)  # "stopped his statin but not"
+            return
         if _IF_NOT.search(self.text, max(0, start - 24), start):
             return  # "if I do not have it I can not walk"
         before = self.last_not if self.text.startswith("without", start) else self.negated
@@ -240,7 +250,7 @@ class _Walk:
     def _except(self, start: int, end: int) -> None:
         if _REACTIONS.search(self.text, 0, start):
             self._govern("allergy", "allergy", end)  # "no known allergies except to"
-        elif self.kind in ("", "not", "deny"):
+        elif self.status != "allergy":
             self._reset(end, sure=True)  # "no medicines other than"
 
     def _effect(self, start: int, end: int, *, sure: bool = True) -> None:
@@ -284,5 +294,5 @@ class _Walk:
             self._reset(end, sure=self.kind == "stop")
 
     def _joint(self, start: int, end: int) -> None:
-        if self.seen == 0 and self.kind not in ("", "header") and self._content(start):
-            self._reset(end)
+        if self.seen == 0 and self.kind not in ("", "header") and (self._content(start) or _IT.search(self.text, self.end, start)):
+            self._reset(end)  # "told not to take it because"

@@ -26,7 +26,7 @@ _OWN = re.compile(
     r"[,;|)]|\b(?:and|but|so|while|then|now|because|as|when|yet|though|although|before|after|since|until|due|for)\b"
 )
 _TRIED = re.compile(r"\b(?:tried|trial(?:l)?(?:ed)?|used|taken|given|received|had|last (?:re)?(?:filled|issued))\b")
-_REASON = re.compile(r"\b(?:after|because|since|as|when|once|though)(?: the| his| her)? $")
+_REASON = re.compile(r"\b(?:where|given|after|because|since|as|when|once|though)(?: the| his| her)? $")
 _COUNT = re.compile(r"\b(?:once|about|approximately|nearly|one|two|three|four|five|six|seven|eight|nine|ten)\b|~")
 _AND = re.compile(r"\b(?:and|or|nor)\b|[&/+]")
 _SAYS = re.compile(
@@ -34,6 +34,7 @@ _SAYS = re.compile(
     r"|him|her|them|patient|pt|me) that\s*$"
 )
 _POLITE = re.compile(r"\s*(?:could|can|would|will) (?:you|gp)\b.*\b(?:please|kindly|issue|prescribe|continue|supply|add|arrange)\b")
+_TO_STOP = re.compile(r"\b(?:to|will|should|can) (?:stop|discontinue|cease|finish)(?: taking)? $")
 _SINCE = re.compile(r"\b(?:as|because|since|and)\b")
 _WHY = re.compile(r"\b(?:because|after|since|following|post|due to|missed)\b")
 _PASSIVE = re.compile(r"\b(?:was|were|is|are|been|being|be) (?:\w+ly )?$")
@@ -163,11 +164,13 @@ def _about_it(tail: str, start: int, name: str) -> bool:
 
 def _about_next(tail: str, start: int, end: int, name: str) -> bool:
     """Whether a cue before another medication governs that one ("stop" in "@, stop @")."""
+    if name in ("failed", "allergy"):
+        return False
     if _AT_ONCE.match(tail, end):
         return True
     if name == "current" and _PASSIVE.search(tail, 0, start):
         return False
-    return name not in ("ago", "failed", "allergy") and _OWN.search(tail, end) is None
+    return name != "ago" and _OWN.search(tail, end) is None
 
 
 def _meaning(name: str, sentence: str, one: Governed, before: str) -> Status | None:
@@ -175,6 +178,8 @@ def _meaning(name: str, sentence: str, one: Governed, before: str) -> Status | N
     past = one.past or (_TRIED.search(before) is not None and not _SINCE.search(before))
     if name == "allergy":
         return None if one.dosed else "allergy"  # a dosed one is taken for the rash
+    if name == "when":  # "to stop it when the course is over"
+        return "current" if one.dosed and _TO_STOP.search(sentence, 0, one.start) else None
     if name == "failed":  # "moved to another after it failed"
         return "stopped" if past or _REASON.search(sentence, 0, one.start) else None
     if name == "month":
