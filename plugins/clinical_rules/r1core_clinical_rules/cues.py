@@ -78,8 +78,13 @@ _TIMES = (
     r"|(?:q\.?d|o\.?d|b\.?i\.?d|b\.?d|t\.?i\.?d|t\.?d\.?s|q\.?i\.?d|q\.?d\.?s|q\.?h\.?s|qam|qpm|h\.?s|p\.?r\.?n)"
     r"|daily|nightly|weekly|monthly|(?:at|each) (?:night|bedtime)|in the (?:morning|evening)|as (?:needed|required))"
 )
+# "Advil 400", and no year, date or time
+_BARE = (
+    r"(?!(?:19|20)\d\d\b)\d{2,4}(?![\d/.:-]*\d|[/:%-]|\s*(?:days?|weeks?|wks?|months?|mos?|years?|yrs?|hours?|hrs?|h|d|min\w*|x|times|of|st|nd"
+    r"|rd|th|am|pm|(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\w*)\b)"
+)
 DOSE = re.compile(
-    rf"(?:[\s,]*(?:{_NUMBER}\s?-?{_UNIT}(?![a-z])|{_NUMBER}(?=\s*(?:{_ROUTE}|{_TIMES})\b)"
+    rf"(?:[\s,]*(?:{_NUMBER}\s?-?{_UNIT}(?![a-z])|(?<= ){_BARE}|{_NUMBER}(?=\s*(?:{_ROUTE}|{_TIMES})\b)"
     rf"|(?:{_ROUTE}|{_TIMES})(?![a-z])))+"
 )
 FORM = re.compile(
@@ -91,7 +96,10 @@ FORM = re.compile(
 _SHORTHAND = (
     (r"[\"“”]", ""),
     (r"-ve\b", "negative"),
-    (r"\b(?:(?:an?|some|the|any|this|oral|po|regular|daily|low-dose|long-term|tabs?|tablets?|inj|caps?|t)\b\.? )+(?=[@#])", ""),
+    (
+        r"\b(?:(?:an?|some|the|any|this|oral|po|regular|daily|low-dose|long-term|tabs?|tablets?|inj|caps?|t)\b\.? )+(?=[@#])",
+        "",
+    ),
     (
         r"\b(?:d/c|dc)(?:'?e?d)?(?= (?:home|meds?|medications?|rx|instructions|summary|(?:on|with) (?:[@#]|home)))",
         "discharge",
@@ -127,7 +135,12 @@ def written_out(sentence: str) -> str:
 
 
 # One medication in the place of another; `old` and `new` are what goes and what comes.
-_PLACES = {"u": f"(?P<old>@(?:{LIST}@)*)", "o": f"(?P<old>{ITEMS})", "n": f"(?P<new>{ITEMS})", "near": "[^@#.;,]{0,25}?"}
+_PLACES = {
+    "u": f"(?P<old>@(?:{LIST}@)*)",
+    "o": f"(?P<old>{ITEMS})",
+    "n": f"(?P<new>{ITEMS})",
+    "near": "[^@#.;,]{0,25}?",
+}
 SUBSTITUTIONS = tuple(
     re.compile(_filled(pattern, _SETS | _PLACES))
     for pattern in (

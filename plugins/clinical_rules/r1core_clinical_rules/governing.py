@@ -22,13 +22,19 @@ _TURN = re.compile(
 _PREDICATE = re.compile(r"(?:\s|\b(?:was|were|is|are|has|have|had|been|being|be|to|then|also|now|since|it)\b)*")
 _OBJECT = re.compile(r"(?: (?:taking|using|to|on|of|his|her|all|both|for))* ?[@#]")
 _CLOSE = re.compile(r"(?:(?!\b(?:due to|because|since|so|and|but|or)\b)[^,;:|.()]){0,32}")
-_IF_NOT = re.compile(r"\b(?:if|when|unless|whenever) (?:i|s?he|they|we|pt|patient|the patient) (?:do|does|did|has|have|is) $")
+_IF_NOT = re.compile(
+    r"\b(?:if|when|unless|whenever) (?:i|s?he|they|we|pt|patient|the patient) (?:do|does|did|has|have|is) $"
+)
 _REACTIONS = re.compile(r"\b(?:allerg\w+|intoleranc\w+|reactions?|sensitivit\w+)\W*$")
 _CONDITION = re.compile(r"\b(?:if|should) (?!(?:possible|able|tolerated|agree\w*|ok)\b)[^@#;:.]{2,40}$")
-_NEEDED = re.compile(r"\b(?:lost|worse|struggl\w+|die[sd]?|suffer\w*|miserable|rarely|seldom|helpless|unbearable|bad|nothing|hard|pain) (?:\w+ )?$")
+_NEEDED = re.compile(
+    r"\b(?:lost|worse|struggl\w+|die[sd]?|suffer\w*|miserable|rarely|seldom|helpless|unbearable|bad|nothing|hard|pain) (?:\w+ )?$"
+)
 _REASON = re.compile(r"\b(?:where|after|because|since|as|when|once|though)(?: the| his| her)? $")
 _IT = re.compile(r"\b(?:it|them|this|that|these|one)\b")
-_BUT_NOT = re.compile(r"\b(?:stopp|discontinu|ceas|held|quit|withdr|paus)\w*\b(?:(?!\b(?:takes|taking|on|uses)\b)[^;])*\bbut $")
+_BUT_NOT = re.compile(
+    r"\b(?:stopp|discontinu|ceas|held|quit|withdr|paus)\w*\b(?:(?!\b(?:takes|taking|on|uses)\b)[^;])*\bbut $"
+)
 _PROPOSED = re.compile(r"\b(?:suggest|propos|recommend|advis)\w*\b[^@#,;]*$")
 _PREDICATES = ("stop", "avoid", "deny", "fail", "allergy", "reaction", "past")
 
@@ -135,7 +141,7 @@ class _Walk:
         self.past, self.intent = None, None
 
     def _comma(self, start: int, end: int) -> None:
-        if not self.named:
+        if not self.named and not self.text.startswith(" who ", end):
             self.family = False  # "lives with her husband, takes"
         if self.seen or self.kind in ("", "header", "deny"):
             return
@@ -162,7 +168,7 @@ class _Walk:
 
     def _allergy(self, start: int, end: int) -> None:
         if self._turned(start):
-            self._reset(end)
+            self._reset(end, sure=True)
         else:
             self._govern("allergy", "header" if self.kind == "header" else "allergy", end)
 
@@ -181,7 +187,12 @@ class _Walk:
         self._reset(end, sure=True)
 
     def _stop(self, start: int, end: int, status: Status = "stopped") -> None:
-        thought_of = self.kind == "hypothetical" and not self.seen and not _PROPOSED.search(self.text, 0, start)  # who considers stopping it takes it
+        thought_of = (
+            self.kind == "hypothetical"
+            and status == "stopped"
+            and not self.seen
+            and not _PROPOSED.search(self.text, 0, start)
+        )  # who considers stopping it takes it
         # who wants to stop it takes it; who wants to avoid it does not
         held = status == "stopped" and _CONDITION.search(self.text, 0, start)  # "if he bleeds, stop"
         if held or self._turned(start, intent=status == "stopped") or thought_of:
@@ -193,7 +204,11 @@ class _Walk:
         self._stop(start, end, "denied")
 
     def _fail(self, start: int, end: int) -> None:
-        if self.found and _PREDICATE.fullmatch(self.text, self.found[-1].end, start) and _REASON.search(self.text, 0, self.found[-1].start):
+        if (
+            self.found
+            and _PREDICATE.fullmatch(self.text, self.found[-1].end, start)
+            and _REASON.search(self.text, 0, self.found[-1].start)
+        ):
             return  # "where @ failed # has succeeded"
         self._govern("stopped", "fail", end)
 
@@ -291,8 +306,12 @@ class _Walk:
         else:
             anew = self.kind not in ("", "header") and not thought_of and (bare or self._content(start))
         if anew or (self.text[start:end] == "onto" and self.kind == "stop" and not self.seen):
-            self._reset(end, sure=self.kind == "stop")
+            self._reset(end, sure=self.kind == "stop" or self.text.endswith("no", 0, self.end))
 
     def _joint(self, start: int, end: int) -> None:
-        if self.seen == 0 and self.kind not in ("", "header") and (self._content(start) or _IT.search(self.text, self.end, start)):
+        if (
+            self.seen == 0
+            and self.kind not in ("", "header")
+            and (self._content(start) or _IT.search(self.text, self.end, start))
+        ):
             self._reset(end)  # "told not to take it because"

@@ -33,7 +33,9 @@ _SAYS = re.compile(
     r"\b(?:explain\w*|said|says|told|tells|stat\w+|not\w+|agree\w*|advis\w+|clear|sure|aware|report\w*|feels?|felt|think\w*|thought|decided"
     r"|him|her|them|patient|pt|me) that\s*$"
 )
-_POLITE = re.compile(r"\s*(?:could|can|would|will) (?:you|gp)\b.*\b(?:please|kindly|issue|prescribe|continue|supply|add|arrange)\b")
+_POLITE = re.compile(
+    r"\s*(?:could|can|would|will) (?:you|gp)\b.*\b(?:please|kindly|issue|prescribe|continue|supply|add|arrange)\b"
+)
 _TO_STOP = re.compile(r"\b(?:to|will|should|can) (?:stop|discontinue|cease|finish)(?: taking)? $")
 _SINCE = re.compile(r"\b(?:as|because|since|and)\b")
 _WHY = re.compile(r"\b(?:because|after|since|following|post|due to|missed)\b")
@@ -86,7 +88,11 @@ def _read(sentence: str, *, asked: bool) -> list[Status]:
     for place, one in enumerate(named):
         status, later = swapped.get(place, one.status), said[place]
         if later == "current":
-            status = "current" if status in ("stopped", "denied", "considered", "hypothetical") and place not in swapped else status
+            status = (
+                "current"
+                if status in ("stopped", "denied", "considered", "hypothetical") and place not in swapped
+                else status
+            )
         elif later is not None and status not in ("family", "allergy"):
             status = later
         if status in ("current", "considered") and later is None and not one.dosed and place not in swapped:
@@ -128,7 +134,12 @@ def _said(sentence: str, named: Sequence[Governed]) -> list[Status | None]:
     for place in range(len(named) - 2, -1, -1):  # "aspirin and ibuprofen were stopped"
         one, joined = named[place], IN_LIST.fullmatch(sentence, named[place].end, named[place + 1].start)
         plain = one.status == "current" and not one.dosed and said[place] is None
-        if joined and (place + 2 < len(named) or _AND.search(sentence, named[place].end, named[place + 1].start)) and plain and said[place + 1] != "current":
+        if (
+            joined
+            and (place + 2 < len(named) or _AND.search(sentence, named[place].end, named[place + 1].start))
+            and plain
+            and said[place + 1] != "current"
+        ):
             said[place] = said[place + 1]
     return said
 
@@ -139,7 +150,9 @@ def _said_after(sentence: str, one: Governed, end: int) -> Status | None:
     found: Status | None = None
     for match in cues.AFTER.finditer(tail):
         name = str(match.lastgroup).rpartition("__")[0]
-        if _about_it(tail, match.start(), name) and not (end < len(sentence) and _about_next(tail, match.start(), match.end(), name)):
+        if _about_it(tail, match.start(), name) and not (
+            end < len(sentence) and _about_next(tail, match.start(), match.end(), name)
+        ):
             found = _meaning(name, sentence, one, tail[: match.start()]) or found
     return found
 
