@@ -20,7 +20,7 @@ ITEMS = rf"[@#](?:(?:\s*\([^()]*\))?{LIST}[@#])*"
 _DATA = tomllib.loads(files("r1core_clinical_rules").joinpath("cues.toml").read_text(encoding="utf-8"))
 
 
-def _filled(pattern: str, known: Mapping[str, str]) -> str:
+def filled(pattern: str, known: Mapping[str, str]) -> str:
     """A pattern with every {name} of a set replaced by its words."""
     return re.sub(r"\{([a-z_]+)\}", lambda match: known[match[1]], pattern)
 
@@ -33,7 +33,7 @@ def _built(sets: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """The sets as patterns; one may name those before it."""
     known: dict[str, str] = {}
     for name, words in sets.items():
-        known[name] = _filled(_any(words), known)
+        known[name] = filled(_any(words), known)
     # What ends a statement that has no object of its own ("was stopped in May", not "stopped smoking").
     known["closed"] = rf"(?=\W*(?:$|[.,;:)(\]?!/|-]|\d|{known['closed']}\b))"
     known["be"] = rf"(?:{known['be']} )*"
@@ -41,7 +41,7 @@ def _built(sets: Mapping[str, Sequence[str]]) -> dict[str, str]:
     return known
 
 
-_SETS = _built(_DATA["sets"])
+SETS = _built(_DATA["sets"])
 
 
 def _pattern(cues: Sequence[Mapping[str, Any]]) -> re.Pattern[str]:
@@ -49,20 +49,21 @@ def _pattern(cues: Sequence[Mapping[str, Any]]) -> re.Pattern[str]:
     parts = []
     for place, cue in enumerate(cues):
         pattern = cue.get("pattern") or cue.get("first", r"\b") + _any(cue["words"]) + cue.get("then", r"\b")
-        parts.append(f"(?P<{cue['says']}__{place}>{_filled(pattern, _SETS)})")
+        parts.append(f"(?P<{cue['says']}__{place}>{filled(pattern, SETS)})")
     return re.compile("|".join(parts))
 
 
 BEFORE, AFTER = _pattern(_DATA["before"]), _pattern(_DATA["after"])
 DOUBT, DOUBT_BEHIND = _pattern(_DATA["doubt"]), _pattern(_DATA["doubt_behind"])
 DOUBT_BEFORE, DOUBT_AFTER = _pattern(_DATA["doubt_before"]), _pattern(_DATA["doubt_after"])
-REJECTED = re.compile(rf"\b{_SETS['rejected']}\b")
-TAKEN_AFTER = re.compile(rf" (?:\w+ ){{0,4}}?{_SETS['taken_behind']}\b")
-TAKEN_BEFORE = re.compile(rf"\b{_SETS['taken']}(?: {_SETS['between']})*[ (]*$")
+# What speaks for and against taking where no cue does (`doubt.py`).
+REJECTED = re.compile(rf"\b{SETS['rejected']}\b")
+TAKEN_AFTER = re.compile(rf" (?:\w+ ){{0,4}}?{SETS['taken_behind']}\b")
+TAKEN_BEFORE = re.compile(rf"\b{SETS['taken']}(?: {SETS['between']})*[ (]*$")
 # A word that names something beside the medication, and what may stand between it and what is said of it.
-CONTENT = re.compile(rf"\b(?!{_SETS['plain']}\b)[a-z]{{2,}}")
+CONTENT = re.compile(rf"\b(?!{SETS['plain']}\b)[a-z]{{2,}}")
 SPEAKS = re.compile(
-    rf"(?:[\s\d/'’%:(\[*|>=-]|\b{_SETS['filler']}\b|\b(?:for|by|from|of|in|at|vs|versus|due to) (?:\w+\W+){{1,3}}?)*"
+    rf"(?:[\s\d/'’%:(\[*|>=-]|\b{SETS['filler']}\b|\b(?:for|by|from|of|in|at|vs|versus|due to) (?:\w+\W+){{1,3}}?)*"
 )
 
 _NUMBER = r"\d+(?:[.,/-]\d+)*"
@@ -78,10 +79,9 @@ _TIMES = (
     r"|(?:q\.?d|o\.?d|b\.?i\.?d|b\.?d|t\.?i\.?d|t\.?d\.?s|q\.?i\.?d|q\.?d\.?s|q\.?h\.?s|qam|qpm|h\.?s|p\.?r\.?n)"
     r"|daily|nightly|weekly|monthly|(?:at|each) (?:night|bedtime)|in the (?:morning|evening)|as (?:needed|required))"
 )
-# "Advil 400", and no year, date or time
-_BARE = (
-    r"(?!(?:19|20)\d\d\b)\d{2,4}(?![\d/.:-]*\d|[/:%-]|\s*(?:days?|weeks?|wks?|months?|mos?|years?|yrs?|hours?|hrs?|h|d|min\w*|x|times|of|st|nd"
-    r"|rd|th|am|pm|(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\w*)\b)"
+_BARE = (  # "Advil 400", and no year, date or time
+    r"(?!(?:19|20)\d\d\b)\d{2,4}(?![\d/.:-]*\d|[/:%-]|\s*(?:days?|weeks?|wks?|months?|mos?|years?|yrs?|hours?|hrs?|h|d"
+    r"|min\w*|x|times|of|st|nd|rd|th|am|pm|(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\w*)\b)"
 )
 DOSE = re.compile(
     rf"(?:[\s,]*(?:{_NUMBER}\s?-?{_UNIT}(?![a-z])|(?<= ){_BARE}|{_NUMBER}(?=\s*(?:{_ROUTE}|{_TIMES})\b)"
@@ -97,7 +97,8 @@ _SHORTHAND = (
     (r"[\"“”]", ""),
     (r"-ve\b", "negative"),
     (
-        r"\b(?:(?:an?|some|the|any|this|oral|po|regular|daily|low-dose|long-term|tabs?|tablets?|inj|caps?|t)\b\.? )+(?=[@#])",
+        r"\b(?:(?:an?|some|the|any|this|oral|po|regular|daily|low-dose|long-term|tabs?|tablets?|inj|caps?|t)\b\.? )+"
+        r"(?=[@#])",
         "",
     ),
     (
@@ -132,53 +133,3 @@ def written_out(sentence: str) -> str:
     for pattern, text in _WRITTEN_OUT:
         sentence = pattern.sub(text, sentence)
     return " ".join(sentence.split())
-
-
-# One medication in the place of another; `old` and `new` are what goes and what comes.
-_PLACES = {
-    "u": f"(?P<old>@(?:{LIST}@)*)",
-    "o": f"(?P<old>{ITEMS})",
-    "n": f"(?P<new>{ITEMS})",
-    "near": "[^@#.;,]{0,25}?",
-}
-SUBSTITUTIONS = tuple(
-    re.compile(_filled(pattern, _SETS | _PLACES))
-    for pattern in (
-        r"\bsub(?:stitut\w*)? {n} for {o}",
-        r"{n} (?:(?:was|is|has been|be) )?substituted for {o}",
-        r"\b{change}\b(?: (?:over|from|out|off|of|his|her|the))* {o}{near}(?:\b(?:to|with|by|for|onto"
-        r"|and (?:put|start|give|go|try|use|place|commence))\b|{arrow}){near} ?{n}",
-        r"{n}[^@#.;]{0,40}\b(?:safer|better|gentler|cheaper|easier|kinder|more \w+)(?: \w+){0,3} than {o}",
-        r"{o}(?:,|;| (?:so|and|then|therefore|hence|thus|was|were|has|been|is|now|s?he|pt|subsequently|later|since))*"
-        r" {change}(?: over| across)? (?:to|onto) {n}",
-        r"\bfrom {o}{near}(?:\b(?:to|onto)\b|{arrow}){near} ?{n}",
-        r"\b(?:to|onto) {n}{near}\bfrom {o}",
-        r"{o}(?: (?:was|is|has been|to be|being|were|be))? (?:{change}|substituted)\b(?: over)?"
-        r" (?:to|with|by|for|onto|{arrow}){near} ?{n}",
-        r"{n}[^@#.;]{0,25}?\b(?:replac(?:es|ed|ing)|supplant(?:s|ed)|supersed(?:es|ed)|to replace|in (?:place|lieu) of"
-        r"|instead of|rather than|as opposed to|(?:chosen|preferred|selected|picked|favou?red) (?:over|to|above))"
-        r"(?: (?:the|his|her|current|old))* {o}",
-        r"\b(?:initially|originally|first|at first|formerly|to begin with|admitted|came in|on admission|admission meds?)\b[^@#.]{0,30}?{u}"
-        r"(?:(?!\b(?:add|also|plus|and)\b)[^@#.]){0,40}?\b(?:now|then|subsequently|later|thereafter|discharged?|home|recently|substituted"
-        r"|but|since)\b(?:(?!\b(?:add|also|plus)\b)[^@#.]){0,25}{n}",
-        r"{u} until [^@#.]{1,25}?\b(?:then|thereafter|now|after that|since)\b ?{n}",
-        r"{u} until [^@#.,;]{1,25}[,;] ?{n}",
-        r"{n} (?:thereafter|since then|now)[^@#.]{0,20}{u} until\b",
-        r"\b(?:lists?|listed|letter|chart|records?|documented|notes|on file)\b[^@#.]{0,20}{u}[^@#.]{0,30}(?:\b(?:but|in fact|actually|really)\b)"
-        r"[^@#.]{0,40}{n}",
-        r"{u} (?:on file|on record|on the list|listed|charted|documented)[^@#.]{0,10}\b(?:but|actually)\b[^@#.]{0,40}{n}",
-        r"\bprescribed {u},? but [^@#.]{0,25}\b(?:dispensed|given|took|takes|taking|got|received) {n}",
-        r"{u},? but [^@#.;]{0,40}\b{change}(?: over| across)? to {n}",
-        r"{o} (?:(?:must|should|can|could|may|is|are|was|ought|will) )?(?:not|never)(?: to)?(?: be)? \w+(?: \w+)? (?:to|with|alongside|on top of) {n}",
-        r"{o} ?{arrow} ?{n}",
-        r"{o}[^@#.;]{0,12}\b(?:gave way to|given way to|made way for|succeeded by|superseded by|phased out for) {n}",
-        r"{n} (?:has |have |had )?(?:taken|took|taking|takes) (?:the place of|over from|over) {o}",
-        r"{o}[^@#.]{0,40}\bin favou?r of {n}",
-        r"{o} (?:is |was |now )?out,? (?:and )?{n} (?:is |was |now )?in\b",
-        r"{n} (?:is |was |now )?in,? (?:and )?{o} (?:is |was |now )?out\b",
-        r"\b(?:asked for|wanted|wants|request(?:ed|ing|s)|hop(?:ed|ing) for|came in for|demand(?:ed|ing)) {o}[^@#.]{0,30}"
-        r"\b(?:g[ai]ven?|got|supplied|sold|received|started|prescribed|issued|settled (?:for|on))\b[^@#.;]{0,20}{n}",
-        r"\b(?:prefers?|favou?rs?|chose|picked|selected) {n} (?:to|over|above) {o}",
-    )
-)
-ALONE = re.compile(r"\b(?:now|then|currently|presently)\b[^@#]*[@#] (?:alone|only|instead|monotherapy)\b")

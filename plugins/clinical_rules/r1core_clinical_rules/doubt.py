@@ -1,4 +1,4 @@
-"""What the words around a medication without a dose hint at, where no cue of `governing.py` or `status.py` speaks of it.
+"""What the words around a medication without a dose hint at, where no cue of the other modules speaks of it.
 
 Notes put one thing in many ways ("binned", "no joy with", "did nothing for her"); no list of cues holds them all. Words
 that a taken medication seldom has about it, in its own clause, count against one that is named without a dose and
@@ -13,17 +13,19 @@ from r1core_clinical_rules import cues
 from r1core_clinical_rules.governing import Governed, Status
 
 _STARTS = re.compile(
-    r"[;:|,()]|\b(?:but|however|although|though|whereas|and|so|therefore|then|now|currently|who|which|since|because|when)\b"
+    r"[;:|,()]|\b(?:but|however|although|though|whereas|and|so|therefore|then|now|currently|who|which|since|because"
+    r"|when)\b"
 )
 _ENDS = re.compile(
-    r"[;:|,()]|\b(?:but|and|so|for|since|after|before|with|because|due|until|when|while|if|as|that|which|who|in|at|on|per|via|despite|by|unless|without)\b"
+    r"[;:|,()]|\b(?:but|and|so|for|since|after|before|with|because|due|until|when|while|if|as|that|which|who|in|at|on"
+    r"|per|via|despite|by|unless|without)\b"
 )
 _IF = re.compile(r"\b(?:if|unless|once|until) $")
 _NEXT = re.compile(r"(?: (?:for|to|of|on|from|over|taking|using|his|her))* ?")
 
 
 def doubted(sentence: str, one: Governed, begin: int, end: int) -> Status | None:
-    """The status that the words of its clause hint at, None where nothing does.
+    """The status that the words of its clause hint at, None where nothing does; "denied" where it was thought of only.
 
     Parameters
     ----------

@@ -28,9 +28,10 @@ _IF_NOT = re.compile(
 _REACTIONS = re.compile(r"\b(?:allerg\w+|intoleranc\w+|reactions?|sensitivit\w+)\W*$")
 _CONDITION = re.compile(r"\b(?:if|should) (?!(?:possible|able|tolerated|agree\w*|ok)\b)[^@#;:.]{2,40}$")
 _NEEDED = re.compile(
-    r"\b(?:lost|worse|struggl\w+|die[sd]?|suffer\w*|miserable|rarely|seldom|helpless|unbearable|bad|nothing|hard|pain) (?:\w+ )?$"
+    r"\b(?:lost|worse|struggl\w+|die[sd]?|suffer\w*|miserable|rarely|seldom|helpless|unbearable|bad|nothing|hard|pain)"
+    r" (?:\w+ )?$"
 )
-_REASON = re.compile(r"\b(?:where|after|because|since|as|when|once|though)(?: the| his| her)? $")
+REASON = re.compile(r"\b(?:where|given|after|because|since|as|when|once|though)(?: the| his| her)? $")
 _IT = re.compile(r"\b(?:it|them|this|that|these|one)\b")
 _BUT_NOT = re.compile(
     r"\b(?:stopp|discontinu|ceas|held|quit|withdr|paus)\w*\b(?:(?!\b(?:takes|taking|on|uses)\b)[^;])*\bbut $"
@@ -187,13 +188,9 @@ class _Walk:
         self._reset(end, sure=True)
 
     def _stop(self, start: int, end: int, status: Status = "stopped") -> None:
-        thought_of = (
-            self.kind == "hypothetical"
-            and status == "stopped"
-            and not self.seen
-            and not _PROPOSED.search(self.text, 0, start)
-        )  # who considers stopping it takes it
-        # who wants to stop it takes it; who wants to avoid it does not
+        # who considers stopping it, or wants to, takes it; who wants to avoid it does not
+        thought_of = self.kind == "hypothetical" and not self.seen and not _PROPOSED.search(self.text, 0, start)
+        thought_of = thought_of and status == "stopped"
         held = status == "stopped" and _CONDITION.search(self.text, 0, start)  # "if he bleeds, stop"
         if held or self._turned(start, intent=status == "stopped") or thought_of:
             self._reset(end, sure=True)
@@ -207,7 +204,7 @@ class _Walk:
         if (
             self.found
             and _PREDICATE.fullmatch(self.text, self.found[-1].end, start)
-            and _REASON.search(self.text, 0, self.found[-1].start)
+            and REASON.search(self.text, 0, self.found[-1].start)
         ):
             return  # "where @ failed # has succeeded"
         self._govern("stopped", "fail", end)
