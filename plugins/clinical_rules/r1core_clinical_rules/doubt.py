@@ -14,7 +14,7 @@ from r1core_clinical_rules.governing import Governed, Status
 
 _STARTS = re.compile(
     r"[;:|,()]|\b(?:but|however|although|though|whereas|and|so|therefore|then|now|currently|who|which|since|because"
-    r"|when)\b"
+    r"|when|as)\b"
 )
 _ENDS = re.compile(
     r"[;:|,()]|\b(?:but|and|so|for|since|after|before|with|because|due|until|when|while|if|as|that|which|who|in|at|on"

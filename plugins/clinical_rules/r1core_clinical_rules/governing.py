@@ -34,7 +34,7 @@ _NEEDED = re.compile(
 REASON = re.compile(r"\b(?:where|given|after|because|since|as|when|once|though)(?: the| his| her)? $")
 _IT = re.compile(r"\b(?:it|them|this|that|these|one)\b")
 _BUT_NOT = re.compile(
-    r"\b(?:stopp|discontinu|ceas|held|quit|withdr|paus)\w*\b(?:(?!\b(?:takes|taking|on|uses)\b)[^;])*\bbut $"
+    r"\b(?:stopp|discontinu|ceas|held|quit|withdr|paus)\w*\b(?:(?!\b(?:takes|on|uses)\b)[^;])*\bbut $"
 )
 _PROPOSED = re.compile(r"\b(?:suggest|propos|recommend|advis)\w*\b[^@#,;]*$")
 _PREDICATES = ("stop", "avoid", "deny", "fail", "allergy", "reaction", "past")
@@ -248,7 +248,8 @@ class _Walk:
             self._reset(end, sure=True)  # "stopped his statin but not"
             return
         if _IF_NOT.search(self.text, max(0, start - 24), start):
-            return  # "if I do not have it I can not walk"
+            self._reset(end, sure=True)  # "if I do not have it I can not walk"
+            return
         before = self.last_not if self.text.startswith("without", start) else self.negated
         if self.text.startswith("without", start) and _NEEDED.search(self.text, 0, start):
             before = start

@@ -39,6 +39,7 @@ _POLITE = re.compile(
     r"\s*(?:could|can|would|will) (?:you|gp)\b.*\b(?:please|kindly|issue|prescribe|continue|supply|add|arrange)\b"
 )
 _TO_STOP = re.compile(r"\b(?:to|will|should|can) (?:stop|discontinue|cease|finish)(?: taking)? $")
+_COURSE = re.compile(r"\b(?:courses?|trials?) of $")
 _SINCE = re.compile(r"\b(?:as|because|since|and)\b")
 _WHY = re.compile(r"\b(?:because|after|since|following|post|due to|missed)\b")
 _PASSIVE = re.compile(r"\b(?:was|were|is|are|been|being|be) (?:\w+ly )?$")
@@ -46,7 +47,7 @@ _AT_ONCE = re.compile(r"(?: (?:for|to|of|on|from|taking|using))? ?$")
 _BEGUN = re.compile(  # what began or changed at a time gone by goes on, and what is for an illness of that time may
     r"\b(?:(?:re)?start\w*|resum\w+|increas\w+|decreas\w+|add(?:ed|ing)?|beg[au]n|initiated|prescribed|since|refilled"
     r"|renewed|takes|taking|for|p(?:ut|laced) (?:him|her|them|pt|patient)? ?on|was started|switched|changed|commenced"
-    r"|introduced|settled on|established)\b"
+    r"|introduced|settled on|established|taper\w*)\b"
 )
 
 
@@ -163,8 +164,12 @@ def _meaning(name: str, sentence: str, one: Governed, before: str) -> Status | N
         return None if one.dosed else "allergy"  # a dosed one is taken for the rash
     if name == "when":  # "to stop it when the course is over"
         return "current" if one.dosed and _TO_STOP.search(sentence, 0, one.start) else None
-    if name == "failed":  # "moved to another after it failed"
-        return "stopped" if past or REASON.search(sentence, 0, one.start) else None
+    if name == "failed":  # "moved to another after it failed", "a course of it without benefit"
+        return (
+            "stopped"
+            if past or REASON.search(sentence, 0, one.start) or _COURSE.search(sentence, 0, one.start)
+            else None
+        )
     if name == "month":
         return "stopped" if past and not one.dosed else None
     if name == "ago":

@@ -11,7 +11,11 @@ from collections.abc import Sequence
 from r1core_clinical_rules import cues
 from r1core_clinical_rules.governing import Status
 
-_OPEN = re.compile(r"\b(?:not|never|consider\w*|discuss\w*|could|might|may|if|think\w*|thought)\b[^,;:|@#]*$")
+_OPEN = re.compile(r"\b(?:consider\w*|discuss\w*|could|might|may|if|think\w*|thought)\b[^,;:|@#]*$")
+_REFUSED = re.compile(
+    r"\b(?:not|never|no need|no reason|declin\w*|refus\w*|unwilling|reluctan\w+|against)\b"
+    r"(?:(?!\b(?:so|and|therefore|but|because)\b)[^,;:|@#]){0,25}$"
+)
 ALONE = re.compile(r"\b(?:now|then|currently|presently)\b[^@#]*[@#] (?:alone|only|instead|monotherapy)\b")
 _PLACES = {
     "undosed": f"(?P<old>@(?:{cues.LIST}@)*)",  # a dose is given of what is taken
@@ -76,18 +80,23 @@ def substituted(sentence: str, starts: Sequence[int]) -> dict[int, Status]:
     starts : where the medications of the sentence stand.
     """
     found: dict[int, Status] = {}
+    left: Status
+    taken: Status
     if len(starts) < 2:
         return found
     for pattern in _PATTERNS:
         for match in pattern.finditer(sentence):
-            if _OPEN.search(sentence[max(0, match.start() - 30) : match.start()]):  # "could consider switching"
+            before = sentence[max(0, match.start() - 30) : match.start()]
+            if _OPEN.search(before):  # "could consider switching"
                 continue
+            refused = sentence[match.start()] not in "@#" and _REFUSED.search(before)  # "declines to change"
+            left, taken = ("current", "denied") if refused else ("stopped", "current")
             gone, came = match.span("old"), match.span("new")
             for place, start in enumerate(starts):
                 if gone[0] <= start < gone[1]:
-                    found.setdefault(place, "stopped")
+                    found.setdefault(place, left)
                 elif came[0] <= start < came[1]:
-                    found.setdefault(place, "current")
+                    found.setdefault(place, taken)
         if found:
             break
     return found
