@@ -20,7 +20,7 @@ _ENDS = re.compile(
     r"[;:|,()]|\b(?:but|and|so|for|since|after|before|with|because|due|until|when|while|if|as|that|which|who|in|at|on"
     r"|per|via|despite|by|unless|without)\b"
 )
-_IF = re.compile(r"\b(?:if|unless|once|until) $")
+_IF = re.compile(r"\bif\b|\b(?:unless|once|until) $")
 _NEXT = re.compile(r"(?: (?:for|to|of|on|from|over|taking|using|his|her))* ?")
 
 

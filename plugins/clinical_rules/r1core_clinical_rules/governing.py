@@ -25,6 +25,7 @@ _CLOSE = re.compile(r"(?:(?!\b(?:due to|because|since|so|and|but|or)\b)[^,;:|.()
 _IF_NOT = re.compile(
     r"\b(?:if|when|unless|whenever) (?:i|s?he|they|we|pt|patient|the patient) (?:do|does|did|has|have|is) $"
 )
+_WERE_IT_NOT = re.compile(r"without (?:his |her |my )?[@#],? (?:s?he|i|they|his|her|my|life)\b")
 _REACTIONS = re.compile(r"\b(?:allerg\w+|intoleranc\w+|reactions?|sensitivit\w+)\W*$")
 _CONDITION = re.compile(r"\b(?:if|should) (?!(?:possible|able|tolerated|agree\w*|ok)\b)[^@#;:.]{2,40}$")
 _NEEDED = re.compile(
@@ -249,6 +250,9 @@ class _Walk:
             return
         if _IF_NOT.search(self.text, max(0, start - 24), start):
             self._reset(end, sure=True)  # "if I do not have it I can not walk"
+            return
+        if start == 0 and _WERE_IT_NOT.match(self.text):
+            self._reset(end, sure=True)  # "without it she is housebound"
             return
         before = self.last_not if self.text.startswith("without", start) else self.negated
         if self.text.startswith("without", start) and _NEEDED.search(self.text, 0, start):
