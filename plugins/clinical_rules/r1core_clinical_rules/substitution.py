@@ -49,7 +49,8 @@ _PATTERNS = tuple(
         r"{undosed} until [^@#.,;]{1,25}[,;] ?{new}",
         r"{new} (?:thereafter|since then|now)[^@#.]{0,20}{undosed} until\b",
         # what is written, and what is taken in fact
-        r"\b(?:lists?|listed|letter|chart|records?|documented|notes|on file)\b[^@#.]{0,20}{undosed}[^@#.]{0,30}"
+        r"\b(?:lists?|listed|letter|chart|records?|documented|notes|on file|told|thinks?|thought|believes?)"
+        r"\b[^@#.]{0,20}{undosed}[^@#.]{0,30}"
         r"\b(?:but|in fact|actually|really)\b[^@#.]{0,40}{new}",
         r"{undosed} (?:on file|on record|on the list|listed|charted|documented)[^@#.]{0,10}\b(?:but|actually)\b"
         r"[^@#.]{0,40}{new}",
