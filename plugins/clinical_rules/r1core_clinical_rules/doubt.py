@@ -36,8 +36,8 @@ def doubted(sentence: str, one: Governed, begin: int, end: int) -> Status | None
     if one.status == "considered":
         return "denied" if cues.REJECTED.search(tail) else None
     hint = cues.DOUBT.search(clause) or cues.DOUBT_BEHIND.search(tail)
-    if hint is None and not cues.TAKEN_AFTER.match(tail):
-        if not one.sure and not cues.TAKEN_BEFORE.search(clause):
+    if hint is None and not one.sure and not cues.TAKEN_AFTER.match(tail):
+        if not cues.TAKEN_BEFORE.search(clause):
             hint = cues.DOUBT_BEFORE.search(clause)
         if hint is None and not _IF.search(clause):
             stop = _ENDS.search(tail, 1)

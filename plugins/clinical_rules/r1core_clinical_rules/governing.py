@@ -11,33 +11,11 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from r1core_clinical_rules import cues
+from r1core_clinical_rules import context, cues
 
 Status = Literal["current", "stopped", "denied", "allergy", "family", "considered", "hypothetical"]
 
 IN_LIST = re.compile(rf"(?:\s*\([^()]*\))?{cues.LIST}")  # what joins the medications of a list
-_TURN = re.compile(
-    r"[,;:|]|\b(?:and|so|which|who|that|then|now|today|but|before|after|when|since|because|once|therefore)\b"
-)
-_PREDICATE = re.compile(r"(?:\s|\b(?:was|were|is|are|has|have|had|been|being|be|to|then|also|now|since|it)\b)*")
-_OBJECT = re.compile(r"(?: (?:taking|using|to|on|of|his|her|all|both|for))* ?[@#]")
-_CLOSE = re.compile(r"(?:(?!\b(?:due to|because|since|so|and|but|or)\b)[^,;:|.()]){0,32}")
-_IF_NOT = re.compile(
-    r"\b(?:if|when|unless|whenever) (?:i|s?he|they|we|pt|patient|the patient) (?:do|does|did|has|have|is) $"
-)
-_WERE_IT_NOT = re.compile(r"without (?:his |her |my )?[@#],? (?:s?he|i|they|his|her|my|life)\b")
-_REACTIONS = re.compile(r"\b(?:allerg\w+|intoleranc\w+|reactions?|sensitivit\w+)\W*$")
-_CONDITION = re.compile(r"\b(?:if|should) (?!(?:possible|able|tolerated|agree\w*|ok)\b)[^@#;:.]{2,40}$")
-_NEEDED = re.compile(
-    r"\b(?:lost|worse|struggl\w+|die[sd]?|suffer\w*|miserable|rarely|seldom|helpless|unbearable|bad|nothing|hard|pain)"
-    r" (?:\w+ )?$"
-)
-REASON = re.compile(r"\b(?:where|given|after|because|since|as|when|once|though)(?: the| his| her)? $")
-_IT = re.compile(r"\b(?:it|them|this|that|these|one)\b")
-_BUT_NOT = re.compile(
-    r"\b(?:stopp|discontinu|ceas|held|quit|withdr|paus)\w*\b(?:(?!\b(?:takes|on|uses)\b)[^;])*\bbut $"
-)
-_PROPOSED = re.compile(r"\b(?:suggest|propos|recommend|advis)\w*\b[^@#,;]*$")
 _PREDICATES = ("stop", "avoid", "deny", "fail", "allergy", "reaction", "past")
 
 
@@ -90,8 +68,8 @@ class _Walk:
         """Whether a cue is said of the medication before it ("avoided" in "@ avoided and # chosen")."""
         return (
             bool(self.found)
-            and _PREDICATE.fullmatch(self.text, self.found[-1].end, start) is not None
-            and _OBJECT.match(self.text, end) is None
+            and context.PREDICATE.fullmatch(self.text, self.found[-1].end, start) is not None
+            and context.OBJECT.match(self.text, end) is None
         )
 
     def _govern(self, status: Status, kind: str, end: int) -> None:
@@ -105,7 +83,7 @@ class _Walk:
     def _turned(self, start: int, *, intent: bool = True) -> bool:
         """Whether a "not" or a "wants to" right before this place turns round what stands here."""
         marks = [mark for mark in (self.negated, self.intent if intent else None) if mark is not None and mark <= start]
-        return bool(marks) and self.seen == 0 and _CLOSE.fullmatch(self.text, max(marks), start) is not None
+        return bool(marks) and self.seen == 0 and context.CLOSE.fullmatch(self.text, max(marks), start) is not None
 
     def _content(self, start: int) -> bool:
         """Whether the cue that governs has a noun of its own before this place ("stop smoking while on")."""
@@ -190,9 +168,10 @@ class _Walk:
 
     def _stop(self, start: int, end: int, status: Status = "stopped") -> None:
         # who considers stopping it, or wants to, takes it; who wants to avoid it does not
-        thought_of = self.kind == "hypothetical" and not self.seen and not _PROPOSED.search(self.text, 0, start)
+        thought_of = self.kind == "hypothetical" and not self.seen and not context.PROPOSED.search(self.text, 0, start)
         thought_of = thought_of and status == "stopped"
-        held = status == "stopped" and _CONDITION.search(self.text, 0, start)  # "if he bleeds, stop"
+        # "if he bleeds, stop"
+        held = context.BASE_FORM.match(self.text[start:end]) and context.CONDITION.search(self.text, 0, start)
         if held or self._turned(start, intent=status == "stopped") or thought_of:
             self._reset(end, sure=True)
         else:
@@ -204,8 +183,8 @@ class _Walk:
     def _fail(self, start: int, end: int) -> None:
         if (
             self.found
-            and _PREDICATE.fullmatch(self.text, self.found[-1].end, start)
-            and REASON.search(self.text, 0, self.found[-1].start)
+            and context.PREDICATE.fullmatch(self.text, self.found[-1].end, start)
+            and context.REASON.search(self.text, 0, self.found[-1].start)
         ):
             return  # "where @ failed # has succeeded"
         self._govern("stopped", "fail", end)
@@ -245,19 +224,19 @@ class _Walk:
         self.kind = self.kind and "deny"
 
     def _not(self, start: int, end: int) -> None:
-        if _BUT_NOT.search(self.text, 0, start):
+        if context.BUT_NOT.search(self.text, 0, start):
             self._reset(end, sure=True)  # "stopped his statin but not"
             return
-        if _IF_NOT.search(self.text, max(0, start - 24), start):
+        if context.IF_NOT.search(self.text, max(0, start - 24), start):
             self._reset(end, sure=True)  # "if I do not have it I can not walk"
             return
-        if start == 0 and _WERE_IT_NOT.match(self.text):
+        if start == 0 and context.WERE_IT_NOT.match(self.text):
             self._reset(end, sure=True)  # "without it she is housebound"
             return
         before = self.last_not if self.text.startswith("without", start) else self.negated
-        if self.text.startswith("without", start) and _NEEDED.search(self.text, 0, start):
+        if self.text.startswith("without", start) and context.NEEDED.search(self.text, 0, start):
             before = start
-        if before is not None and not self.seen and _CLOSE.fullmatch(self.text, before, start):
+        if before is not None and not self.seen and context.CLOSE.fullmatch(self.text, before, start):
             self._reset(end, sure=True)  # "cannot sleep without", "no need to avoid"
         else:
             self._govern("denied", "not", end)
@@ -265,13 +244,13 @@ class _Walk:
         self.last_not = end
 
     def _except(self, start: int, end: int) -> None:
-        if _REACTIONS.search(self.text, 0, start):
+        if context.REACTIONS.search(self.text, 0, start):
             self._govern("allergy", "allergy", end)  # "no known allergies except to"
         elif self.status != "allergy":
             self._reset(end, sure=True)  # "no medicines other than"
 
     def _effect(self, start: int, end: int, *, sure: bool = True) -> None:
-        if self.negated is not None and self.seen == 0 and _CLOSE.fullmatch(self.text, self.negated, start):
+        if self.negated is not None and self.seen == 0 and context.CLOSE.fullmatch(self.text, self.negated, start):
             self._reset(end, sure=sure)
 
     def _benefit(self, start: int, end: int) -> None:
@@ -282,7 +261,7 @@ class _Walk:
             return
         if self.seen == 0:
             own = self.kind not in ("header", "not", "deny") and self._content(start)
-            if own or (self.kind != "header" and _TURN.search(self.text, self.end, start)):
+            if own or (self.kind != "header" and context.TURN.search(self.text, self.end, start)):
                 self._reset(end)
         elif re.fullmatch(r"\s*(?:or|nor)\s*", self.text[self.found[-1].end : start]):
             self.end = end
@@ -314,6 +293,6 @@ class _Walk:
         if (
             self.seen == 0
             and self.kind not in ("", "header")
-            and (self._content(start) or _IT.search(self.text, self.end, start))
+            and (self._content(start) or context.IT.search(self.text, self.end, start))
         ):
             self._reset(end)  # "told not to take it because"

@@ -13,9 +13,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from r1core_clinical_rules import cues
+from r1core_clinical_rules import context, cues
 from r1core_clinical_rules.doubt import doubted
-from r1core_clinical_rules.governing import IN_LIST, REASON, Governed, Status, governed
+from r1core_clinical_rules.governing import IN_LIST, Governed, Status, governed
 from r1core_clinical_rules.substitution import ALONE, substituted
 
 _ABBREVIATED = "".join(
@@ -167,7 +167,7 @@ def _meaning(name: str, sentence: str, one: Governed, before: str) -> Status | N
     if name == "failed":  # "moved to another after it failed", "a course of it without benefit"
         return (
             "stopped"
-            if past or REASON.search(sentence, 0, one.start) or _COURSE.search(sentence, 0, one.start)
+            if past or context.REASON.search(sentence, 0, one.start) or _COURSE.search(sentence, 0, one.start)
             else None
         )
     if name == "month":

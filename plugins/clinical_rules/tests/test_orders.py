@@ -183,6 +183,13 @@ def test_what_is_said_of_a_medication(reads: Recogniser, text: str, said: str) -
         ("No known drug allergies except to aspirin", "allergy"),
         # conditions, the future, and what was undone
         ("Should she fall again, stop warfarin", "current"),
+        ("She should perhaps stop warfarin", "stopped"),
+        ("Find out if he has stopped warfarin", "stopped"),
+        ("Nobody told him what warfarin 5 mg is for", "current"),
+        ("No one knows why she is on warfarin", "current"),
+        ("Without warfarin his leg would clot", "current"),
+        ("Warfarin 5 mg, never with alcohol", "current"),
+        ("Never has ibuprofen with breakfast or supper", "denied"),
         ("To stop warfarin 5 mg when the course ends", "current"),
         ("ibuprofen 400 mg for 5 days, then stop", "current"),
         ("Turned down warfarin at first but now wishes to start", "current"),
