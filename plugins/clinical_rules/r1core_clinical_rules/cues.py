@@ -97,7 +97,7 @@ _SHORTHAND = (
     (r"[\"“”]", ""),
     (r"-ve\b", "negative"),
     (
-        r"\b(?:(?:an?|some|the|any|this|oral|po|regular|daily|low-dose|long-term|tabs?|tablets?|inj|caps?|t)\b\.? )+"
+        r"\b(?:(?:an?|some|the|any|this|oral|po|regular|(?:once |twice )?daily|low-dose|long-term|tabs?|tablets?|inj|caps?|t)\b\.? )+"
         r"(?=[@#])",
         "",
     ),

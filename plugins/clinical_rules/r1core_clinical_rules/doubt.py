@@ -33,15 +33,21 @@ def doubted(sentence: str, one: Governed, begin: int, end: int) -> Status | None
     """
     starts = [match.end() for match in _STARTS.finditer(sentence, begin, one.start)]
     clause, tail = sentence[starts[-1] if starts else begin : one.start], sentence[one.end : end]
+
+    def of_next(at: int) -> bool:
+        """Whether what ends here speaks of the next medication ("@, not taking @")."""
+        return end < len(sentence) and _NEXT.fullmatch(tail, at) is not None
+
     if one.status == "considered":
         return "denied" if cues.REJECTED.search(tail) else None
-    hint = cues.DOUBT.search(clause) or cues.DOUBT_BEHIND.search(tail)
+    hint = cues.DOUBT.search(clause)
+    if hint is None and (behind := cues.DOUBT_BEHIND.search(tail)) and not of_next(behind.end()):
+        hint = behind
     if hint is None and not one.sure and not cues.TAKEN_AFTER.match(tail):
         if not cues.TAKEN_BEFORE.search(clause):
             hint = cues.DOUBT_BEFORE.search(clause)
         if hint is None and not _IF.search(clause):
             stop = _ENDS.search(tail, 1)
-            hint = cues.DOUBT_AFTER.search(tail[: stop.start() if stop else None])
-            if hint is not None and end < len(sentence) and _NEXT.fullmatch(tail, hint.end()):
-                hint = None  # it speaks of the next one
+            said = cues.DOUBT_AFTER.search(tail[: stop.start() if stop else None])
+            hint = None if said is None or of_next(said.end()) else said
     return None if hint is None else str(hint.lastgroup).rpartition("__")[0]  # type: ignore[return-value]

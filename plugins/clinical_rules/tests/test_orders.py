@@ -238,6 +238,9 @@ def test_what_is_said_of_a_medication(reads: Recogniser, text: str, said: str) -
         ("History of clots, so on warfarin", "current"),
         ("Aspirin taken this morning", "current"),
         ("Aspirin does not help much yet", "current"),
+        ("Meds: aspirin, warfarin, not taking ibuprofen", "current current denied"),
+        ("AF, old DVT, warfarin, no bleeding", "current"),
+        ("Once daily warfarin", "current"),
         # shorthand
         ("Tab. warfarin to continue", "current"),
         ("C/I: aspirin", "denied"),
