@@ -97,8 +97,8 @@ _SHORTHAND = (
     (r"[\"“”]", ""),
     (r"-ve\b", "negative"),
     (
-        r"\b(?:(?:an?|some|the|any|this|oral|po|regular|(?:once |twice )?daily|low-dose|long-term|tabs?|tablets?|inj|caps?|t)\b\.? )+"
-        r"(?=[@#])",
+        r"\b(?:(?:an?|some|the|any|this|oral|po|regular|(?:once |twice )?daily|low-dose|long-term|tabs?"
+        r"|tablets?|inj|caps?|t)\b\.? )+(?=[@#])",
         "",
     ),
     (
