@@ -20,7 +20,7 @@ ITEMS = rf"[@#](?:(?:\s*\([^()]*\))?{LIST}[@#])*"
 _DATA = tomllib.loads(files("r1core_clinical_rules").joinpath("cues.toml").read_text(encoding="utf-8"))
 
 
-def _filled(pattern: str, known: Mapping[str, str]) -> str:
+def filled(pattern: str, known: Mapping[str, str]) -> str:
     """A pattern with every {name} of a set replaced by its words."""
     return re.sub(r"\{([a-z_]+)\}", lambda match: known[match[1]], pattern)
 
@@ -33,7 +33,7 @@ def _built(sets: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """The sets as patterns; one may name those before it."""
     known: dict[str, str] = {}
     for name, words in sets.items():
-        known[name] = _filled(_any(words), known)
+        known[name] = filled(_any(words), known)
     # What ends a statement that has no object of its own ("was stopped in May", not "stopped smoking").
     known["closed"] = rf"(?=\W*(?:$|[.,;:)(\]?!/|-]|\d|{known['closed']}\b))"
     known["be"] = rf"(?:{known['be']} )*"
@@ -41,7 +41,7 @@ def _built(sets: Mapping[str, Sequence[str]]) -> dict[str, str]:
     return known
 
 
-_SETS = _built(_DATA["sets"])
+SETS = _built(_DATA["sets"])
 
 
 def _pattern(cues: Sequence[Mapping[str, Any]]) -> re.Pattern[str]:
@@ -49,15 +49,21 @@ def _pattern(cues: Sequence[Mapping[str, Any]]) -> re.Pattern[str]:
     parts = []
     for place, cue in enumerate(cues):
         pattern = cue.get("pattern") or cue.get("first", r"\b") + _any(cue["words"]) + cue.get("then", r"\b")
-        parts.append(f"(?P<{cue['says']}__{place}>{_filled(pattern, _SETS)})")
+        parts.append(f"(?P<{cue['says']}__{place}>{filled(pattern, SETS)})")
     return re.compile("|".join(parts))
 
 
 BEFORE, AFTER = _pattern(_DATA["before"]), _pattern(_DATA["after"])
+DOUBT, DOUBT_BEHIND = _pattern(_DATA["doubt"]), _pattern(_DATA["doubt_behind"])
+DOUBT_BEFORE, DOUBT_AFTER = _pattern(_DATA["doubt_before"]), _pattern(_DATA["doubt_after"])
+# What speaks for and against taking where no cue does (`doubt.py`).
+REJECTED = re.compile(rf"\b{SETS['rejected']}\b")
+TAKEN_AFTER = re.compile(rf" (?:\w+ ){{0,4}}?{SETS['taken_behind']}\b")
+TAKEN_BEFORE = re.compile(rf"\b{SETS['taken']}(?: {SETS['between']})*[ (]*$")
 # A word that names something beside the medication, and what may stand between it and what is said of it.
-CONTENT = re.compile(rf"\b(?!{_SETS['plain']}\b)[a-z]{{2,}}")
+CONTENT = re.compile(rf"\b(?!{SETS['plain']}\b)[a-z]{{2,}}")
 SPEAKS = re.compile(
-    rf"(?:[\s\d/'’%:(\[*|>=-]|\b{_SETS['filler']}\b|\b(?:for|by|from|of|in|at|vs|versus|due to) (?:\w+\W+){{1,3}}?)*"
+    rf"(?:[\s\d/'’%:(\[*|>=-]|\b{SETS['filler']}\b|\b(?:for|by|from|of|in|at|vs|versus|due to) (?:\w+\W+){{1,3}}?)*"
 )
 
 _NUMBER = r"\d+(?:[.,/-]\d+)*"
@@ -73,8 +79,12 @@ _TIMES = (
     r"|(?:q\.?d|o\.?d|b\.?i\.?d|b\.?d|t\.?i\.?d|t\.?d\.?s|q\.?i\.?d|q\.?d\.?s|q\.?h\.?s|qam|qpm|h\.?s|p\.?r\.?n)"
     r"|daily|nightly|weekly|monthly|(?:at|each) (?:night|bedtime)|in the (?:morning|evening)|as (?:needed|required))"
 )
+_BARE = (  # "Advil 400", and no year, date or time
+    r"(?!(?:19|20)\d\d\b)\d{2,4}(?![\d/.:-]*\d|[/:%-]|\s*(?:days?|weeks?|wks?|months?|mos?|years?|yrs?|hours?|hrs?|h|d"
+    r"|min\w*|x|times|of|st|nd|rd|th|am|pm|(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\w*)\b)"
+)
 DOSE = re.compile(
-    rf"(?:[\s,]*(?:{_NUMBER}\s?-?{_UNIT}(?![a-z])|{_NUMBER}(?=\s*(?:{_ROUTE}|{_TIMES})\b)"
+    rf"(?:[\s,]*(?:{_NUMBER}\s?-?{_UNIT}(?![a-z])|(?<= ){_BARE}|{_NUMBER}(?=\s*(?:{_ROUTE}|{_TIMES})\b)"
     rf"|(?:{_ROUTE}|{_TIMES})(?![a-z])))+"
 )
 FORM = re.compile(
@@ -84,6 +94,13 @@ FORM = re.compile(
 )
 # "d/c" is a discharge before a place or a list, and a stop anywhere else; "|" is a dash between two statements.
 _SHORTHAND = (
+    (r"[\"“”]", ""),
+    (r"-ve\b", "negative"),
+    (
+        r"\b(?:(?:an?|some|the|any|this|oral|po|regular|(?:once |twice )?daily|low-dose|long-term|tabs?"
+        r"|tablets?|inj|caps?|t)\b\.? )+(?=[@#])",
+        "",
+    ),
     (
         r"\b(?:d/c|dc)(?:'?e?d)?(?= (?:home|meds?|medications?|rx|instructions|summary|(?:on|with) (?:[@#]|home)))",
         "discharge",
@@ -95,6 +112,11 @@ _SHORTHAND = (
     (r"\bwon['’]t\b", "will not"),
     (r"n['’]t\b", " not"),
     (r"\bw/o\b", "without"),
+    (r"\bc\.?/?i\.?(?:'?e?d)?\b(?= (?:to|for|in|due|because|given|with|as)\b|:? ?[@#]|\W*$)", "contraindicated"),
+    (r"\bw/h\b", "withhold"),
+    (r"\bintol\b\.?", "intolerance"),
+    (r"\bsec(?:ondary|\.)? to\b|\b2° to\b", "due to"),
+    (r"\bod(?:'?e?d)? on\b", "overdosed on"),
     (r"\bc/w\b", "continue"),
     (r"\bh/o\b|\bhx(?: of)?\b", "history of"),
     (r"\bs/p\b", "status post"),
@@ -111,26 +133,3 @@ def written_out(sentence: str) -> str:
     for pattern, text in _WRITTEN_OUT:
         sentence = pattern.sub(text, sentence)
     return " ".join(sentence.split())
-
-
-# One medication in the place of another; `old` and `new` are what goes and what comes.
-_PLACES = {"o": f"(?P<old>{ITEMS})", "n": f"(?P<new>{ITEMS})", "near": "[^@#.;,]{0,25}?"}
-SUBSTITUTIONS = tuple(
-    re.compile(_filled(pattern, _SETS | _PLACES))
-    for pattern in (
-        r"\bsubstitut\w* {n} for {o}",
-        r"{n} (?:(?:was|is|has been|be) )?substituted for {o}",
-        r"\b{change}\b(?: (?:over|from|out|off|of|his|her|the))* {o}{near}(?:\b(?:to|with|by|for|onto)\b|{arrow})"
-        r"{near} ?{n}",
-        r"\bfrom {o}{near}(?:\b(?:to|onto)\b|{arrow}){near} ?{n}",
-        r"\b(?:to|onto) {n}{near}\bfrom {o}",
-        r"{o}(?: (?:was|is|has been|to be|being|were|be))? (?:{change}|substituted)\b(?: over)?"
-        r" (?:to|with|by|for|onto|{arrow}){near} ?{n}",
-        r"{n}[^@#.;]{0,25}?\b(?:replac(?:es|ed|ing)|supplant(?:s|ed)|supersed(?:es|ed)|to replace|in (?:place|lieu) of"
-        r"|instead of|rather than|as opposed to|(?:chosen|preferred|selected|picked|favou?red) (?:over|to|above))"
-        r"(?: (?:the|his|her|current|old))* {o}",
-        r"{o} ?{arrow} ?{n}",
-        r"\b(?:prefers?|favou?rs?|chose|picked|selected) {n} (?:to|over|above) {o}",
-    )
-)
-ALONE = re.compile(r"\b(?:now|then|currently|presently)\b[^@#]*[@#] (?:alone|only|instead|monotherapy)\b")

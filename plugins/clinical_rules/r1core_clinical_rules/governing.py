@@ -11,15 +11,12 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from r1core_clinical_rules import cues
+from r1core_clinical_rules import context, cues
 
 Status = Literal["current", "stopped", "denied", "allergy", "family", "considered", "hypothetical"]
 
 IN_LIST = re.compile(rf"(?:\s*\([^()]*\))?{cues.LIST}")  # what joins the medications of a list
-_TURN = re.compile(
-    r"[,;:|]|\b(?:and|so|which|who|that|then|now|today|but|before|after|when|since|because|once|therefore)\b"
-)
-_CLOSE = re.compile(r"(?:(?!\b(?:due to|because|since|so|and|but|or)\b)[^,;:|.()]){0,32}")
+_PREDICATES = ("stop", "avoid", "deny", "fail", "allergy", "reaction", "past")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +28,7 @@ class Governed:
     status: Status
     past: bool  # a verb like "took" stands before it
     dosed: bool
+    sure: bool  # a "not" before it means that it is taken ("do not stop", "no rash with")
 
 
 def governed(sentence: str) -> list[Governed]:
@@ -54,25 +52,38 @@ class _Walk:
     named: bool = False  # a medication of that person has been named, or it is a family history
     past: int | None = None  # where a verb like "took" ended
     ago: bool = False  # a time gone by has been named
+    sure: bool = False  # the last cue was turned round
     found: list[Governed] = field(default_factory=list)
 
     def walk(self) -> list[Governed]:
         """The medications in order of place."""
         for match in cues.BEFORE.finditer(self.text):
             name = str(match.lastgroup).rpartition("__")[0]
+            if name in _PREDICATES and self._behind(match.start(), match.end()):
+                continue
             getattr(self, f"_{name}")(match.start(), match.end())
         return self.found
 
+    def _behind(self, start: int, end: int) -> bool:
+        """Whether a cue is said of the medication before it ("avoided" in "@ avoided and # chosen")."""
+        return (
+            bool(self.found)
+            and context.PREDICATE.fullmatch(self.text, self.found[-1].end, start) is not None
+            and context.OBJECT.match(self.text, end) is None
+        )
+
     def _govern(self, status: Status, kind: str, end: int) -> None:
         self.status, self.kind, self.end, self.seen, self.negated = status, kind, end, 0, None
+        self.sure = False
 
-    def _reset(self, end: int) -> None:
+    def _reset(self, end: int, *, sure: bool = False) -> None:
         self._govern("current", "", end)
+        self.sure = sure
 
-    def _turned(self, start: int) -> bool:
+    def _turned(self, start: int, *, intent: bool = True) -> bool:
         """Whether a "not" or a "wants to" right before this place turns round what stands here."""
-        marks = [mark for mark in (self.negated, self.intent) if mark is not None and mark <= start]
-        return bool(marks) and self.seen == 0 and _CLOSE.fullmatch(self.text, max(marks), start) is not None
+        marks = [mark for mark in (self.negated, self.intent if intent else None) if mark is not None and mark <= start]
+        return bool(marks) and self.seen == 0 and context.CLOSE.fullmatch(self.text, max(marks), start) is not None
 
     def _content(self, start: int) -> bool:
         """Whether the cue that governs has a noun of its own before this place ("stop smoking while on")."""
@@ -82,6 +93,8 @@ class _Walk:
         dosed = self.text[start] == "#"
         if self.kind == "deny" and not self.seen and dosed and "," in self.text[self.end : start]:
             self._reset(start)
+        if dosed and self.kind == "reaction":
+            self._reset(start)  # "some swelling with", and taken with a dose
         if self.seen and self.kind not in ("", "header"):
             last = self.found[-1]
             between = self.text[max(last.end, self.end) : start]
@@ -93,7 +106,7 @@ class _Walk:
             status = "stopped"
         if self.family and status in ("current", "considered"):
             status = "family"
-        self.found.append(Governed(start, end, status, past, dosed))
+        self.found.append(Governed(start, end, status, past, dosed, self.sure))
         self.seen += 1
         self.named, self.intent = True, None
 
@@ -108,7 +121,7 @@ class _Walk:
         self.past, self.intent = None, None
 
     def _comma(self, start: int, end: int) -> None:
-        if not self.named:
+        if not self.named and not self.text.startswith(" who ", end):
             self.family = False  # "lives with her husband, takes"
         if self.seen or self.kind in ("", "header", "deny"):
             return
@@ -135,9 +148,13 @@ class _Walk:
 
     def _allergy(self, start: int, end: int) -> None:
         if self._turned(start):
-            self._reset(end)
+            self._reset(end, sure=True)
         else:
             self._govern("allergy", "header" if self.kind == "header" else "allergy", end)
+
+    def _reaction(self, start: int, end: int) -> None:
+        self._allergy(start, end)
+        self.kind = "reaction" if self.kind == "allergy" else self.kind
 
     def _nothing(self, start: int, end: int) -> None:
         if self.kind == "header":
@@ -147,12 +164,16 @@ class _Walk:
         self._govern("denied", "replace", end)
 
     def _miss(self, start: int, end: int) -> None:
-        self._reset(end)
+        self._reset(end, sure=True)
 
     def _stop(self, start: int, end: int, status: Status = "stopped") -> None:
-        thought_of = self.kind == "hypothetical" and not self.seen  # who considers stopping it takes it
-        if self._turned(start) or thought_of:
-            self._reset(end)
+        # who considers stopping it, or wants to, takes it; who wants to avoid it does not
+        thought_of = self.kind == "hypothetical" and not self.seen and not context.PROPOSED.search(self.text, 0, start)
+        thought_of = thought_of and status == "stopped"
+        # "if he bleeds, stop"
+        held = context.BASE_FORM.match(self.text[start:end]) and context.CONDITION.search(self.text, 0, start)
+        if held or self._turned(start, intent=status == "stopped") or thought_of:
+            self._reset(end, sure=True)
         else:
             self._govern(status, "stop", end)
 
@@ -160,6 +181,12 @@ class _Walk:
         self._stop(start, end, "denied")
 
     def _fail(self, start: int, end: int) -> None:
+        if (
+            self.found
+            and context.PREDICATE.fullmatch(self.text, self.found[-1].end, start)
+            and context.REASON.search(self.text, 0, self.found[-1].start)
+        ):
+            return  # "where @ failed # has succeeded"
         self._govern("stopped", "fail", end)
 
     def _hypothetical(self, start: int, end: int) -> None:
@@ -176,7 +203,7 @@ class _Walk:
         self.past = end
 
     def _last(self, start: int, end: int) -> None:
-        self._reset(end)
+        self._reset(end, sure=True)
         self.past = end
 
     def _ago(self, start: int, end: int) -> None:
@@ -184,7 +211,7 @@ class _Walk:
 
     def _alter(self, start: int, end: int) -> None:
         if not self.seen and self.kind in ("not", "deny", "hypothetical"):
-            self._reset(end)  # who does not increase a dose takes it
+            self._reset(end, sure=True)  # who does not increase a dose takes it
         else:
             self._take(start, end)
 
@@ -197,29 +224,55 @@ class _Walk:
         self.kind = self.kind and "deny"
 
     def _not(self, start: int, end: int) -> None:
+        if context.BUT_NOT.search(self.text, 0, start):
+            self._reset(end, sure=True)  # "stopped his statin but not"
+            return
+        if context.IF_NOT.search(self.text, max(0, start - 24), start):
+            self._reset(end, sure=True)  # "if I do not have it I can not walk"
+            return
+        if start == 0 and context.WERE_IT_NOT.match(self.text):
+            self._reset(end, sure=True)  # "without it she is housebound"
+            return
         before = self.last_not if self.text.startswith("without", start) else self.negated
-        if before is not None and not self.seen and _CLOSE.fullmatch(self.text, before, start):
-            self._reset(end)  # "cannot sleep without", "no need to avoid"
+        if self.text.startswith("without", start) and context.NEEDED.search(self.text, 0, start):
+            before = start
+        if before is not None and not self.seen and context.CLOSE.fullmatch(self.text, before, start):
+            self._reset(end, sure=True)  # "cannot sleep without", "no need to avoid"
         else:
             self._govern("denied", "not", end)
             self.negated = end
         self.last_not = end
 
-    def _effect(self, start: int, end: int) -> None:
-        if self.negated is not None and self.seen == 0 and _CLOSE.fullmatch(self.text, self.negated, start):
-            self._reset(end)
+    def _except(self, start: int, end: int) -> None:
+        if context.REACTIONS.search(self.text, 0, start):
+            self._govern("allergy", "allergy", end)  # "no known allergies except to"
+        elif self.status != "allergy":
+            self._reset(end, sure=True)  # "no medicines other than"
+
+    def _effect(self, start: int, end: int, *, sure: bool = True) -> None:
+        if self.negated is not None and self.seen == 0 and context.CLOSE.fullmatch(self.text, self.negated, start):
+            self._reset(end, sure=sure)
+
+    def _benefit(self, start: int, end: int) -> None:
+        self._effect(start, end, sure=False)  # without effect, it may be taken or not
 
     def _take(self, start: int, end: int) -> None:
         if not self.kind:
             return
         if self.seen == 0:
             own = self.kind not in ("header", "not", "deny") and self._content(start)
-            if own or (self.kind != "header" and _TURN.search(self.text, self.end, start)):
+            if own or (self.kind != "header" and context.TURN.search(self.text, self.end, start)):
                 self._reset(end)
         elif re.fullmatch(r"\s*(?:or|nor)\s*", self.text[self.found[-1].end : start]):
             self.end = end
         else:
             self._reset(end)
+
+    def _persist(self, start: int, end: int) -> None:
+        if self.status == "considered" and not self.seen:
+            self._reset(end)  # "I would suggest that she remains on"
+        else:
+            self._take(start, end)
 
     def _past_verb(self, start: int, end: int) -> None:
         self.past = end
@@ -227,15 +280,19 @@ class _Walk:
 
     def _with(self, start: int, end: int) -> None:
         bare = self.kind == "stop" and not self.text[self.end : start].strip()  # "vomiting has stopped on"
-        on = self.text[start:end] == "on"
+        on = self.text[start:end] in ("on", "onto")
         thought_of = self.kind == "hypothetical" and not on
         if self.seen:
             anew = on and self.text[:start].rstrip().endswith((",", ";", "|", " and"))
         else:
             anew = self.kind not in ("", "header") and not thought_of and (bare or self._content(start))
-        if anew:
-            self._reset(end)
+        if anew or (self.text[start:end] == "onto" and self.kind == "stop" and not self.seen):
+            self._reset(end, sure=self.kind == "stop" or self.text.endswith("no", 0, self.end))
 
     def _joint(self, start: int, end: int) -> None:
-        if self.seen == 0 and self.kind not in ("", "header") and self._content(start):
-            self._reset(end)
+        if (
+            self.seen == 0
+            and self.kind not in ("", "header")
+            and (self._content(start) or context.IT.search(self.text, self.end, start))
+        ):
+            self._reset(end)  # "told not to take it because"

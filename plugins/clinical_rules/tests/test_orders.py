@@ -167,6 +167,90 @@ def test_what_is_said_of_a_medication(reads: Recogniser, text: str, said: str) -
     assert " ".join(order.status for order in read_orders(reads, text)) == said
 
 
+# What stands for each family of expressions: the sentences are of no benchmark.
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        # the cue is said of the medication before it, not of the next one
+        ("warfarin avoided, so aspirin 81 mg chosen", "denied current"),
+        ("The aspirin has been stopped and the warfarin 5 mg stays", "stopped current"),
+        ("Controlled on warfarin 5 mg, not a candidate for aspirin", "current denied"),
+        ("Where ibuprofen failed aspirin 81 mg has helped", "stopped current"),
+        # exceptions
+        ("Nil by way of tablets apart from warfarin", "current"),
+        ("All her tablets were stopped except warfarin 5 mg", "current"),
+        ("Stopped taking her ibuprofen but not warfarin 5 mg", "stopped current"),
+        ("No known drug allergies except to aspirin", "allergy"),
+        # conditions, the future, and what was undone
+        ("Should she fall again, stop warfarin", "current"),
+        ("She should perhaps stop warfarin", "stopped"),
+        ("Find out if he has stopped warfarin", "stopped"),
+        ("Nobody told him what warfarin 5 mg is for", "current"),
+        ("No one knows why she is on warfarin", "current"),
+        ("Without warfarin his leg would clot", "current"),
+        ("Warfarin 5 mg, never with alcohol", "current"),
+        ("Never has ibuprofen with breakfast or supper", "denied"),
+        ("To stop warfarin 5 mg when the course ends", "current"),
+        ("ibuprofen 400 mg for 5 days, then stop", "current"),
+        ("Turned down warfarin at first but now wishes to start", "current"),
+        ("warfarin was paused on admission and has since been restarted", "current"),
+        ("If I do not have my aspirin I can not walk", "current"),
+        ("Wants to avoid ibuprofen", "denied"),
+        ("Would suggest stopping ibuprofen", "stopped"),
+        ("Lost without her aspirin", "current"),
+        ("Not taking warfarin 5 mg regularly, told to", "current"),
+        ("Aspirin not needed today", "current"),
+        # thought of, and rejected
+        ("Asked about ibuprofen but told it would not suit him", "denied"),
+        ("Wondered about warfarin; his falls preclude it", "denied"),
+        ("Declines to change warfarin 5 mg to aspirin", "current denied"),
+        ("Came in for ibuprofen, was sold aspirin 300 mg", "stopped current"),
+        # one after the other, and what is written against what is taken
+        ("At first ibuprofen, later aspirin 81 mg", "stopped current"),
+        ("Ibuprofen until March, thereafter aspirin 81 mg", "stopped current"),
+        ("Chart lists ibuprofen but he really takes aspirin 81 mg", "stopped current"),
+        ("Ibuprofen given up in favour of aspirin 81 mg", "stopped current"),
+        ("ibuprofen out, aspirin 81 mg in", "stopped current"),
+        ("Changed from an NSAID to aspirin 81 mg", "stopped current"),
+        # other people, their supplies, and who tells
+        ("The ibuprofen in the cupboard is her son's", "family"),
+        ("Grandad's warfarin is locked away", "family"),
+        ("Wife rang for his warfarin 5 mg", "current"),
+        # without a dose, the words about a medication count
+        ("He chucked the aspirin", "stopped"),
+        ("She packed ibuprofen in", "stopped"),
+        ("No joy with ibuprofen", "stopped"),
+        ("Ibuprofen 400 mg: no relief yet, continue", "current"),
+        ("ibuprofen left her with hives", "allergy"),
+        ("Had a rough time on aspirin", "stopped"),
+        ("A leaflet about warfarin went home with her", "hypothetical"),
+        ("Aspirin was a waste of money", "stopped"),
+        ("The warfarin box is still unopened", "denied"),
+        ("Isolate resistant to amoxicillin; screen negative for ibuprofen", "denied"),
+        ("Brief spell on warfarin", "stopped"),
+        ("ibuprofen -> wheeze", "allergy"),
+        ("Warfarin (historical)", "stopped"),
+        # and a word of taking outweighs them
+        ("Despite an old ulcer he remains on aspirin", "current"),
+        ("No hypoglycaemia with aspirin", "current"),
+        ("Poor sleep, poor appetite; takes warfarin", "current"),
+        ("Risks explained, warfarin started", "current"),
+        ("History of clots, so on warfarin", "current"),
+        ("Aspirin taken this morning", "current"),
+        ("Aspirin does not help much yet", "current"),
+        ("Meds: aspirin, warfarin, not taking ibuprofen", "current current denied"),
+        ("AF, old DVT, warfarin, no bleeding", "current"),
+        ("Once daily warfarin", "current"),
+        # shorthand
+        ("Tab. warfarin to continue", "current"),
+        ("C/I: aspirin", "denied"),
+        ("Seen by Dr. Lee; w/h warfarin", "stopped"),
+    ],
+)
+def test_families_of_expressions(reads: Recogniser, text: str, said: str) -> None:
+    assert " ".join(order.status for order in read_orders(reads, text)) == said
+
+
 @pytest.mark.parametrize(
     ("text", "amount", "route", "frequency", "per_day"),
     [

@@ -21,8 +21,8 @@ from r1core_umls.features import words_of
 from r1core_umls.search import Nearest
 from r1core_umls.tables import Tables
 
-CONCEPTS = 12  # that are weighed
-ENTRIES = 64  # nearest names and definitions that they come from
+CONCEPTS = 10  # that are weighed
+ENTRIES = 56  # nearest names and definitions that they come from
 BLOCK = 256  # mentions that are weighed at a time
 OF_VECTORS = (
     "cosine", "mean of names", "definition", "has a definition", "names", "children", "parents", "parents among them",

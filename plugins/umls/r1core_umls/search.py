@@ -2,7 +2,7 @@
 
 Two steps in a base of up to half a million names, of which every entry is compared by a matrix product: the leading
 axes, at length 1, choose some entries, and all axes put these in order. Against 64 leading axes and 96 entries, 48 and
-64 find the right concept of HPO's development names among the nearest five as often, and among the nearest sixteen
+56 find the right concept of HPO's development names among the nearest five as often, and among the nearest sixteen
 one time less in a hundred.
 
 In a larger base entries stand in cells by their nearest centre, as one byte an axis, and only the cells whose centres
