@@ -58,7 +58,7 @@ clean:
 	@touch $@
 
 .venv/.test: .venv/.demo
-	@$(PIP) --no-build-isolation --editable '.[train,eval,structured,test,dev]' 'pyarrow<26' faiss-cpu $(EDITABLE)
+	@$(PIP) --no-build-isolation --editable '.[train,eval,structured,test,dev]' 'pyarrow<26' faiss-cpu $(EDITABLE) --editable './plugins/dp[train]'
 	@$(PIP) --no-deps $(SOURCES)
 	@touch $@
 

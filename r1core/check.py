@@ -61,6 +61,7 @@ def check(bench: Workbench, *, deep: bool = False) -> tuple[list[Problem], dict[
         steps = [
             lambda: check_data.problems(bench, sample),
             lambda: _difficulty(bench, sample),
+            lambda: _unprotected(bench, sample),
             lambda: _time(bench, sample, forecast),
             *steps,
         ]
@@ -145,13 +146,8 @@ def _chain(bench: Workbench) -> Iterator[Problem]:
 
 
 def _private(bench: Workbench) -> Iterator[Problem]:
-    """What a privacy policy refuses, and rows of groups that are to be trained on without one."""
+    """What a privacy policy refuses."""
     private = bench.privacy
-    if private is None and bench.recipe.run.privacy == "required" and bench.recipe.data.columns.group:
-        where = bench.resolved.where("data.columns.group")
-        found = "rows of groups (patients, clients) and no privacy policy"
-        fix = 'add "dp" to run.plugins and set plugins.dp.dataset_id, or set run.privacy = "none" and answer for it'
-        yield Problem(where, found, 'run.plugins with a policy, or run.privacy = "none"', fix)
     if private is None:
         return
     for step in bench.chain.steps:
@@ -215,6 +211,16 @@ def _difficulty(bench: Workbench, sample: check_data.Sample) -> Iterator[Problem
         of_records(bench, sample.records)
         used, known = sample.used(bench.recipe.data.max_rows)
         yield from _curriculum(bench, used if known else None)
+
+
+def _unprotected(bench: Workbench, sample: check_data.Sample) -> Iterator[Problem]:
+    """Rows of groups, of patients for instance, that are to be trained on without a policy."""
+    grouped = bench.recipe.data.columns.group or any(record.group is not None for record in sample.records)
+    if grouped and bench.privacy is None and bench.recipe.run.privacy == "required":
+        where = bench.resolved.where("data.columns.group" if bench.recipe.data.columns.group else "run.privacy")
+        found = "rows of groups (patients, clients) and no privacy policy"
+        fix = 'add "dp" to run.plugins and set plugins.dp.dataset_id, or set run.privacy = "none" and answer for it'
+        yield Problem(where, found, 'a policy, or run.privacy = "none"', fix)
 
 
 def _time(bench: Workbench, sample: check_data.Sample, forecast: dict[str, JSON]) -> Iterator[Problem]:
