@@ -42,7 +42,7 @@ def fit(
     Parameters
     ----------
     progress : told the stage, the steps done and their total.
-    folder : where the largest table is written while it is made; by default it is held in memory.
+    folder : where the tables are written, and mapped from; by default they are held in memory.
 
     Raises
     ------

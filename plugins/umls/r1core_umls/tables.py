@@ -78,7 +78,7 @@ class Tables:
         ----------
         names, owners : what may be meant, and the concept of each name (its position).
         definitions : by position; "" where there is none. parents : positions, by position.
-        folder : where `entries`, the largest, is written while it is made; by default it is held in memory.
+        folder : where the arrays are written, and mapped from; by default they are held in memory.
         """
         vocabulary, owned = Vocabulary(), np.asarray(owners, np.int32)
         cut = vocabulary.cut(names)
@@ -98,7 +98,7 @@ class Tables:
         told_words = np.full((len(definitions), TOLD_WORDS), -1, np.int32)
         told_words[has] = explained.distinct(-rarity).padded(TOLD_WORDS)
         ups = Bags.of(parents)
-        return cls(
+        made = cls(
             features,
             np.frombuffer("\0".join(words).encode(), np.uint8),
             sums,
@@ -116,13 +116,18 @@ class Tables:
             ups.padded(PARENTS_EACH),
             np.log1p(np.bincount(ups.values, minlength=len(definitions))).astype(np.float32),
         )
+        if folder is None:
+            return made
+        made.save(folder)
+        return cls.load(folder)
 
     def save(self, folder: Path) -> None:
         """Write every array into a folder."""
         for field in fields(self):
             values = getattr(self, field.name)
-            if isinstance(values, np.memmap) and Path(str(values.filename)).parent == folder:  # stands there already
-                values.flush()
+            mapped = values.base if isinstance(values.base, np.memmap) else values
+            if isinstance(mapped, np.memmap) and Path(str(mapped.filename)).parent == folder:  # stands there already
+                mapped.flush()
             else:
                 np.save(folder / f"{field.name}.npy", values, allow_pickle=False)
 

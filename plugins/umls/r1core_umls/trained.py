@@ -26,7 +26,7 @@ from r1core_umls.ranking import Fitted, Ranker
 from r1core_umls.tables import Tables
 from r1core_umls.whole import whole
 
-LAYOUT = 6  # raised whenever the files, the features or the training change, so that older ones are trained again
+LAYOUT = 7  # raised whenever the files, the features or the training change, so that older ones are trained again
 RANKER = tuple(f"ranker_{field.name}.npy" for field in fields(Ranker))
 FILES = ("encoder.npy", *RANKER, *Tables.files())
 _log = logging.getLogger(__name__)
