@@ -1,7 +1,8 @@
 """What private training costs over plain training of the same LoRA: time of a step in turns, and peak memory.
 
-Run: python benchmarks/private_speed.py [--rows 16] [--steps 12] [--compile on] [--engines r1core,opacus]
-On a GPU where there is one, else on one core. Both take the same rows in the same passes (`train.packing = "padded"`),
+Run: python benchmarks/private_speed.py [--rows 16] [--steps 12] [--compile on] [--engines r1core,opacus] [--shape 1b]
+The medical demonstration's model and rows on one core; with `--shape`, as on a GPU, a model of that shape with random
+weights and rows of 1,024 random tokens (`peers/workload.py`). Both take the same rows in the same passes (`train.packing = "padded"`),
 the plain one under AdamW as ever, the private one with its ledger, clipping and noise, at one row a unit; the draw is
 replaced by the rows of the step, so that both compute on the same. Steps alternate (A B B A) and medians count; peak
 memory is that of a process of its own for each. `--checkpointing` as in the recipe.
@@ -23,10 +24,12 @@ from typing import Any
 
 import torch
 from medical_rows import InTurn, medical
+from peers import workload
 from record import machine, write
 
 PLAIN = "plain"
 TIME, MEMORY = 1.15, 1.10
+LENGTH = 1024  # tokens of a row, with `--shape`
 WARM = 2
 
 
@@ -41,6 +44,7 @@ def trainer_of(chosen: argparse.Namespace, name: str, folder: Path) -> Any:
     from r1core_dp.policy import Training, system_bytes
 
     from r1core.api import PrivateTask
+    from r1core.data.tokens import Encoded
     from r1core.model.adapter import add_adapter
     from r1core.model.compiled import checkpoint_blocks
     from r1core.model.fused_lora import Casts
@@ -61,13 +65,16 @@ def trainer_of(chosen: argparse.Namespace, name: str, folder: Path) -> Any:
             return [[row] for row in range((self.step - 1) * chosen.rows, self.step * chosen.rows)]
 
     steps = chosen.steps + WARM
-    data = medical(folder, chosen.rows * steps)
-    rows = [*data.rows] * -(-chosen.rows * steps // len(data.rows))
-    cuda = torch.cuda.is_available()
-    base = load_model(data.base, precision="bf16" if cuda else data.precision, attention="sdpa" if cuda else "eager")
-    if cuda:
-        base.cuda()
-    adapted = add_adapter(base, Adapter(rank=16, alpha=32, first_layer=4), seed=0, fused=name != "opacus")
+    if chosen.shape:
+        work = workload.Work(chosen.shape, chosen.rows, LENGTH, steps - workload.WARM, "")
+        base = workload.model(work).requires_grad_(False)
+        rows = [Encoded(str(n), (ids[0],), (*ids[1:], 2), ()) for n, ids in enumerate(workload.rows(work))]
+    else:
+        data = medical(folder, chosen.rows * steps)
+        base = load_model(data.base, precision=data.precision, attention=data.attention)
+        rows = [*data.rows] * -(-chosen.rows * steps // len(data.rows))
+    first = 0 if chosen.shape else 4
+    adapted = add_adapter(base, Adapter(rank=16, alpha=32, first_layer=first), seed=0, fused=name != "opacus")
     config = Train(
         batch_size=chosen.rows, steps=steps, packing="padded", checkpoint_every=10**6,
         gradient_checkpointing=chosen.checkpointing, compile=chosen.compile,
@@ -147,6 +154,7 @@ def main() -> None:
     parser.add_argument("--engines", default="r1core,opacus")
     parser.add_argument("--compile", choices=("on", "off"), default="off")
     parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--shape", choices=sorted(workload.SHAPES))
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -157,7 +165,8 @@ def main() -> None:
     engines = chosen.engines.split(",")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        medical(folder, 1)  # prepared once
+        if not chosen.shape:
+            medical(folder, 1)  # prepared once
         peaks = {one: memory(chosen, one, folder) for one in (PLAIN, *engines)}
         seconds = times(chosen, [PLAIN, *engines], folder)
     cuda = torch.cuda.is_available()
@@ -178,7 +187,9 @@ def main() -> None:
              "target": f"<= {MEMORY}" if target else None, "met": most <= MEMORY if target else None,
              "peer": f"plain {peaks[PLAIN]['after'] / 1e6:.0f} MB, private {peaks[one]['after'] / 1e6:.0f} MB"},
         ]  # fmt: skip
-    suffix = f"{'cuda' if cuda else 'cpu'}_{chosen.rows}" + "_compiled" * (chosen.compile == "on")
+    suffix = f"{'cuda' if cuda else 'cpu'}_{chosen.shape or 'medical'}_{chosen.rows}" + "_compiled" * (
+        chosen.compile == "on"
+    )
     write(f"private_speed_{suffix}" + "_checkpointed" * chosen.checkpointing, rows)
     print(machine())
 
