@@ -2,10 +2,10 @@
 
 Run: python benchmarks/private_speed.py [--rows 16] [--steps 12] [--compile on] [--engines r1core,opacus] [--shape 1b]
 The medical demonstration's model and rows on one core; with `--shape`, as on a GPU, a model of that shape with random
-weights and rows of 1,024 random tokens (`peers/workload.py`). Both take the same rows in the same passes (`train.packing = "padded"`),
-the plain one under AdamW as ever, the private one with its ledger, clipping and noise, at one row a unit; the draw is
-replaced by the rows of the step, so that both compute on the same. Steps alternate (A B B A) and medians count; peak
-memory is that of a process of its own for each. `--checkpointing` as in the recipe.
+weights and rows of 1,024 random tokens (`peers/workload.py`). Both take the same rows in the same passes
+(`train.packing = "padded"`), the plain one under AdamW as ever, the private one with its ledger, clipping and noise, at
+one row a unit; the draw is replaced by the rows of the step, so that both compute on the same. Steps alternate
+(A B B A) and medians count; peak memory is that of a process of its own for each.
 """
 
 from __future__ import annotations
