@@ -26,7 +26,8 @@ from r1core.model.adapted import LanguageModel
 from r1core.model.layers import ExtraLayers
 from r1core.model.row_gradients import RowGradients
 from r1core.recipe.training import Train
-from r1core.train.loop import Groups, State, Trainer
+from r1core.train.figures import OnTheWay
+from r1core.train.loop import Groups, NonFiniteLoss, State, Trainer
 from r1core.train.objective import Objective
 from r1core.train.optimizer import adamw, set_rates
 from r1core.workbench import Workbench
@@ -71,6 +72,7 @@ class PrivateTrainer(Trainer):
         )  # fmt: skip
         self.private = private
         self._moved = False  # whether any row has had a gradient yet
+        self._told: tuple[int, OnTheWay, Mapping[str, float]] | None = None  # of the last step
 
     @property
     def replay(self) -> None:
@@ -85,12 +87,13 @@ class PrivateTrainer(Trainer):
             self.private.close()
 
     def step(self, step: int) -> None:
-        """One optimiser step; its figures reach `on_step` at once.
+        """One optimiser step. Its figures reach `on_step` at once on a CPU, with the next step on a GPU.
 
         Raises
         ------
-        R1Error : when no row of the first units that are drawn has any gradient (the run would train nothing, and
-            spend for it), or the optimiser is left with a gradient that is not finite.
+        R1Error : when no row of the first units that are drawn has any gradient: the run would train nothing, and spend
+            for it.
+        NonFiniteLoss : when the gradient of this step or the one before is not finite.
         """
         units = self.private.draw()
         if self.casts is not None:
@@ -99,15 +102,32 @@ class PrivateTrainer(Trainer):
             self._pass(some)
         for weight, gradient in zip(self.trainable, self.private.finish(), strict=True):
             weight.grad = gradient
-        norm = float(torch.nn.utils.get_total_norm([w.grad for w in self.trainable if w.grad is not None]))
-        if not math.isfinite(norm):
-            raise R1Error(f"step {step + 1}: the private gradient is not finite; nothing of this step is saved")
+        norm = torch.nn.utils.get_total_norm([w.grad for w in self.trainable if w.grad is not None])
+        self.settle()
         set_rates(self.optimizer, self.schedule.factor(step))
+        rate = self.optimizer.param_groups[0]["lr"]
+        self._told = step + 1, OnTheWay(norm[None]), {"learning_rate": rate, **self.private.figures()}
+        if norm.device.type == "cpu":
+            self.settle()
+        self.optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]  # as in `Trainer.step`
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.cpu_seconds += self._used()
-        rate = self.optimizer.param_groups[0]["lr"]
-        self.on_step(step + 1, {"learning_rate": rate, "grad_norm": norm, **self.private.figures()})
+
+    def settle(self) -> None:
+        """Read the norm of the last step's private gradient, refuse one that is not finite, and tell.
+
+        Raises
+        ------
+        NonFiniteLoss : with the step; the optimiser has not taken it.
+        """
+        if self._told is None:
+            return
+        (step, figures, told), self._told = self._told, None
+        (norm,) = figures.read()
+        if not math.isfinite(norm):
+            raise NonFiniteLoss(f"step {step}: the private gradient is not finite; nothing of this step is saved")
+        self.on_step(step, {**told, "grad_norm": norm})
 
     def state(self) -> dict[str, Any]:
         """With what ties the checkpoint to the policy's own records."""

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import torch
 
+TOGETHER = 64  # weights whose gradients are joined on a GPU
+
 
 def by_unit(gradients: Sequence[torch.Tensor], unit: torch.Tensor, units: int) -> list[torch.Tensor]:
     """The sum over the rows of each unit, `(U, *shape)` fp32, of gradients `(R, *shape)`; `unit` (R,)."""
@@ -17,19 +19,31 @@ def by_unit(gradients: Sequence[torch.Tensor], unit: torch.Tensor, units: int) -
     return [g.new_zeros(units, *g.shape[1:], dtype=torch.float32).index_add_(0, unit, g.float()) for g in gradients]
 
 
-def clipped_sum(gradients: Sequence[torch.Tensor], max_norm: float) -> list[torch.Tensor]:
-    """The sum of unit gradients, each scaled down to an L2 norm of at most `max_norm` over all weights together.
+def add_clipped(total: torch.Tensor, gradients: Sequence[torch.Tensor], max_norm: float) -> None:
+    """Add unit gradients, each scaled down to an L2 norm of at most `max_norm` over all weights together.
 
     A unit whose gradient is not finite counts as zero: leaving it out moves the sum by no more than any other unit may.
 
     Parameters
     ----------
-    gradients : `(U, *shape)` of each weight.
+    total : (P,) fp32, of all weights one behind another. gradients : `(U, *shape)` of each weight.
     """
-    squares = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1).double().square() for g in gradients])
+    parts = _joined(gradients)
+    squares = torch.stack([torch.linalg.vector_norm(part, dim=1).double().square() for part in parts])
     norms = squares.sum(0).sqrt()  # (U,)
     sound = norms.isfinite()
-    factors = torch.where(sound, max_norm / norms.clamp(min=max_norm), 0.0)
-    if not bool(sound.all()):
-        gradients = [torch.where(sound.view(-1, *[1] * (g.ndim - 1)), g, 0.0) for g in gradients]
-    return [(factors.to(g.dtype) @ g.flatten(1)).view(g.shape[1:]) for g in gradients]
+    factors = torch.where(sound, max_norm / norms.clamp(min=max_norm), 0.0).float()
+    if total.is_cuda or not bool(sound.all()):  # asking a GPU would wait for it
+        parts = [torch.where(sound[:, None], part, 0.0) for part in parts]
+    at = 0
+    for part in parts:
+        total[at : at + part.shape[1]].addmv_(part.t(), factors)
+        at += part.shape[1]
+
+
+def _joined(gradients: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Gradients as matrices (U, n), in order; on a GPU a few large ones, since each operation costs a launch."""
+    flat = [gradient.flatten(1) for gradient in gradients]
+    if not flat[0].is_cuda:
+        return flat
+    return [torch.cat(flat[first : first + TOGETHER], 1) for first in range(0, len(flat), TOGETHER)]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Bytes = Callable[[int], bytes]
 """Gives so many random bytes; tests put their own in."""
-PART = 1 << 20  # normal numbers that are made at a time: 16 MB of random bits
+PART = 1 << 20  # normal numbers that are made at a time
 
 
 def system_bytes(number: int) -> bytes:
@@ -40,17 +40,24 @@ def chosen(number: int, rate: float, source: Bytes = system_bytes) -> NDArray[np
     return np.frombuffer(source(8 * number), np.uint64) < np.uint64(math.floor(rate * 2.0**64))
 
 
-def normal(number: int, device: torch.device | None = None, source: Bytes = system_bytes) -> torch.Tensor:
-    """Standard normal numbers, (number,) float32, by the transform of Box and Muller (1958)."""
+def normal_bits(number: int, source: Bytes = system_bytes) -> torch.Tensor:
+    """The random bits that `normal` makes so many numbers of, (n, 2) int64."""
     import torch
 
-    out = torch.empty(number, dtype=torch.float32, device=device)
-    for first in range(0, number, PART):
-        pairs = -(-min(PART, number - first) // 2)
-        bits = torch.frombuffer(bytearray(source(16 * pairs)), dtype=torch.int64).to(out.device)
-        uniform = ((bits >> 11) & ((1 << 53) - 1)).double().mul_(2.0**-53)  # in [0, 1)
-        radius = (1 - uniform[:pairs]).log_().mul_(-2).sqrt_()
-        angle = uniform[pairs:].mul_(2 * math.pi)
-        both = torch.cat([radius * angle.cos(), radius * angle.sin()])
-        out[first : first + 2 * pairs] = both[: number - first]
-    return out
+    pairs = -(-number // 2)
+    return torch.frombuffer(bytearray(source(16 * pairs)), dtype=torch.int64).view(pairs, 2)
+
+
+def normal(number: int, bits: torch.Tensor, device: torch.device | None = None) -> torch.Tensor:
+    """Standard normal numbers, (number,) float32, by the transform of Box and Muller (1958), each pair of 128 bits."""
+    import torch
+
+    out = torch.empty(2 * len(bits), dtype=torch.float32, device=device)
+    for first in range(0, len(bits), PART):
+        some = bits[first : first + PART].to(out.device, non_blocking=True)
+        uniform = ((some >> 11) & ((1 << 53) - 1)).double().mul_(2.0**-53)  # in [0, 1)
+        radius = (1 - uniform[:, 0]).log_().mul_(-2).sqrt_()
+        angle = uniform[:, 1] * (2 * math.pi)
+        part = out[2 * first : 2 * (first + len(some))]
+        part[: len(some)], part[len(some) :] = radius * angle.cos(), radius * angle.sin()
+    return out[:number]

@@ -14,6 +14,7 @@ import json
 import math
 import uuid
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from r1core import api
 from r1core_dp import card
 from r1core_dp.accounting import Phase, epsilon_of, noise_for
 from r1core_dp.config import DpConfig
-from r1core_dp.entropy import Bytes, chosen, normal, system_bytes
+from r1core_dp.entropy import Bytes, chosen, normal, normal_bits, system_bytes
 from r1core_dp.ledger import Declared, Ledger, folder_of
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ class Training:
         self.delta = config.delta if config.delta is not None else self.number**-1.1
         self.row_gradients = task.row_gradients if config.engine == "r1core" else _hooked(task)
         self.step = task.step
-        self._sums = [w.new_zeros(w.shape, dtype=_float32()) for w in task.weights]
+        self._sum = _zeros(task.weights)
+        self._noise = Noise(self._sum, entropy)
         self.most_records = max(map(len, self._rows))
         self.largest_group = _largest_group(task)
         self.run = _run_name(task.run)
@@ -127,30 +129,24 @@ class Training:
             raise api.UserError(f"the {self.total} steps that were planned are done", fix="begin another training")
         self.step += 1
         self.ledger.step(self.run, self.step)
+        self._noise.begin()
         drawn = chosen(self.number, self.sample_rate, self._entropy)
         return [rows for rows, taken in zip(self._rows, drawn.tolist(), strict=True) if taken]
 
     def add(self, gradients: Sequence[torch.Tensor], unit: torch.Tensor, units: int) -> None:
         """Clip each unit's gradient and add it."""
-        from r1core_dp.clipping import by_unit, clipped_sum
+        from r1core_dp.clipping import add_clipped, by_unit
 
-        for total, part in zip(self._sums, clipped_sum(by_unit(gradients, unit, units), self.norm), strict=True):
-            total += part
-
-    @property
-    def norm(self) -> float:
-        """To which a unit's gradient is clipped."""
-        return self.config.max_grad_norm
+        add_clipped(self._sum, by_unit(gradients, unit, units), self.config.max_grad_norm)
 
     def finish(self) -> list[torch.Tensor]:
         """The sum with noise, over the number of units that a step has on average."""
-        scale, size = self.noise_multiplier * self.norm, self.sample_rate * self.number
-        noise = normal(sum(total.numel() for total in self._sums), self._sums[0].device, self._entropy)
-        made = []
-        for total, part in zip(self._sums, noise.split([total.numel() for total in self._sums]), strict=True):
-            made.append(total.add(part.view_as(total), alpha=scale).div_(size))
-            total.zero_()
-        return made
+        deviation, size = self.noise_multiplier * self.config.max_grad_norm, self.sample_rate * self.number
+        made = self._sum.add(self._noise.take(), alpha=deviation).div_(size)
+        self._sum.zero_()
+        weights = self.task.weights
+        parts = made.split([weight.numel() for weight in weights])
+        return [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
 
     def figures(self) -> Mapping[str, float]:
         """The noise; what was spent stands in the card."""
@@ -166,13 +162,40 @@ class Training:
 
     def close(self) -> None:
         """Let other trainings draw on the ledger."""
+        self._noise.close()
         self.ledger.close()
 
 
-def _float32() -> torch.dtype:
+class Noise:
+    """Standard normal numbers for a step; their bits are drawn while a GPU computes the step."""
+
+    def __init__(self, like: torch.Tensor, entropy: Bytes) -> None:
+        self._number, self._device, self._entropy = like.numel(), like.device, entropy
+        self._pool = ThreadPoolExecutor(1, "noise") if like.is_cuda else None
+        self._bits: Future[torch.Tensor] | None = None
+
+    def begin(self) -> None:
+        """Begin to draw the bits of this step's noise."""
+        if self._pool is not None:
+            self._bits = self._pool.submit(lambda: normal_bits(self._number, self._entropy).pin_memory())
+
+    def take(self) -> torch.Tensor:
+        """The noise, (P,) float32; never the same twice."""
+        waiting, self._bits = self._bits, None
+        bits = normal_bits(self._number, self._entropy) if waiting is None else waiting.result()
+        return normal(self._number, bits, self._device)
+
+    def close(self) -> None:
+        """End the thread."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def _zeros(weights: Sequence[torch.Tensor]) -> torch.Tensor:
+    """For all weights one behind another, (P,) fp32."""
     import torch
 
-    return torch.float32
+    return torch.zeros(sum(weight.numel() for weight in weights), device=weights[0].device)
 
 
 def _hooked(task: api.PrivateTask) -> api.RowGradients:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from r1core_dp.clipping import by_unit, clipped_sum
-from r1core_dp.entropy import chosen, normal, system_bytes
+from r1core_dp.clipping import add_clipped, by_unit
+from r1core_dp.entropy import chosen, normal, normal_bits, system_bytes
 from scipy import stats
 
 
@@ -24,7 +24,7 @@ def counted(seed: int) -> Callable[[int], bytes]:
 
 @pytest.mark.parametrize("source", [system_bytes, counted(3)], ids=["the system's", "put in"])
 def test_noise_is_normal(source: Callable[[int], bytes]) -> None:
-    found = normal(3_000_001, source=source)
+    found = normal(3_000_001, normal_bits(3_000_001, source))
     assert found.shape == (3_000_001,)
     assert float(found.double().std()) == pytest.approx(1.0, abs=0.005)
     assert float(found.double().mean()) == pytest.approx(0.0, abs=0.003)
@@ -38,7 +38,7 @@ def test_noise_never_comes_again_and_knows_no_seed() -> None:
     for _ in range(2):
         torch.manual_seed(0)
         np.random.seed(0)  # the global state that must not matter
-        drawn.append(normal(1000))
+        drawn.append(normal(1000, normal_bits(1000)))
     assert not torch.equal(*drawn)
     assert len({system_bytes(32) for _ in range(50)}) == 50
 
@@ -83,8 +83,9 @@ def test_one_unit_more_moves_the_sum_by_no_more_than_the_norm(
         kinds = [kind for unit in units for kind in unit]
         owner = torch.tensor([place for place, unit in enumerate(units) for _ in unit])
         rows = [torch.stack([gradient(k, s, seed + 31 * n) for n, k in enumerate(kinds)]) for s in shapes]
-        parts = clipped_sum(by_unit(rows, owner, len(units)), max_norm)
-        return torch.cat([part.flatten() for part in parts]).double()
+        found = torch.zeros(17)
+        add_clipped(found, by_unit(rows, owner, len(units)), max_norm)
+        return found.double()
 
     without, with_it = total(others), total([*others, extra])
     assert bool(with_it.isfinite().all())
@@ -94,7 +95,9 @@ def test_one_unit_more_moves_the_sum_by_no_more_than_the_norm(
 
 def test_a_small_gradient_is_left_as_it_is() -> None:
     rows = [torch.tensor([[0.3, 0.4], [3.0, 4.0]])]
-    assert torch.allclose(clipped_sum(by_unit(rows, torch.arange(2), 2), 1.0)[0], torch.tensor([0.9, 1.2]))
+    found = torch.zeros(2)
+    add_clipped(found, by_unit(rows, torch.arange(2), 2), 1.0)
+    assert torch.allclose(found, torch.tensor([0.9, 1.2]))
 
 
 def test_a_step_is_the_clipped_sum_with_noise_of_the_stated_size(desk: Any) -> None:
@@ -115,7 +118,7 @@ def test_a_step_is_the_clipped_sum_with_noise_of_the_stated_size(desk: Any) -> N
 def test_a_step_without_a_unit_is_noise_only(desk: Any) -> None:
     training = desk.begin([f"p{n}" for n in range(40)], entropy=lambda number: b"\xff" * number)
     assert training.draw() == []
-    training._entropy = system_bytes
+    training._noise._entropy = system_bytes
     found = torch.cat([part.flatten() for part in training.finish()])
     assert bool(found.isfinite().all())
     assert bool((found != 0).all())
