@@ -41,7 +41,8 @@ def trainers(chosen: argparse.Namespace, which: Sequence[str], folder: Path) -> 
 def trainer_of(chosen: argparse.Namespace, name: str, folder: Path) -> Any:
     """One trainer, ready to step: `plain`, or an engine of the plugin."""
     from r1core_dp.config import DpConfig
-    from r1core_dp.policy import Training, system_bytes
+    from r1core_dp.entropy import system
+    from r1core_dp.policy import Training
 
     from r1core.api import PrivateTask
     from r1core.data.tokens import Encoded
@@ -95,7 +96,7 @@ def trainer_of(chosen: argparse.Namespace, name: str, folder: Path) -> Any:
             row_gradients=rule, run=folder / name,
         )  # fmt: skip
         settings = DpConfig(dataset_id=name, ledger=folder / f"ledgers-{name}", engine=name)  # type: ignore[arg-type]
-        trainer = PrivateTrainer(*given, private=Given(settings, task, system_bytes), **last)
+        trainer = PrivateTrainer(*given, private=Given(settings, task, system), **last)
     if chosen.checkpointing:
         checkpoint_blocks(trainer.model)
     _ = trainer.read

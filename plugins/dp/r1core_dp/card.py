@@ -53,7 +53,7 @@ def made(training: Training) -> Mapping[str, JSON]:
         "ledger_head": ledger.head,
         "ledger_run": training.run,
         "engine": config.engine,
-        "noise_source": "AES-256 in counter mode under a key of the operating system's entropy for each draw",
+        "noise_source": "the operating system's random numbers, every bit",
         "accountants": {name: version(name) for name in ("opacus", "dp-accounting")},
         "curve": _curve(training),
         "not_covered": list(NOT_COVERED),

@@ -1,7 +1,7 @@
-"""Random numbers of the operating system's entropy: for noise and sampling, never from a run's seed.
+"""Random numbers of the operating system: for noise and sampling, never from a run's seed.
 
-A fresh 256-bit key of the operating system for each draw, stretched by AES in counter mode. Nothing is stored, so a
-draw cannot be made again.
+Every bit comes from the system's own generator, in the moment in which it is needed; nothing is stored, so a draw
+cannot be made again.
 
 Not covered: that double-precision numbers are a grid (Mironov 2012, "On significance of the least significant bits for
 differential privacy"); normal numbers have 53 bits here and reach 8.5 standard deviations.
@@ -10,8 +10,8 @@ differential privacy"); normal numbers have 53 bits here and reach 8.5 standard 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,32 +20,35 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-Bytes = Callable[[int], bytes]
-"""Gives so many random bytes; tests put their own in."""
+Fill = Callable[[memoryview], None]
+"""Fills a buffer with random bytes; tests put their own in."""
 PART = 1 << 20  # normal numbers that are made at a time
+_DEVICE = Path("/dev/urandom")  # read into a buffer that is there, other threads running on meanwhile
 
 
-def system_bytes(number: int) -> bytes:
-    """Random bytes that nobody can foresee or make again."""
-    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+def system(buffer: memoryview) -> None:
+    """Fill with random bytes that nobody can foresee or make again."""
+    with _DEVICE.open("rb", buffering=0) as source:
+        while len(buffer):
+            buffer = buffer[source.readinto(buffer) or 0 :]
 
-    stream = Cipher(algorithms.AES256(os.urandom(32)), modes.CTR(os.urandom(16))).encryptor()
-    return stream.update(bytes(number))
 
-
-def chosen(number: int, rate: float, source: Bytes = system_bytes) -> NDArray[np.bool_]:
+def chosen(number: int, rate: float, fill: Fill = system) -> NDArray[np.bool_]:
     """Whether each of `number` units is drawn, (number,), independently with probability `rate` (to 2^-64)."""
     if rate >= 1:
         return np.ones(number, np.bool_)
-    return np.frombuffer(source(8 * number), np.uint64) < np.uint64(math.floor(rate * 2.0**64))
+    bits = np.empty(number, np.uint64)
+    fill(memoryview(bits).cast("B"))
+    return bits < np.uint64(math.floor(rate * 2.0**64))
 
 
-def normal_bits(number: int, source: Bytes = system_bytes) -> torch.Tensor:
-    """The random bits that `normal` makes so many numbers of, (n, 2) int64."""
+def normal_bits(number: int, fill: Fill = system, *, pinned: bool = False) -> torch.Tensor:
+    """The random bits that `normal` makes so many numbers of, (n, 2) int64; `pinned` for copies to a GPU."""
     import torch
 
-    pairs = -(-number // 2)
-    return torch.frombuffer(bytearray(source(16 * pairs)), dtype=torch.int64).view(pairs, 2)
+    bits = torch.empty(-(-number // 2), 2, dtype=torch.int64, pin_memory=pinned)
+    fill(memoryview(bits.view(-1).numpy()).cast("B"))
+    return bits
 
 
 def normal(number: int, bits: torch.Tensor, device: torch.device | None = None) -> torch.Tensor:

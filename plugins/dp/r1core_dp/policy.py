@@ -22,7 +22,7 @@ from r1core import api
 from r1core_dp import card
 from r1core_dp.accounting import Phase, epsilon_of, noise_for
 from r1core_dp.config import DpConfig
-from r1core_dp.entropy import Bytes, chosen, normal, normal_bits, system_bytes
+from r1core_dp.entropy import Fill, chosen, normal, normal_bits, system
 from r1core_dp.ledger import Declared, Ledger, folder_of
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class UnitPolicy:
 
     name = "dp/units"
 
-    def __init__(self, config: DpConfig, entropy: Bytes = system_bytes) -> None:
+    def __init__(self, config: DpConfig, entropy: Fill = system) -> None:
         self.config, self._entropy = config, entropy
         self.hooks_modules = config.engine == "opacus"
 
@@ -74,7 +74,7 @@ class Training:
     UserError : for rows without units, what the ledger refuses, and a budget that the training would exceed.
     """
 
-    def __init__(self, config: DpConfig, task: api.PrivateTask, entropy: Bytes) -> None:
+    def __init__(self, config: DpConfig, task: api.PrivateTask, entropy: Fill) -> None:
         self.config, self.task, self._entropy = config, task, entropy
         units = units_of(task, config)
         self._rows = list(units.values())
@@ -169,7 +169,7 @@ class Training:
 class Noise:
     """Standard normal numbers for a step; their bits are drawn while a GPU computes the step."""
 
-    def __init__(self, like: torch.Tensor, entropy: Bytes) -> None:
+    def __init__(self, like: torch.Tensor, entropy: Fill) -> None:
         self._number, self._device, self._entropy = like.numel(), like.device, entropy
         self._pool = ThreadPoolExecutor(1, "noise") if like.is_cuda else None
         self._bits: Future[torch.Tensor] | None = None
@@ -177,7 +177,7 @@ class Noise:
     def begin(self) -> None:
         """Begin to draw the bits of this step's noise."""
         if self._pool is not None:
-            self._bits = self._pool.submit(lambda: normal_bits(self._number, self._entropy).pin_memory())
+            self._bits = self._pool.submit(lambda: normal_bits(self._number, self._entropy, pinned=True))
 
     def take(self) -> torch.Tensor:
         """The noise, (P,) float32; never the same twice."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from r1core_dp.config import DpConfig
-from r1core_dp.entropy import Bytes, system_bytes
+from r1core_dp.entropy import Fill, system
 from r1core_dp.policy import Training, UnitPolicy
 
 from r1core import api
@@ -39,7 +39,7 @@ class Desk:
         *,
         run: str = "run",
         source: str = "a" * 64,
-        entropy: Bytes = system_bytes,
+        entropy: Fill = system,
         shapes: Sequence[tuple[int, ...]] = ((3, 4), (5,)),
         task: dict[str, Any] | None = None,
         **config: Any,

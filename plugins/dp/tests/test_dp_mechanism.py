@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,34 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from r1core_dp.clipping import add_clipped, by_unit
-from r1core_dp.entropy import chosen, normal, normal_bits, system_bytes
+from r1core_dp.entropy import Fill, chosen, normal, normal_bits, system
 from scipy import stats
 
 
-def counted(seed: int) -> Callable[[int], bytes]:
+def counted(seed: int) -> Fill:
     """Bytes that can be made again."""
     draw = np.random.default_rng(seed)
-    return draw.bytes
+
+    def fill(buffer: memoryview) -> None:
+        buffer[:] = draw.bytes(len(buffer))
+
+    return fill
 
 
-@pytest.mark.parametrize("source", [system_bytes, counted(3)], ids=["the system's", "put in"])
-def test_noise_is_normal(source: Callable[[int], bytes]) -> None:
+def ones(buffer: memoryview) -> None:
+    """The largest number there is, so that no unit is drawn."""
+    buffer[:] = b"\xff" * len(buffer)
+
+
+def drawn(number: int) -> bytes:
+    """Bytes of the system."""
+    found = bytearray(number)
+    system(memoryview(found))
+    return bytes(found)
+
+
+@pytest.mark.parametrize("source", [system, counted(3)], ids=["the system's", "put in"])
+def test_noise_is_normal(source: Fill) -> None:
     found = normal(3_000_001, normal_bits(3_000_001, source))
     assert found.shape == (3_000_001,)
     assert float(found.double().std()) == pytest.approx(1.0, abs=0.005)
@@ -34,13 +49,13 @@ def test_noise_is_normal(source: Callable[[int], bytes]) -> None:
 
 
 def test_noise_never_comes_again_and_knows_no_seed() -> None:
-    drawn = []
+    found = []
     for _ in range(2):
         torch.manual_seed(0)
         np.random.seed(0)  # the global state that must not matter
-        drawn.append(normal(1000, normal_bits(1000)))
-    assert not torch.equal(*drawn)
-    assert len({system_bytes(32) for _ in range(50)}) == 50
+        found.append(normal(1000, normal_bits(1000)))
+    assert not torch.equal(*found)
+    assert len({drawn(32) for _ in range(50)}) == 50
 
 
 @settings(max_examples=20, deadline=None)
@@ -116,9 +131,9 @@ def test_a_step_is_the_clipped_sum_with_noise_of_the_stated_size(desk: Any) -> N
 
 
 def test_a_step_without_a_unit_is_noise_only(desk: Any) -> None:
-    training = desk.begin([f"p{n}" for n in range(40)], entropy=lambda number: b"\xff" * number)
+    training = desk.begin([f"p{n}" for n in range(40)], entropy=ones)
     assert training.draw() == []
-    training._noise._entropy = system_bytes
+    training._noise._entropy = system
     found = torch.cat([part.flatten() for part in training.finish()])
     assert bool(found.isfinite().all())
     assert bool((found != 0).all())
