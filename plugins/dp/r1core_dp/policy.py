@@ -22,11 +22,13 @@ from r1core import api
 from r1core_dp import card
 from r1core_dp.accounting import Phase, epsilon_of, noise_for
 from r1core_dp.config import DpConfig
-from r1core_dp.entropy import Fill, chosen, normal, normal_bits, system
+from r1core_dp.entropy import Fill, buffer_of, chosen, normal, normal_bits, system
 from r1core_dp.ledger import Declared, Ledger, folder_of
 
 if TYPE_CHECKING:
     import torch
+
+THREADS = 4  # that draw random bits while a GPU computes
 
 
 def units_of(task: api.PrivateTask, config: DpConfig) -> dict[str, list[int]]:
@@ -167,26 +169,37 @@ class Training:
 
 
 class Noise:
-    """Standard normal numbers for a step; their bits are drawn while a GPU computes the step."""
+    """Standard normal numbers for a step; where a GPU computes the step, their bits are drawn meanwhile."""
 
     def __init__(self, like: torch.Tensor, entropy: Fill) -> None:
         self._number, self._device, self._entropy = like.numel(), like.device, entropy
-        self._pool = ThreadPoolExecutor(1, "noise") if like.is_cuda else None
-        self._bits: Future[torch.Tensor] | None = None
+        self._pool = ThreadPoolExecutor(THREADS, "noise") if like.is_cuda else None
+        self._bits: torch.Tensor | None = None
+        self._filling: list[Future[None]] = []
 
     def begin(self) -> None:
         """Begin to draw the bits of this step's noise."""
-        if self._pool is not None:
-            self._bits = self._pool.submit(lambda: normal_bits(self._number, self._entropy, pinned=True))
+        self._bits = normal_bits(self._number, pinned=self._pool is not None)
+        room = buffer_of(self._bits)
+        if self._pool is None:
+            self._entropy(room)
+            return
+        size = -(-len(room) // THREADS)
+        parts = [room[first : first + size] for first in range(0, len(room), size)]
+        self._filling = [self._pool.submit(self._entropy, part) for part in parts]
 
     def take(self) -> torch.Tensor:
         """The noise, (P,) float32; never the same twice."""
-        waiting, self._bits = self._bits, None
-        bits = normal_bits(self._number, self._entropy) if waiting is None else waiting.result()
+        if self._bits is None:
+            self.begin()
+        for part in self._filling:
+            part.result()
+        bits, self._bits, self._filling = self._bits, None, []
+        assert bits is not None
         return normal(self._number, bits, self._device)
 
     def close(self) -> None:
-        """End the thread."""
+        """End the threads."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 

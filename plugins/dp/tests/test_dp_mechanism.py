@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from r1core_dp.clipping import add_clipped, by_unit
-from r1core_dp.entropy import Fill, chosen, normal, normal_bits, system
+from r1core_dp.entropy import Fill, buffer_of, chosen, normal, normal_bits, system
 from scipy import stats
 
 
@@ -39,7 +39,9 @@ def drawn(number: int) -> bytes:
 
 @pytest.mark.parametrize("source", [system, counted(3)], ids=["the system's", "put in"])
 def test_noise_is_normal(source: Fill) -> None:
-    found = normal(3_000_001, normal_bits(3_000_001, source))
+    bits = normal_bits(3_000_001)
+    source(buffer_of(bits))
+    found = normal(3_000_001, bits)
     assert found.shape == (3_000_001,)
     assert float(found.double().std()) == pytest.approx(1.0, abs=0.005)
     assert float(found.double().mean()) == pytest.approx(0.0, abs=0.003)
@@ -53,7 +55,9 @@ def test_noise_never_comes_again_and_knows_no_seed() -> None:
     for _ in range(2):
         torch.manual_seed(0)
         np.random.seed(0)  # the global state that must not matter
-        found.append(normal(1000, normal_bits(1000)))
+        bits = normal_bits(1000)
+        system(buffer_of(bits))
+        found.append(normal(1000, bits))
     assert not torch.equal(*found)
     assert len({drawn(32) for _ in range(50)}) == 50
 
@@ -134,6 +138,7 @@ def test_a_step_without_a_unit_is_noise_only(desk: Any) -> None:
     training = desk.begin([f"p{n}" for n in range(40)], entropy=ones)
     assert training.draw() == []
     training._noise._entropy = system
+    training._noise.begin()
     found = torch.cat([part.flatten() for part in training.finish()])
     assert bool(found.isfinite().all())
     assert bool((found != 0).all())
