@@ -18,7 +18,7 @@ NOT_COVERED = (
     "evaluation, examples and the choice of a checkpoint or of hyperparameters, where they were made on private rows",
     "what others publish about the same people; epsilon bounds what this training adds",
     "rows that are not of the training part",
-    "that numbers of double precision are a grid (Mironov 2012)",
+    "that floating-point numbers are a grid (Mironov 2012)",
     "the number of units N, which is taken as public",
 )
 

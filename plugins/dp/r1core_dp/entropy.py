@@ -3,9 +3,9 @@
 Every bit comes from the system's own generator, in the moment in which it is needed; nothing is stored, so a draw
 cannot be made again.
 
-Not covered: that double-precision numbers are a grid (Mironov 2012, "On significance of the least significant bits for
-differential privacy"); the grid of normal numbers here is that of float32, and they reach 7.5 standard deviations, beyond
-which lies less than 1e-13.
+Not covered: that floating-point numbers are a grid (Mironov 2012, "On significance of the least significant bits for
+differential privacy"): that of float32 here. Normal numbers reach 7.5 standard deviations, beyond which lies less than
+1e-13.
 """
 
 from __future__ import annotations
