@@ -63,4 +63,9 @@ class DpPlugin(api.Plugin):
 
 
 def _told(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    """A value of the card in words."""
+    if isinstance(value, list):
+        return "; ".join(f"{one['noise_multiplier']:.4g} for {one['steps']} steps" for one in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {one}" for name, one in value.items())
+    return f"{value:.6g}" if isinstance(value, float) else "not made" if value is None else str(value)
