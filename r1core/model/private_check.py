@@ -39,6 +39,9 @@ def refusals(recipe: Recipe, private: str, layers: Sequence[str] = ()) -> Iterat
     for layer in layers:
         found = f"the extra layer {layer} under {private}: there is no exact rule for the gradient of one row"
         yield Refusal("run.plugins", found, "no extra layers", "switch the layer off, or leave its plugin out")
+    if recipe.data.files is not None and recipe.data.kind == "choice" and recipe.data.choices is None:
+        found = f"a label set that is read off private rows under {private}: a rare label singles somebody out"
+        yield Refusal("data.choices", found, "a stated one", "list the labels in data.choices")
     if recipe.evaluate.baselines:
         found = f"baselines under {private}: they are fitted on private rows, and their figures are told"
         yield Refusal("evaluate.baselines", found, "none", "set evaluate.baselines = false")

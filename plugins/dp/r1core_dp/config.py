@@ -32,6 +32,7 @@ class DpConfig(BaseModel):
     unit : `group`, everything of one group (patient); `record`, one record: then the epsilon of a group with several
         records is larger, and is told as well.
     max_records : records of a unit that are used, at most; the first ones, in the order of the training rows.
+    namespace : of the ids of groups and records: in one namespace the same id is the same person in every data set.
     ledger : folder of the ledgers; None = `$R1CORE_LEDGERS`, or `~/.local/share/r1core/ledgers`.
     engine : where row gradients come from: `r1core`, or the hooks of `opacus`.
     accountant, sampling : there is one choice of each; others are refused with the reason.
@@ -46,6 +47,7 @@ class DpConfig(BaseModel):
     max_grad_norm: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
     unit: Literal["group", "record"] = "group"
     max_records: int = Field(default=8, ge=1)
+    namespace: str = Field(default="", max_length=200)
     ledger: Path | None = None
     engine: Literal["r1core", "opacus"] = "r1core"
     accountant: str = "prv"

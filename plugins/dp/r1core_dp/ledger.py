@@ -118,7 +118,8 @@ class Ledger:
             if common:
                 raise UserError(
                     f"{self.name}: {common} of its {len(marks)} units stand in the ledger of {other.stem} already",
-                    fix=f"their budget is that one's: set plugins.dp.dataset_id = {other.stem!r} with its data",
+                    fix=f"their budget is that one's: set plugins.dp.dataset_id = {other.stem!r} with its data; if the "
+                    "same ids mean other people here, set plugins.dp.namespace and answer for it",
                 )
 
     def _ask_cards(self) -> None:

@@ -93,7 +93,8 @@ class Training:
         self.run = _run_name(task.run)
         budget = config.epsilon if config.budget is None else config.budget
         declared = Declared(task.source, config.unit, self.delta, budget)
-        whose = {str(group) if group is not None else name for name, group in zip(task.ids, task.groups, strict=True)}
+        named = (group if group is not None else name for name, group in zip(task.ids, task.groups, strict=True))
+        whose = {f"{config.namespace}/{one}" for one in named}
         self.ledger = Ledger(folder_of(config.ledger), config.dataset_id, declared, whose)
         try:
             if isinstance(task.anchor, Mapping):

@@ -108,6 +108,8 @@ def test_a_changed_data_set_is_no_new_budget(desk: Any) -> None:
     with pytest.raises(UserError, match="30 of its 31 units stand in the ledger of ward already"):
         desk.begin([*PATIENTS, "new"], source="b" * 64, dataset_id="ward-2")
     desk.begin(["q1", "q2"], source="c" * 64, dataset_id="clinic", task={"batch_size": 1}).close()
+    other = {"source": "d" * 64, "dataset_id": "elsewhere", "namespace": "another-hospital"}
+    desk.begin(["p1", "p2"], task={"batch_size": 1}, **other).close()  # the same ids, other people
     assert not any(b"p1" in file.read_bytes() for file in (desk.folder / "ledgers").iterdir())
 
 

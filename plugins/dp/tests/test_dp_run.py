@@ -139,6 +139,7 @@ def test_another_run_on_the_same_people_is_refused(ward: Path) -> None:
         ("evaluate.baselines=true", "set evaluate.baselines = false"),
         ("train.parallel=fsdp2", 'set train.parallel = "ddp"'),
         ("run.privacy=none", "leave one out"),
+        ("data.kind=choice", "list the labels in data.choices"),
         ("plugins.dp.accountant=gdp", "the truth is 5.15"),
         ("plugins.dp.sampling=shuffle", "Poisson sampling"),
         ("plugins.dp.epsilon=0", "greater than 0"),
