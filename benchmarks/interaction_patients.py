@@ -2,8 +2,8 @@
 
 It shares no code with the plugin: rules are read as YAML, errors are made by a model of typing of its own. The text is
 generated, not written by clinicians. `development` and `test` differ in patients, brands, wordings and sentences.
-The wordings stand in `interaction_wordings.json`: what two authors wrote without a look at the reader of orders or at
-its earlier wordings (one in the manner of hospitals of the United States, one of everybody else) was dealt to the two
+The wordings stand in `interaction_wordings.json`: what a language model generated without sight of the reader of orders
+or of its earlier wordings (in the manner of hospitals of the United States, and of everybody else) was dealt to the two
 parts by half at random; the test wordings of earlier measures have become development.
 """
 
