@@ -75,10 +75,10 @@ def pld(phases: Sequence[Phase], delta: float) -> float:
 def _prv(phases: tuple[Phase, ...], delta: float) -> float:
     from opacus.accountants import PRVAccountant
 
-    accountant = PRVAccountant()
-    accountant.history = [(p.noise_multiplier, p.sample_rate, p.steps) for p in phases]
     if not phases:
         return 0.0
+    accountant = PRVAccountant()
+    accountant.history = [(p.noise_multiplier, p.sample_rate, p.steps) for p in phases]
     with warnings.catch_warnings(), np.errstate(divide="ignore"):  # log(0) where every unit is drawn
         # Of the Renyi bound by which Opacus chooses how wide its grid is; a wider one than needed.
         warnings.filterwarnings("ignore", message="Optimal order is the", category=UserWarning)

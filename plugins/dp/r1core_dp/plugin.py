@@ -27,7 +27,7 @@ class DpPlugin(api.Plugin):
 
     @hookimpl
     def validate(self, ctx: api.Context, plan: api.Plan) -> Sequence[api.Problem]:
-        """Extras that are not installed, and figures that would be fitted on private rows."""
+        """Libraries of the extra `train` that are not installed."""
         from importlib.util import find_spec
 
         found = []
