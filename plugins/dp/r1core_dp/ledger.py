@@ -77,12 +77,18 @@ class Ledger:
 
     def __init__(self, folder: Path, dataset_id: str, declared: Declared, units: Iterable[str]) -> None:
         self.name, self.folder, self.declared = dataset_id, folder, declared
+        self._units = folder / f"{dataset_id}.units"
         self._chain = Chain(folder / f"{dataset_id}.jsonl")
         try:
             marks = _marks(_key(folder), units)
             self._refuse_others(marks)
             if self._chain.lines:
                 self._refuse_changes(declared)
+            elif self._units.exists():  # they are written behind the first line
+                raise UserError(
+                    f"{self.name}: its units are known, and the ledger that says what was spent on them is gone",
+                    fix=f"restore {self._chain.path} from a copy",
+                )
             else:
                 self._append("dataset", version=VERSION, **{k: getattr(declared, k) for k in Declared.__slots__})
             self._keep(marks)
@@ -132,7 +138,7 @@ class Ledger:
                     self.require(str(told.get("ledger_head")), str(card))
 
     def _keep(self, marks: NDArray[np.void]) -> None:
-        path = self.folder / f"{self.name}.units"
+        path = self._units
         known = np.fromfile(path, dtype=marks.dtype) if path.exists() else marks[:0]
         every = np.union1d(known, marks)
         if len(every) > len(known):

@@ -101,6 +101,15 @@ def test_a_ledger_that_was_put_back_is_found_out_by_a_checkpoint_and_by_a_card(d
         desk.begin(PATIENTS, run="another")
 
 
+def test_a_ledger_that_was_taken_away_is_not_begun_anew(desk: Any) -> None:
+    train(desk, steps=1)
+    path = desk.folder / "ledgers" / "ward.jsonl"
+    path.unlink()
+    for _ in range(2):  # the empty file that the first refusal leaves changes nothing
+        with pytest.raises(UserError, match="the ledger that says what was spent on them is gone"):
+            desk.begin(PATIENTS)
+
+
 def test_a_changed_data_set_is_no_new_budget(desk: Any) -> None:
     train(desk, steps=1)
     with pytest.raises(UserError, match="not the one that this ledger was begun for"):

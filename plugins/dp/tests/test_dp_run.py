@@ -128,6 +128,16 @@ def test_another_run_on_the_same_people_is_refused(ward: Path) -> None:
     assert "stand in the ledger of ward already" in other.stderr
 
 
+def test_the_hooks_of_opacus_train_as_well(ward: Path) -> None:
+    other = ("plugins.dp.engine=opacus", "plugins.dp.dataset_id=by-hooks", "plugins.dp.namespace=others")
+    more = [word for change in other for word in ("--set", change)]
+    done = run(ward, "train", "--recipe", "my.toml", "--run", "runs/hooks", *more)
+    assert done.returncode == 0, done.stderr
+    card = json.loads((ward / "runs/hooks/privacy/card.json").read_text())
+    assert card["engine"] == "opacus"
+    assert (ward / "runs/hooks/adapter/adapter_model.safetensors").is_file()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
