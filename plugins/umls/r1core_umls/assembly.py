@@ -38,7 +38,7 @@ def linker_of(config: UmlsConfig, progress: Progress | None = None) -> Linker:
         chunks = light_chunks if config.pipeline is None else spacy_chunks(config.pipeline)
         fitted = load_known(base, train_command(config))
         cover = Cover(fitted.encoder, base)
-        unlisted = Unlisted(Normaliser(base, fitted), cover, config.min_probability, chunks=chunks)
+        unlisted = Unlisted(Normaliser(base, fitted, exact=config.exact), cover, config.min_probability, chunks=chunks)
     abbreviations = find_definitions if config.abbreviations else None
     return Linker(base, abbreviations, unlisted, only=concepts_under(base, config.under), context=config.context)
 

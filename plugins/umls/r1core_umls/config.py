@@ -28,6 +28,8 @@ class UmlsConfig(BaseModel):
     under : link these concepts and what lies below them only; () links all.
     context : say of each concept whether it is negated, uncertain, in the past or in the family.
     encoder : answer mentions that no name equals by the encoder, which `r1core umls train` trains, never a run.
+    exact : of a base of up to half a million names, compare a mention with every entry by all axes and sort them all
+        (exact nearest entries), at some three times the cost; else leading axes choose some first.
     min_probability : of the encoder's answer; below it, it abstains.
     pipeline : spaCy pipeline, an installed package's name or a folder, whose entities and noun chunks the encoder
         answers; without one, chunks of words.
@@ -53,6 +55,7 @@ class UmlsConfig(BaseModel):
     under: tuple[str, ...] = ()
     context: bool = True
     encoder: bool = False
+    exact: bool = False
     min_probability: float = Field(default=0.5, ge=0, le=1)
     pipeline: str | None = None
     layer: bool = True

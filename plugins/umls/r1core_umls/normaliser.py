@@ -38,13 +38,14 @@ class Normaliser:
     Parameters
     ----------
     fitted : as `fitting.fit` made it, on this base.
+    exact : see `search.Nearest`.
     """
 
-    def __init__(self, base: KnowledgeBase, fitted: Fitted) -> None:
+    def __init__(self, base: KnowledgeBase, fitted: Fitted, *, exact: bool = False) -> None:
         if len(fitted.tables.told) != len(base):
             raise ValueError(f"fitted on {len(fitted.tables.told)} concepts, this base has {len(base)}")
         self.base, self._ranker = base, fitted.ranker
-        self._witness = Witness(fitted.tables, Nearest(fitted.tables, fitted.cells))
+        self._witness = Witness(fitted.tables, Nearest(fitted.tables, fitted.cells, exact=exact))
 
     def candidates(
         self, mentions: Sequence[str], k: int = 5, contexts: Sequence[str] | None = None

@@ -49,16 +49,18 @@ class Nearest:
     ----------
     tables : the entries, of which definitions count less, by `TOLD`.
     cells : as `cells_of` made it, for a base of more than `MANY` names; made here where it is absent.
+    exact : of up to `MANY` names, compare by all axes and sort them all, at some three times the cost.
     """
 
-    def __init__(self, tables: Tables, cells: faiss.Index | None = None) -> None:
-        self.names, self.entries, self._width = int(tables.names), tables.entries, _width(tables)
+    def __init__(self, tables: Tables, cells: faiss.Index | None = None, *, exact: bool = False) -> None:
+        self.names, self.entries = int(tables.names), tables.entries
+        self._width = tables.entries.shape[1] if exact else _width(tables)
         self._index: _All | _Cells
         if int(tables.names) > MANY:
             self._index = _Cells(cells or cells_of(tables))
         else:
             self.entries = self.entries.astype(np.float32)
-            self._index = _All(_leading(tables, np.arange(len(tables.entries))))
+            self._index = _All(_leading(tables, np.arange(len(tables.entries)), self._width), 1 if exact else RUN)
 
     def nearest(self, queries: Array, k: int) -> tuple[Array, NDArray[np.int64]]:
         """Return the nearest entries, best first.
@@ -91,8 +93,8 @@ class _All:
     thousands. Names of one concept lie side by side, and so in different runs.
     """
 
-    def __init__(self, vectors: Array) -> None:
-        self._run = max(1, min(RUN, len(vectors) // RUNS))
+    def __init__(self, vectors: Array, run: int) -> None:
+        self._run = max(1, min(run, len(vectors) // RUNS))  # with 1, exact
         self._number, self._runs = len(vectors), -(-len(vectors) // self._run)
         # Padded to whole runs by vectors of zeros.
         self._columns = np.zeros((vectors.shape[1], self._runs * self._run), np.float32)
@@ -143,9 +145,9 @@ def cells_of(tables: Tables) -> faiss.Index:
     centres.this.disown()
     index.nprobe = PROBED
     draw = np.random.default_rng(0).choice(len(tables.entries), min(number * TRAINED_ON, len(tables.entries)), False)
-    index.train(_leading(tables, np.sort(draw)))
+    index.train(_leading(tables, np.sort(draw), width))
     for first in range(0, len(tables.entries), ROWS):
-        index.add(_leading(tables, np.arange(first, min(first + ROWS, len(tables.entries)))))
+        index.add(_leading(tables, np.arange(first, min(first + ROWS, len(tables.entries))), width))
         let_go(tables.entries)
     return index
 
@@ -186,7 +188,7 @@ def _width(tables: Tables) -> int:
     return axes if int(tables.names) > MANY else min(LEADING, axes)
 
 
-def _leading(tables: Tables, which: NDArray[np.int64]) -> Array:
-    vectors = unit(tables.entries[which, : _width(tables)].astype(np.float32))
+def _leading(tables: Tables, which: NDArray[np.int64], width: int) -> Array:
+    vectors = unit(tables.entries[which, :width].astype(np.float32))
     vectors[which >= int(tables.names)] *= TOLD
     return vectors

@@ -108,6 +108,16 @@ def test_a_definition_counts_less_than_a_name(encoder: Encoder) -> None:
     assert tables.owners.tolist() == [0, 1, 1]
 
 
+def test_an_exact_search_finds_what_a_full_sort_finds(many: Tables) -> None:
+    vectors = many.entries.astype(np.float32)
+    queries = vectors[::7] + np.random.default_rng(1).normal(0, 0.1, vectors[::7].shape).astype(np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    cosines, _ = Nearest(many, exact=True).nearest(queries, 20)
+    full = -np.sort(-(queries @ vectors.T), axis=1)[:, :20]
+    # Entries are of half precision, so of length 1 within 5e-4.
+    assert np.allclose(cosines, full, atol=5e-4)
+
+
 def test_tables_written_while_they_are_made_are_the_same(many: Tables, encoder: Encoder, tmp_path: Path) -> None:
     names, owners = ["renal cyst", "kidney cyst", "liver scar"], [0, 0, 1]
     given = names, owners, ["", "a mark on the liver"], [[1], []]

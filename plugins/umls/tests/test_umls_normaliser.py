@@ -105,6 +105,10 @@ def test_mentions_are_normalised_by_an_encoder_that_is_trained_once(made_up: Pat
     ]
     first = CliRunner().invoke(umls, words)
     assert first.exit_code == 0, first.output
+    exact = CliRunner().invoke(umls, [*words, "--exact"])
+    assert [row["id"] for row in json.loads(exact.stdout)] == [row["id"] for row in json.loads(first.stdout)]
+    assert CliRunner().invoke(umls, [*words, "-k", "10"]).exit_code == 0
+    assert CliRunner().invoke(umls, [*words, "-k", "11"]).exit_code == 2
     rows = json.loads(first.stdout)
     known, *guessed = rows
     assert (known["name"], known["probability"], known["method"]) == ("acute kidney cyst", 1.0, "dictionary")

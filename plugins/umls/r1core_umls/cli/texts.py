@@ -101,15 +101,16 @@ def _shown(figure: Figure) -> str:
 
 @umls.command()
 @click.argument("mentions", nargs=-1, required=True)
-@click.option("-k", default=5, show_default=True, type=click.IntRange(1, 20), help="Concepts a mention.")
+@click.option("-k", default=5, show_default=True, type=click.IntRange(1, 10), help="Concepts a mention.")
+@click.option("--exact", is_flag=True, help="Sort all names of the base by all axes; slower.")
 @base_option
 @json_option
-def normalise(mentions: tuple[str, ...], k: int, path: Path | None, as_json: bool, **filters: Any) -> None:
+def normalise(mentions: tuple[str, ...], k: int, exact: bool, path: Path | None, as_json: bool, **filters: Any) -> None:
     """Say which concepts each of MENTIONS may mean, names that no file lists included."""
     from r1core_umls.normaliser import Normaliser
 
     base = opened(path, filters)
-    found = Normaliser(base, trained(base)).candidates(mentions, k)
+    found = Normaliser(base, trained(base), exact=exact).candidates(mentions, k)
     rows = [
         {"mention": mention, "id": concept.id, "name": concept.name, "probability": round(one.probability, 4)}
         | {"method": one.method}
