@@ -29,7 +29,7 @@ class UmlsConfig(BaseModel):
     context : say of each concept whether it is negated, uncertain, in the past or in the family.
     encoder : answer mentions that no name equals by the encoder, which `r1core umls train` trains, never a run.
     exact : of a base of up to half a million names, compare a mention with every entry by all axes and sort them all
-        (exact nearest entries), at some three times the cost; else leading axes choose some first.
+        (exact nearest entries), at some four times the cost; else leading axes choose some first.
     min_probability : of the encoder's answer; below it, it abstains.
     pipeline : spaCy pipeline, an installed package's name or a folder, whose entities and noun chunks the encoder
         answers; without one, chunks of words.

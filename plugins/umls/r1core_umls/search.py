@@ -49,7 +49,7 @@ class Nearest:
     ----------
     tables : the entries, of which definitions count less, by `TOLD`.
     cells : as `cells_of` made it, for a base of more than `MANY` names; made here where it is absent.
-    exact : of up to `MANY` names, compare by all axes and sort them all, at some three times the cost.
+    exact : of up to `MANY` names, compare by all axes and sort them all, at some four times the cost.
     """
 
     def __init__(self, tables: Tables, cells: faiss.Index | None = None, *, exact: bool = False) -> None:
