@@ -73,10 +73,12 @@ def pld(phases: Sequence[Phase], delta: float) -> float:
 
 @lru_cache(256)
 def _prv(phases: tuple[Phase, ...], delta: float) -> float:
-    from opacus.accountants import PRVAccountant
-
     if not phases:
         return 0.0
+    try:
+        from opacus.accountants import PRVAccountant
+    except ModuleNotFoundError as error:
+        raise UserError("accounting by PRV needs opacus", fix="pip install 'r1core-dp[train]'") from error
     accountant = PRVAccountant()
     accountant.history = [(p.noise_multiplier, p.sample_rate, p.steps) for p in phases]
     with warnings.catch_warnings(), np.errstate(divide="ignore"):  # log(0) where every unit is drawn

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
 from r1core.api import UserError
-from r1core_dp.accounting import Phase, epsilon_of, noise_for, of_group
+from r1core_dp.accounting import Phase, epsilon_of, noise_for, of_group, pld
 from r1core_dp.ledger import folder_of, read_ledger, runs_of, spending
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -36,7 +37,8 @@ def ledger(dataset_id: str | None, folder: Path | None, as_json: bool) -> None:
         raise UserError(f"{path}: no such ledger", fix="r1core dp ledger names those that there are")
     declared, lines, hashes = read_ledger(path)
     spent = spending(lines)
-    epsilon = epsilon_of(spent, declared.delta).value if spent else 0.0
+    both = find_spec("opacus") is not None
+    epsilon = epsilon_of(spent, declared.delta).value if both else pld(spent, declared.delta)
     runs = [
         {"run": run, "where": plan["where"], "noise_multiplier": plan["noise_multiplier"],
          "sample_rate": plan["sample_rate"], "steps_counted": steps}
@@ -47,7 +49,7 @@ def ledger(dataset_id: str | None, folder: Path | None, as_json: bool) -> None:
         told |= {"budget": declared.budget, "epsilon": epsilon, "head": hashes[-1], "runs": runs}
         click.echo(json.dumps(told, indent=2))
         return
-    per = f"delta {declared.delta:.4g}, for each {declared.unit}"
+    per = f"delta {declared.delta:.4g}, for each {declared.unit}" + ", by PLD alone" * (not both)
     click.echo(f"{dataset_id}: epsilon {epsilon:.4f} of {declared.budget:g} spent ({per})")
     for run in runs:
         click.echo(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -64,3 +65,11 @@ def test_equal_steps_are_joined() -> None:
     one = Phase(1.0, 0.01, 1)
     assert merged([one, Phase(2.0, 0.01, 5), one]) == [Phase(1.0, 0.01, 2), Phase(2.0, 0.01, 5)]
     assert (prv([], 1e-5), pld([], 1e-5)) == (0.0, 0.0)
+
+
+def test_without_opacus_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opacus.accountants", None)
+    with pytest.raises(UserError, match="needs opacus") as raised:
+        prv([Phase(1.234, 0.01, 7)], 1e-5)
+    assert "r1core-dp[train]" in raised.value.fix
+    assert pld([Phase(1.234, 0.01, 7)], 1e-5) > 0
