@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+
+from r1core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -17,3 +20,22 @@ class Selection:
     blocked: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
     earlier: Path | None = None
+
+
+def of_run(
+    directory: Path, sets: tuple[str, ...] = (), blocked: tuple[str, ...] = (), files: tuple[Path, ...] = ()
+) -> Selection:
+    """An existing run, whose `recipe.toml` is taken up again.
+
+    Raises
+    ------
+    UserError : for a directory that holds no run.
+    """
+    frozen = directory / "recipe.toml"
+    if not frozen.is_file():
+        raise UserError(f"{directory}: no run here (no recipe.toml)", fix="name a run directory, or a domain")
+    try:
+        domain = tomllib.loads(frozen.read_text(encoding="utf-8"))["run"]["domain"] or None
+    except (tomllib.TOMLDecodeError, KeyError) as error:
+        raise UserError(f"{frozen}: not a run's recipe: {error}") from error
+    return Selection(domain, frozen, sets, directory, blocked, files)

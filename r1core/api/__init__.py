@@ -16,6 +16,7 @@ from r1core.api.decoding import (
     Reason,
     TokenMask,
 )
+from r1core.api.host import Host
 from r1core.api.model import LayerSpec, ModelSource, SlotFeatures
 from r1core.api.plugin import Context, Domain, Plan, Plugin, Problem, hookimpl
 from r1core.api.privacy import PrivacyPolicy, PrivateTask, PrivateTraining, RowGradients
@@ -39,6 +40,7 @@ __all__ = [
     "Difficulty",
     "Domain",
     "Example",
+    "Host",
     "LayerSpec",
     "Message",
     "Metric",

@@ -7,13 +7,14 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from r1core.errors import UserError
-from r1core.selection import Selection
+from r1core.selection import Selection, of_run
 
 PLAIN_SECONDS = 10.0
 """Between two progress lines where there is no terminal."""
@@ -78,25 +79,14 @@ def select(
     UserError : for a directory that holds no run.
     """
     if target is not None and ("/" in target or (Path(target).is_dir() and (Path(target) / "recipe.toml").exists())):
-        directory = Path(target)
-        frozen = directory / "recipe.toml"
-        if not frozen.is_file():
-            raise UserError(f"{target}: no run here (no recipe.toml)", fix="name a run directory, or a domain")
+        found = of_run(Path(target), sets, blocked, files)
         if recipe is not None:
             raise UserError(f"{target} is a run with a recipe of its own, and --recipe gives another", fix="drop one")
         if earlier is not None:
-            sets = (f"continual.from={json.dumps(str(earlier.absolute()), ensure_ascii=False)}", *sets)
-        return Selection(_domain_of(frozen), frozen, sets, run or directory, blocked, files)
+            begins = f"continual.from={json.dumps(str(earlier.absolute()), ensure_ascii=False)}"
+            found = replace(found, sets=(begins, *sets))
+        return replace(found, run=run or found.run)
     return Selection(target, recipe, sets, run, blocked, files, earlier)
-
-
-def _domain_of(frozen: Path) -> str | None:
-    import tomllib
-
-    try:
-        return tomllib.loads(frozen.read_text(encoding="utf-8"))["run"]["domain"] or None
-    except (tomllib.TOMLDecodeError, KeyError) as error:
-        raise UserError(f"{frozen}: not a run's recipe: {error}") from error
 
 
 class Terminal:

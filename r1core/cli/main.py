@@ -15,6 +15,7 @@ import click
 
 from r1core import __version__
 from r1core.errors import R1Error, UserError
+from r1core.host import CoreHost
 
 VERBS = {
     "adapt": "Prepare, train, evaluate and report: everything, continuing where it stood.",
@@ -104,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        code = root.main(args=argv, prog_name="r1core", standalone_mode=False)
+        code = root.main(args=argv, prog_name="r1core", standalone_mode=False, obj=CoreHost())
     except R1Error as error:
         if debug:
             raise

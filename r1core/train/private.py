@@ -14,17 +14,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
-from r1core.api import PrivateTask, PrivateTraining, R1Error, SpanKind
+from r1core.api import Example, PrivacyPolicy, PrivateTask, PrivateTraining, R1Error, SpanKind
 from r1core.data import codec
 from r1core.data.padding import by_length, side_by_side
 from r1core.data.tokens import Encoded
 from r1core.model.adapted import LanguageModel
 from r1core.model.layers import ExtraLayers
 from r1core.model.row_gradients import RowGradients
+from r1core.recipe.schema import Recipe
 from r1core.recipe.training import Train
 from r1core.train.figures import OnTheWay
 from r1core.train.loop import Groups, NonFiniteLoss, State, Trainer
@@ -169,21 +172,36 @@ def private_training(
     UserError : for trained weights without an exact rule for row gradients, and what the policy refuses.
     """
     assert bench.privacy is not None
-    weights = [p for group in adamw(model, layers, bench.recipe.train).param_groups for p in group["params"]]
-    names = {id(parameter): name for tree in (layers, model) for name, parameter in tree.named_parameters()}
     examples = list(codec.read(bench.run.split("train"), bench.chain.kinds))
-    return bench.privacy.begin(
+    source = bench.source.fingerprint()
+    return begun(bench.privacy, bench.recipe, model, layers, examples, source, bench.run.path, state)
+
+
+def begun(
+    policy: PrivacyPolicy,
+    recipe: Recipe,
+    model: LanguageModel,
+    layers: ExtraLayers,
+    examples: Sequence[Example],
+    source: str,
+    run: Path,
+    state: Mapping[str, Any] = MappingProxyType({}),
+) -> PrivateTraining:
+    """A training of these examples under a policy; see `api.PrivateTask`."""
+    weights = [p for group in adamw(model, layers, recipe.train).param_groups for p in group["params"]]
+    names = {id(parameter): name for tree in (layers, model) for name, parameter in tree.named_parameters()}
+    return policy.begin(
         PrivateTask(
             model=model,
             weights=weights,
             ids=[example.id for example in examples],
             groups=[example.group for example in examples],
-            source=bench.source.fingerprint(),
-            batch_size=bench.recipe.train.batch_size,
-            epochs=bench.recipe.train.epochs,
-            steps=bench.recipe.train.steps,
+            source=source,
+            batch_size=recipe.train.batch_size,
+            epochs=recipe.train.epochs,
+            steps=recipe.train.steps,
             row_gradients=RowGradients(model, [(names[id(weight)], weight) for weight in weights]),
-            run=bench.run.path,
+            run=run,
             anchor=state.get("privacy"),
             step=int(state.get("step", 0)),
         )
