@@ -1,21 +1,25 @@
-"""Data set `medical/patients`: made-up patients, each with the same number of diagnoses, for private training.
+"""Data set `medical/patients`: made-up patients, each with the same number of records, for private training.
 
-No person stands behind any of them: terms of ICD-10-CM are dealt out to numbers by a hash. The question, the labels,
-`val` and `test` are those of `medical/icd10_specialty`; `train` holds N patients with k records each, whose terms come
-from the train split, so that a term stands with several patients. `group` is the patient.
+No person stands behind any of them: diagnoses (terms of ICD-10-CM) and findings (terms of HPO) are dealt out to numbers
+by a hash. The labels, `val` and `test` are those of `medical/icd10_specialty`; `train` holds N patients with k records
+each, diagnoses of the train split and findings in turn, so that a term stands with several patients. `group` is the
+patient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from r1core import api
-from r1core_medical.hashes import fingerprint_of, position_of
-from r1core_medical.icd10 import Icd10Specialty, Split
+from r1core_umls.hpo import installed_obo
 
-NUMBER, RECORDS = 10_000, 2  # N and k
+from r1core import api
+from r1core_medical import findings
+from r1core_medical.hashes import fingerprint_of, position_of
+from r1core_medical.icd10 import TASK, Icd10Specialty, Split
+
+NUMBER, RECORDS = 10_000, 4  # N and k
 
 
 class Patients:
@@ -37,22 +41,37 @@ class Patients:
 
         Raises
         ------
-        api.UserError : when the package that holds the terms is absent or broken.
+        api.UserError : when a package that holds terms is absent or broken.
         """
-        examples = [replace(example, source=self.name) for example in self._terms.read(split)]
+        diagnoses = [replace(example, source=self.name) for example in self._terms.read(split)]
         if split != "train":
-            yield from examples
+            yield from diagnoses
             return
+        kinds: Sequence[Sequence[api.Example]] = (diagnoses, [self._example(one) for one in findings.findings()])
         for patient in range(self._number):
+            name = f"patient-{patient:05d}"
             for record in range(self._records):
-                name = f"patient-{patient:05d}"
-                chosen = examples[int(position_of(f"{name}/{record}") * len(examples))]
+                some = kinds[record % 2]
+                chosen = some[int(position_of(f"{name}/{record}") * len(some))]
                 yield replace(chosen, id=f"{name}/{record}", group=name)
 
+    def _example(self, finding: findings.Finding) -> api.Example:
+        return api.Example(
+            id=finding.code,
+            messages=(
+                api.Message("user", findings.TEMPLATE.format(term=finding.text)),
+                api.Message("assistant", finding.label),
+            ),
+            task=TASK,
+            source=self.name,
+            fields={"term": finding.text, "code": finding.code, "label": finding.label},
+        )
+
     def input_files(self) -> tuple[Path, ...]:
-        """The tabular list, so that `verify` can recheck it."""
-        return self._terms.input_files()
+        """The tabular list and the ontology, so that `verify` can recheck them."""
+        return (*self._terms.input_files(), installed_obo())
 
     def fingerprint(self) -> str:
-        """SHA-256 of the XML bytes, the name, and N and k."""
-        return fingerprint_of(self.input_files(), (self.name, self._terms.fingerprint(), self._number, self._records))
+        """SHA-256 of the files' bytes, the name, how terms become rows, and N and k."""
+        shape = (self.name, self._terms.fingerprint(), findings.TEMPLATE, sorted(findings.BRANCHES.items()))
+        return fingerprint_of(self.input_files(), (*shape, self._number, self._records))
