@@ -19,7 +19,7 @@ from r1core_medical.icd10 import LABELS, Icd10Specialty, comparison_form
 
 TEMPLATE = "Which specialty does this finding belong to?\n{term}"
 
-# Branch of HPO to the ICD-10 chapter whose label it has. Mental function stands below the nervous system and comes first.
+# Branch of HPO to the ICD-10 chapter whose label it has. Mental function, below the nervous system, comes first.
 MENTAL = "HP:0011446"
 BRANCHES: Mapping[str, int] = MappingProxyType(
     {
