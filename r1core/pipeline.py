@@ -188,7 +188,8 @@ def _evaluate(bench: Workbench, console: Console, force: bool) -> StageResult:
 
 def _report(bench: Workbench, console: Console, force: bool) -> StageResult:
     run = bench.run
-    inputs = output_hashes(run, run.evaluation, run.metrics.path, run.split("test"), run.data_card)
+    told = [run.privacy_card] if bench.privacy is not None else []
+    inputs = output_hashes(run, run.evaluation, run.metrics.path, run.split("test"), run.data_card, *told)
     fingerprint = bench.fingerprint("report", inputs, {})
 
     def body() -> dict[str, JSON]:

@@ -28,8 +28,8 @@ class ClippedRows:
         self.step += 1
         return [[(first + n) % self.rows] for n in range(self.size)]
 
-    def add(self, gradients: Sequence[torch.Tensor], unit: torch.Tensor, units: int) -> None:
-        """Here a row is a unit, so `unit` is 0 to `units` - 1 and each gradient is clipped as it comes."""
+    def add(self, gradients: Sequence[torch.Tensor], units: Sequence[Sequence[int]]) -> None:
+        """Here a row is a unit, so each gradient is clipped as it comes."""
         import torch
 
         norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)

@@ -4,7 +4,7 @@ A unit is what is protected: one patient, or one record. The core computes one g
 others; which units a step is made of, how much each may weigh and what noise is added is the policy's.
 """
 
-# R = rows of a pass, U = units of a pass
+# R = rows of a pass
 
 from __future__ import annotations
 
@@ -84,13 +84,13 @@ class PrivateTraining(Protocol):
         """
         ...
 
-    def add(self, gradients: Sequence[torch.Tensor], unit: torch.Tensor, units: int) -> None:
+    def add(self, gradients: Sequence[torch.Tensor], units: Sequence[Sequence[int]]) -> None:
         """Take the gradients of one pass.
 
         Parameters
         ----------
-        gradients : `(R, *shape)` for each weight. unit : `(R,)` int64, the unit of each row, 0 to `units` - 1; all
-            rows of a unit are in this pass.
+        gradients : `(R, *shape)` for each weight; its rows are those of the units, one unit behind the other.
+        units : the rows of each unit of this pass, as `draw` named them; all rows of a unit are in one pass.
         """
         ...
 

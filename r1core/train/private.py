@@ -7,8 +7,6 @@ on the records in it: no loss, no number of rows, no names. A step without a uni
 Not covered: how long a step takes, which depends on how many units were drawn.
 """
 
-# R = rows of a pass, U = units of a pass
-
 from __future__ import annotations
 
 import math
@@ -147,7 +145,6 @@ class PrivateTrainer(Trainer):
     def _pass(self, units: Sequence[Sequence[int]]) -> None:
         rows = [self.rows[row] for unit in units for row in unit]
         device = self.model.device
-        owner = torch.tensor([place for place, unit in enumerate(units) for _ in unit], device=device)
         shares = [1.0 / (len(unit) * self.objective.weight(self.rows[row])) for unit in units for row in unit]
         batch = side_by_side(rows, self.kinds).to(device)
         read = self.read  # found out on a row of its own, the first time
@@ -159,7 +156,7 @@ class PrivateTrainer(Trainer):
             self._moved = any(bool(gradient.any()) for gradient in gradients)
             if not self._moved:
                 raise R1Error("the first batch gave a zero gradient: nothing would be trained; check adapter.targets")
-        self.private.add(gradients, owner, len(units))
+        self.private.add(gradients, units)
 
 
 def private_training(

@@ -34,9 +34,11 @@ class Summing:
         self.units = []
         return self.draws.pop(0)
 
-    def add(self, gradients: Sequence[torch.Tensor], unit: torch.Tensor, units: int) -> None:
-        for one in range(units):
-            self.units.append([gradient[unit == one].sum(0) for gradient in gradients])
+    def add(self, gradients: Sequence[torch.Tensor], units: Sequence[Sequence[int]]) -> None:
+        first = 0
+        for rows in units:
+            self.units.append([gradient[first : first + len(rows)].sum(0) for gradient in gradients])
+            first += len(rows)
 
     def finish(self) -> list[torch.Tensor]:
         zeros = [torch.zeros_like(weight) for weight in self.row_gradients.weights]

@@ -1,14 +1,15 @@
-"""`r1core dp`: look at ledgers, and reckon noise and epsilon beforehand. Needs no model."""
+"""`r1core dp`: look at ledgers, reckon noise and epsilon beforehand (these need no model), and audit a run."""
 
 from __future__ import annotations
 
 import json
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
-from r1core.api import UserError
+from r1core.api import Host, UserError
 from r1core_dp.accounting import Phase, epsilon_of, noise_for, of_group, pld
 from r1core_dp.ledger import folder_of, read_ledger, runs_of, spending
 
@@ -18,7 +19,7 @@ _FOLDER = click.option("--folder", type=click.Path(path_type=Path, file_okay=Fal
 
 @click.group()
 def dp() -> None:
-    """Show what was spent on a data set, and reckon what a training would cost."""
+    """Show what was spent on a data set, reckon what a training would cost, and audit one."""
 
 
 @dp.command()
@@ -86,3 +87,40 @@ def noise(
         return
     for name, value in told.items():
         click.echo(f"{name:<18}{value:.5g}")
+
+
+@dp.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--canaries", type=click.IntRange(16), help="How many, half of which enter (default: 1,000, or the run's units)."
+)
+@click.option("--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="Plugins in a file.")
+@_JSON
+@click.pass_obj
+def audit(host: Host, run: Path, canaries: int | None, plugins: tuple[Path, ...], as_json: bool) -> None:
+    """Train the model of RUN once more, on canaries alone, and see what gives them away. Spends nothing.
+
+    The result is noted in the run's privacy card. Exit 1 where it refutes what the card claims.
+    """
+    from r1core_dp.audit import CANARIES, audit, claimed
+    from r1core_dp.ledger import CARD
+
+    card = claimed(run).card
+    wanted = min(CANARIES, int(card["units"])) if canaries is None else canaries
+    with click.progressbar(length=int(card["steps"]), label="auditing", file=sys.stderr) as bar:
+        found = audit(host, run, wanted, lambda done, total: bar.update(done - bar.pos), plugins)
+    host.keep(run, CARD, {**card, "audit": found})
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo(
+            f"epsilon is at least {found['epsilon_at_least']} ({found['right']} of {found['guesses']} guesses on "
+            f"{found['canaries']} canaries were right, 95 % confidence), and {found['epsilon_claimed']:.4g} is claimed"
+        )
+        click.echo(f"noise multiplier {found['noise_measured']:.5g} measured, {found['noise_multiplier']:.5g} stated")
+        click.echo(f"a drawn unit adds {found['unit_adds']:.3f} clipping norms, sampling p = {found['sampling_p']:.2g}")
+        for flag in found["flags"]:
+            click.echo(f"VIOLATED: {flag}")
+        if not found["flags"]:
+            click.echo("nothing speaks against the claim")
+    raise SystemExit(1 if found["flags"] else 0)

@@ -12,11 +12,17 @@ import torch
 TOGETHER = 64  # weights whose gradients are joined on a GPU
 
 
-def by_unit(gradients: Sequence[torch.Tensor], unit: torch.Tensor, units: int) -> list[torch.Tensor]:
-    """The sum over the rows of each unit, `(U, *shape)` fp32, of gradients `(R, *shape)`; `unit` (R,)."""
-    if len(unit) == units:  # one row each, in this order
+def by_unit(gradients: Sequence[torch.Tensor], rows: Sequence[int]) -> list[torch.Tensor]:
+    """The sum over the rows of each unit, `(U, *shape)` fp32, of gradients `(R, *shape)`.
+
+    `rows` : how many rows each unit has, one unit behind the other; R in all.
+    """
+    if len(gradients[0]) == len(rows):  # one row each
         return [gradient.float() for gradient in gradients]
-    return [g.new_zeros(units, *g.shape[1:], dtype=torch.float32).index_add_(0, unit, g.float()) for g in gradients]
+    device = gradients[0].device
+    owner = torch.arange(len(rows)).repeat_interleave(torch.tensor(rows)).to(device)
+    empty = [g.new_zeros(len(rows), *g.shape[1:], dtype=torch.float32) for g in gradients]
+    return [total.index_add_(0, owner, g.float()) for total, g in zip(empty, gradients, strict=True)]
 
 
 def add_clipped(total: torch.Tensor, gradients: Sequence[torch.Tensor], max_norm: float) -> None:

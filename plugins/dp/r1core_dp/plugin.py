@@ -43,7 +43,10 @@ class DpPlugin(api.Plugin):
         if not path.is_file():
             return []
         card: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        rows = tuple((key.replace("_", " "), _told(card[key])) for key in card if key not in ("curve", "not_covered"))
+        apart = ("curve", "not_covered", "audit")
+        rows = tuple((key.replace("_", " "), _told(card[key])) for key in card if key not in apart)
+        audit = card["audit"] or {"flags": "not made: r1core dp audit RUN"}
+        audited = tuple((key.replace("_", " "), _told(audit[key])) for key in audit)
         uncovered = tuple((line,) for line in card["not_covered"])
         points = card["curve"]
         plot = api.Plot(
@@ -55,7 +58,11 @@ class DpPlugin(api.Plugin):
             api.ReportSection(
                 "Privacy",
                 card["guarantee"],
-                (api.Table(("", "value"), rows), api.Table(("epsilon does not cover",), uncovered)),
+                (
+                    api.Table(("", "value"), rows),
+                    api.Table(("audit", "found"), audited),
+                    api.Table(("epsilon does not cover",), uncovered),
+                ),
                 (plot,),
                 private=False,
             )
@@ -64,8 +71,10 @@ class DpPlugin(api.Plugin):
 
 def _told(value: object) -> str:
     """A value of the card in words."""
-    if isinstance(value, list):
+    if isinstance(value, list) and not all(isinstance(one, dict) for one in value):
+        return "; ".join(map(str, value))
+    if isinstance(value, list) and value:
         return "; ".join(f"{one['noise_multiplier']:.4g} for {one['steps']} steps" for one in value)
     if isinstance(value, dict):
         return ", ".join(f"{name} {one}" for name, one in value.items())
-    return f"{value:.6g}" if isinstance(value, float) else "not made" if value is None else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else "none" if value in (None, []) else str(value)

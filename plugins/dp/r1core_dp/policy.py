@@ -5,7 +5,7 @@ by the number of units that a step has on average, which depends on nobody. The 
 drawn.
 """
 
-# N = units of the data set, U = units of a pass, R = rows of a pass
+# N = units of the data set
 
 from __future__ import annotations
 
@@ -136,11 +136,11 @@ class Training:
         drawn = chosen(self.number, self.sample_rate, self._entropy)
         return [rows for rows, taken in zip(self._rows, drawn.tolist(), strict=True) if taken]
 
-    def add(self, gradients: Sequence[torch.Tensor], unit: torch.Tensor, units: int) -> None:
+    def add(self, gradients: Sequence[torch.Tensor], units: Sequence[Sequence[int]]) -> None:
         """Clip each unit's gradient and add it."""
         from r1core_dp.clipping import add_clipped, by_unit
 
-        add_clipped(self._sum, by_unit(gradients, unit, units), self.config.max_grad_norm)
+        add_clipped(self._sum, by_unit(gradients, [len(rows) for rows in units]), self.config.max_grad_norm)
 
     def finish(self) -> list[torch.Tensor]:
         """The sum with noise, over the number of units that a step has on average."""

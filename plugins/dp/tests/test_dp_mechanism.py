@@ -100,10 +100,9 @@ def test_one_unit_more_moves_the_sum_by_no_more_than_the_norm(
         if not units:
             return torch.zeros(17, dtype=torch.float64)
         kinds = [kind for unit in units for kind in unit]
-        owner = torch.tensor([place for place, unit in enumerate(units) for _ in unit])
         rows = [torch.stack([gradient(k, s, seed + 31 * n) for n, k in enumerate(kinds)]) for s in shapes]
         found = torch.zeros(17)
-        add_clipped(found, by_unit(rows, owner, len(units)), max_norm)
+        add_clipped(found, by_unit(rows, [len(unit) for unit in units]), max_norm)
         return found.double()
 
     without, with_it = total(others), total([*others, extra])
@@ -115,7 +114,7 @@ def test_one_unit_more_moves_the_sum_by_no_more_than_the_norm(
 def test_a_small_gradient_is_left_as_it_is() -> None:
     rows = [torch.tensor([[0.3, 0.4], [3.0, 4.0]])]
     found = torch.zeros(2)
-    add_clipped(found, by_unit(rows, torch.arange(2), 2), 1.0)
+    add_clipped(found, by_unit(rows, [1, 1]), 1.0)
     assert torch.allclose(found, torch.tensor([0.9, 1.2]))
 
 
@@ -124,7 +123,7 @@ def test_a_step_is_the_clipped_sum_with_noise_of_the_stated_size(desk: Any) -> N
     units = training.draw()
     gradients = [torch.full((len(units), 400, 500), 1.0)]  # of norm 447: each is clipped
     if units:
-        training.add(gradients, torch.arange(len(units)), len(units))
+        training.add(gradients, units)
     found = training.finish()[0]
     mean = len(units) * 0.5 / math.sqrt(200_000) / 8
     deviation = training.noise_multiplier * 0.5 / 8
