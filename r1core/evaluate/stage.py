@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from r1core.api import JSON, Example, Task
+from r1core.api import JSON, Example, Task, UserError
 from r1core.data import codec
 from r1core.data.tokens import prompt_of
 from r1core.decode.demo import rule_demonstration
@@ -15,6 +15,7 @@ from r1core.decode.generate import Decoding
 from r1core.decode.session import Session
 from r1core.evaluate import baselines, over_time, suite, summary
 from r1core.evaluate.predictions import Prediction, from_scores, from_texts, gold_of, write_predictions
+from r1core.model.load import check_packing
 from r1core.model.probe import Compute
 from r1core.model.processes import how_many, spread
 from r1core.runs.files import write_json
@@ -113,12 +114,26 @@ def _baselines(
     }
 
 
+def _together(session: Session, shortest: Example, longest: Example) -> int:
+    """Rows of a pass: as the recipe says where packing keeps them apart, as training found or is found here."""
+    recipe, kinds = session.bench.recipe, session.bench.chain.kinds
+    if recipe.train.packing == "none":
+        return 1
+    if recipe.train.packing != "shared_prefix":
+        try:
+            rows = [session.renderer.encode(example) for example in (shortest, longest)]
+            check_packing(session.model, rows, kinds, session.compute.precision)
+        except UserError:
+            return 1
+    return recipe.evaluate.batch_size
+
+
 def answers(session: Session, task: Task, test: Sequence[Example], system: str, progress: Progress) -> list[Prediction]:
     """One model's predictions, in batches of similar length, returned in the split's order."""
     bench = session.bench
-    size = bench.recipe.evaluate.batch_size if bench.recipe.train.packing == "shared_prefix" else 1
     characters = [sum(len(m.content) for m in example.messages) for example in test]
     order = sorted(range(len(test)), key=characters.__getitem__)
+    size = _together(session, test[order[0]], test[order[-1]]) if test else 1
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     decoding = Decoding(bench.recipe.evaluate.max_new_tokens, seed=bench.recipe.run.seed)
     tree = session.label_tree(task.choices) if task.choices else None

@@ -19,6 +19,8 @@ from r1core.data.tokens import Encoded
 from r1core.model.resolve import BaseModel
 from r1core.model.scores import logits_at
 
+PACKING_TOLERANCE = {"fp32": 2e-3, "bf16": 0.5}
+"""Largest difference of a logit, packed against alone, that rounding explains in each precision."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -67,14 +69,14 @@ def check_packing(
     model: PreTrainedModel | PeftModel,
     rows: Sequence[Encoded],
     kinds: Mapping[str, SpanKind],
-    tolerance: float,
+    precision: str,
     layout: Layout = SHARED,
 ) -> None:
     """Refuse packing where a packed row's logits differ from the same row's alone.
 
     Raises
     ------
-    UserError : when they differ by more than `tolerance` (absolute, on logits).
+    UserError : when they differ by more than `PACKING_TOLERANCE` of this precision (absolute, on logits).
     """
     window = _window(model)
     longest = max(row.length for row in rows)
@@ -89,7 +91,7 @@ def check_packing(
     single = [laid_out([row], kinds, model.dtype, replace(layout, multiple=1)).to(device) for row in rows]
     alone = torch.cat([logits_at(model, one) for one in single])
     worst = float((together - alone).abs().max())
-    if not worst <= tolerance:
+    if not worst <= PACKING_TOLERANCE[precision]:
         raise UserError(
             f"{type(model).__name__}: rows packed together see one another (logits differ by {worst:.3g})",
             fix='set train.packing = "none"',

@@ -38,9 +38,6 @@ from r1core.train.order import Order, order_of
 from r1core.train.private import PrivateTrainer, private_training
 from r1core.workbench import Workbench
 
-PACKING_TOLERANCE = {"fp32": 2e-3, "bf16": 0.5}
-"""Largest difference of a logit, packed against alone, that rounding explains in each precision."""
-
 
 def train(
     bench: Workbench,
@@ -259,7 +256,7 @@ def _check_packing(bench: Workbench, model: LanguageModel, rows: Sequence[Encode
         flash_rows.use(causal_of(model))
     shortest = min(rows[: config.batch_size], key=lambda row: row.length)
     longest = max(rows, key=lambda row: row.length)
-    check_packing(model, [shortest, longest], bench.chain.kinds, PACKING_TOLERANCE[compute.precision], layout)
+    check_packing(model, [shortest, longest], bench.chain.kinds, compute.precision, layout)
 
 
 def encoded_rows(bench: Workbench, split: str) -> list[Encoded]:

@@ -170,9 +170,9 @@ def test_a_model_on_which_rows_see_one_another_is_refused() -> None:
             output.logits = mixed[:, logits_to_keep]
             return output
 
-    check_packing(tiny_model(), ROWS[:2], KINDS, tolerance=1e-3)
+    check_packing(tiny_model(), ROWS[:2], KINDS, precision="fp32")
     with pytest.raises(UserError, match="see one another") as refused:
-        check_packing(Leaky(), ROWS[:2], KINDS, tolerance=1e-3)  # type: ignore[arg-type]
+        check_packing(Leaky(), ROWS[:2], KINDS, precision="fp32")  # type: ignore[arg-type]
     assert "packing" in refused.value.fix
 
 
