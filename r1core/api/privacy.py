@@ -107,7 +107,7 @@ class PrivateTraining(Protocol):
         ...
 
     def card(self) -> Mapping[str, JSON]:
-        """What was spent, and what is guaranteed."""
+        """What was spent, and what is guaranteed; its `guarantee`, one sentence, is printed when training ends."""
         ...
 
     def close(self) -> None:

@@ -96,7 +96,7 @@ def train(
         if first:
             run.metrics.keep(lambda line: int(line.get("step", 0)) <= trainer.done)
         trainer.run()
-    _write(bench, adapted, layers, trainer)
+    _write(bench, adapted, layers, trainer, tell)
     return _figures(bench, trainer) | {"train_processes": world} if first else {}
 
 
@@ -232,7 +232,9 @@ def _processes(bench: Workbench, compute: Compute, model: PreTrainedModel, rows:
     )
 
 
-def _write(bench: Workbench, adapted: Adapted, layers: ExtraLayers, trainer: Trainer) -> None:
+def _write(
+    bench: Workbench, adapted: Adapted, layers: ExtraLayers, trainer: Trainer, tell: Callable[[str], None]
+) -> None:
     """What training leaves: the adapter, the layers, and the privacy policy's card; every process has to ask."""
     run = bench.run
     trained = {name: whole(value.detach()).cpu().contiguous() for name, value in adapted.state().items()}
@@ -243,7 +245,10 @@ def _write(bench: Workbench, adapted: Adapted, layers: ExtraLayers, trainer: Tra
         layers.save(aside)
     if isinstance(trainer, PrivateTrainer):
         run.privacy_card.parent.mkdir(mode=0o700, exist_ok=True)
-        write_json(run.privacy_card, dict(trainer.private.card()))
+        card = trainer.private.card()
+        write_json(run.privacy_card, dict(card))
+        if "guarantee" in card:
+            tell(f"  privacy: {card['guarantee']}")
 
 
 def _check_packing(bench: Workbench, model: LanguageModel, rows: Sequence[Encoded], compute: Compute) -> None:

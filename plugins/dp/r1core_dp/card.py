@@ -28,8 +28,12 @@ def made(training: Training) -> Mapping[str, JSON]:
     config, ledger = training.config, training.ledger
     mine, every = ledger.spent(training.run), ledger.spent()
     spent = epsilon_of(mine, training.delta)
+    groups: dict[str, JSON] = {}
+    if config.unit == "record" and training.largest_group > 1:
+        groups["group_records"] = training.largest_group
+        groups["group_epsilon"] = of_group(mine, training.delta, training.largest_group)
     card: dict[str, JSON] = {
-        "guarantee": f"({spent.value:.4g}, {training.delta:.4g})-differential privacy for each {_named(training)}",
+        "guarantee": _guarantee(training, spent.value, groups),
         "unit": config.unit,
         "adjacency": "one unit added or removed",
         "units": training.number,
@@ -59,15 +63,19 @@ def made(training: Training) -> Mapping[str, JSON]:
         "not_covered": list(NOT_COVERED),
         "audit": None,
     }
-    if config.unit == "record" and training.largest_group > 1:
-        records = training.largest_group
-        card["group_records"] = records
-        card["group_epsilon"] = of_group(mine, training.delta, records)
-    return card
+    return card | groups
 
 
-def _named(training: Training) -> str:
-    return "group (patient)" if training.config.unit == "group" else "record; for a whole group see group_epsilon"
+def _guarantee(training: Training, epsilon: float, groups: Mapping[str, JSON]) -> str:
+    """What the run may say of itself, in a sentence."""
+    said = f"({epsilon:.4g}, {training.delta:.4g})-differential privacy for each "
+    if training.config.unit == "group":
+        return said + "group (patient)"
+    if not groups:
+        known = "no group (patient) has more than one" if training.largest_group else "whose they are is not known"
+        return f"{said}record; {known}"
+    whole = f"{groups['group_epsilon']:.4g} for a whole group (patient) of {groups['group_records']} records"
+    return f"{said}record, and an epsilon of {whole}"
 
 
 def _curve(training: Training) -> list[JSON]:

@@ -175,3 +175,16 @@ def test_a_killed_process_has_counted_every_step_that_it_took(tmp_path: Path) ->
 def test_a_row_without_a_group_is_refused(desk: Any) -> None:
     with pytest.raises(UserError, match="row 'row-1' has no group"):
         desk.begin(["p1", None])
+
+
+def test_where_records_are_the_units_the_epsilon_of_a_patient_is_told_as_well(desk: Any) -> None:
+    training = desk.begin([f"p{n % 20}" for n in range(80)], unit="record", epsilon=1.0)
+    for _ in range(6):
+        training.draw()
+        training.finish()
+    card = training.card()
+    training.close()
+    assert card["units"] == 80
+    assert card["group_records"] == 4
+    assert card["group_epsilon"] > 2 * card["epsilon"]
+    assert f"an epsilon of {card['group_epsilon']:.4g} for a whole group (patient) of 4 records" in card["guarantee"]

@@ -66,6 +66,7 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "my.toml").write_text(RECIPE, encoding="utf-8")
     done = run(folder, "adapt", "--recipe", "my.toml")
     assert done.returncode == 0, done.stderr
+    (folder / "said.txt").write_text(done.stdout, encoding="utf-8")
     return folder
 
 
@@ -82,6 +83,7 @@ def test_the_card_says_what_was_spent(ward: Path) -> None:
     assert [point["steps"] for point in card["curve"]] == [1, 2, 3, 4]
     assert card["curve"][-1]["epsilon"] == pytest.approx(card["epsilon_prv"], abs=1e-3)
     assert "for each group (patient)" in card["guarantee"]
+    assert f"privacy: {card['guarantee']}" in (ward / "said.txt").read_text()
 
 
 def test_the_ledger_is_shown_and_agrees_with_the_card(ward: Path) -> None:
