@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 
+import dp_accounting
+import numpy as np
 import pytest
+from dp_accounting.pld import PLDAccountant
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from r1core_dp.accounting import Phase, epsilon_of, merged, noise_for, of_group, pld, prv
+from opacus.accountants import PRVAccountant
+from r1core_dp.accounting import MOST, Phase, epsilon_of, merged, noise_for, of_group, pld, prv
 from scipy.stats import norm
 
 from r1core.api import UserError
@@ -21,6 +26,66 @@ def gaussian_delta(noise: float, epsilon: float) -> float:
     return float(
         norm.cdf(1 / (2 * noise) - epsilon * noise) - math.exp(epsilon) * norm.cdf(-1 / (2 * noise) - epsilon * noise)
     )
+
+
+def by_opacus(phases: list[Phase], delta: float) -> float:
+    """As the library reckons by itself."""
+    accountant = PRVAccountant()
+    accountant.history = [(phase.noise_multiplier, phase.sample_rate, phase.steps) for phase in phases]
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):
+        warnings.filterwarnings("ignore", message="Optimal order is the", category=UserWarning)
+        return float(accountant.get_epsilon(delta))
+
+
+def by_google(phases: list[Phase], delta: float) -> float:
+    """As the library reckons by itself."""
+    accountant = PLDAccountant(dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
+    for phase in phases:
+        gaussian = dp_accounting.GaussianDpEvent(phase.noise_multiplier)
+        accountant.compose(dp_accounting.PoissonSampledDpEvent(phase.sample_rate, gaussian), phase.steps)
+    return float(accountant.get_epsilon(delta))
+
+
+SEVERAL = [Phase(0.8, 0.05, 40), Phase(1.3, 0.02, 200), Phase(0.8, 0.02, 9)]
+
+
+@pytest.mark.parametrize("phases", [SEVERAL, SEVERAL[:1], [Phase(0.9, 0.0064, 20_000)], [Phase(1.7, 1.0, 3)]])
+def test_both_accountants_are_those_of_the_libraries(phases: list[Phase]) -> None:
+    assert prv(phases, 1e-5) == pytest.approx(by_opacus(phases, 1e-5), abs=1e-9)
+    told, expected = pld(phases, 1e-5), by_google(phases, 1e-5)
+    assert expected - 1e-6 <= told <= expected + 5e-4  # on a wider grid, which may only add
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "rate", "steps", "spent"),
+    [
+        (3.0, 0.19, 25, []),
+        (0.6, 0.002, 300, []),
+        (8.0, 0.05, 90, SEVERAL[:1]),
+        (3.0, 0.02, 60, SEVERAL[1:]),
+        (1.6, 0.02, 100, SEVERAL[1:]),  # most of it is spent
+    ],
+)
+def test_it_is_the_least_noise_to_a_thousandth(epsilon: float, rate: float, steps: int, spent: list[Phase]) -> None:
+    noise = noise_for(epsilon, DELTA, rate, steps, spent)
+    enough, less = ([*spent, Phase(n, rate, steps)] for n in (noise, noise / 1.0011))
+    assert max(by_opacus(enough, DELTA), by_google(enough, DELTA)) <= epsilon
+    assert by_opacus(less, DELTA) > epsilon
+
+
+def test_where_more_than_four_times_the_noise_is_needed_it_refuses() -> None:
+    spent = [Phase(0.8, 0.05, 40)]
+    epsilon = by_opacus(spent, DELTA) + 0.002
+    with pytest.raises(UserError, match="no noise of use brings 30 steps below"):
+        noise_for(epsilon, DELTA, 0.05, 30, spent)
+    most = MOST * noise_for(epsilon, DELTA, 0.05, 30)
+    assert by_opacus([*spent, Phase(most, 0.05, 30)], DELTA) > epsilon
+
+
+def test_steps_that_are_none_need_no_noise_and_a_delta_that_is_enough_next_to_none() -> None:
+    assert noise_for(1.0, 1e-5, 0.1, 0) == noise_for(9.0, 1e-5, 0.05, 0, SEVERAL) == 0.0
+    assert noise_for(3.0, 0.02, 0.01, 1) < 0.11  # the unit is not drawn at all with a chance of 0.99
+    assert noise_for(3.0, 1e-5, 1.0, 2000) == pytest.approx(2000**0.5 * noise_for(3.0, 1e-5, 1.0, 1), rel=5e-3)
 
 
 def test_the_noise_of_the_reference_training() -> None:
@@ -68,7 +133,7 @@ def test_equal_steps_are_joined() -> None:
 
 
 def test_without_opacus_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "opacus.accountants", None)
+    monkeypatch.setitem(sys.modules, "opacus.accountants.analysis", None)
     with pytest.raises(UserError, match="needs opacus") as raised:
         prv([Phase(1.234, 0.01, 7)], 1e-5)
     assert "r1core-dp[train]" in raised.value.fix
