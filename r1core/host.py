@@ -22,12 +22,13 @@ class CoreHost:
         plugins: Sequence[Path] = (),
     ) -> None:
         """See `api.Host.rehearse`."""
-        from r1core.pipeline import compute_of
+        from r1core.pipeline import compute_of, refuse_untrained
         from r1core.selection import of_run
         from r1core.train.rehearse import rehearse
         from r1core.workbench import open_bench
 
         bench = open_bench(of_run(run, files=tuple(plugins)))
+        refuse_untrained(bench)
         rehearse(bench, compute_of(bench), examples, policy, tell)
 
     def keep(self, run: Path, name: str, content: JSON) -> Path:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
@@ -17,7 +18,7 @@ from r1core.runs import checkpoints
 from r1core.runs.files import sha256_file, write_atomic
 from r1core.runs.fingerprint import Fingerprint, diff, own_fingerprints
 from r1core.runs.manifest import Manifest
-from r1core.runs.stages import StageResult, output_hashes, run_stage
+from r1core.runs.stages import StageResult, but_for_code, output_hashes, run_stage, why_run
 from r1core.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _run_to(bench: Workbench, last: str, console: Console, force: bool) -> list[
     for warning in render(found):
         console.line(warning)
     results = []
-    with bench.run.lock(last):
+    with bench.run.lock(last), _recipe_back_on_refusal(bench):
         begin(bench)
         for name in STAGES[: STAGES.index(last) + 1]:
             bench.tell(name, "start")
@@ -89,6 +90,33 @@ def _run_to(bench: Workbench, last: str, console: Console, force: bool) -> list[
             if name == "prepare" and last in ("evaluate", "report"):
                 _refuse_unmeasurable(bench)
     return results
+
+
+@contextmanager
+def _recipe_back_on_refusal(bench: Workbench) -> Iterator[None]:
+    """Where a stage refuses the user's input, the run states the recipe again that its artefacts were made by."""
+    recipe, manifest = bench.run.recipe, Manifest(bench.run)
+    before, stated = recipe.read_bytes() if recipe.exists() else None, manifest.read()
+    try:
+        yield
+    except UserError:
+        if before is not None:
+            write_atomic(recipe, before)
+            manifest.start(recipe=stated["recipe"], seed=stated["seed"], plugins=stated["plugins"])
+        raise
+
+
+def refuse_untrained(bench: Workbench) -> None:
+    """Refuse a run that was not trained as its recipe says; that code has changed since is no reason.
+
+    Raises
+    ------
+    UserError : with the reason.
+    """
+    now = train_fingerprint(bench)
+    why = why_run(bench.run, "train", now)
+    if why and but_for_code(bench.run, "train", now) is None:
+        raise UserError(f"{bench.directory}: not trained as its recipe says: {why[0]}", fix="r1core train, then again")
 
 
 def _refuse_unmeasurable(bench: Workbench) -> None:
@@ -107,7 +135,7 @@ def _follow(bench: Workbench, crew: Crew) -> NoReturn:
     from r1core.train.naive import train_and_compare
 
     while "end" not in (said := crew.hear()):
-        own = _train_fingerprint(bench)
+        own = train_fingerprint(bench)
         if own.digest != said["digest"]:
             why = "; ".join(diff(Fingerprint.from_json(said["parts"]), own))
             raise UserError(
@@ -136,13 +164,14 @@ def _prepare(bench: Workbench, console: Console, force: bool) -> StageResult:
     )
 
 
-def _train_fingerprint(bench: Workbench) -> Fingerprint:
+def train_fingerprint(bench: Workbench) -> Fingerprint:
+    """What the train stage of this run depends on."""
     components = own_fingerprints([*bench.chain.steps, bench.privacy, bench.difficulty])
     return bench.fingerprint("train", output_hashes(bench.run, bench.run.split("train")), components)
 
 
 def _train(bench: Workbench, console: Console, force: bool) -> StageResult:
-    fingerprint = _train_fingerprint(bench)
+    fingerprint = train_fingerprint(bench)
 
     def body() -> dict[str, JSON]:
         from r1core.train.naive import train_and_compare
@@ -161,6 +190,11 @@ def _train(bench: Workbench, console: Console, force: bool) -> StageResult:
         return figures
 
     outputs = [bench.run.adapter, bench.run.metrics.path]
+    if bench.privacy is not None and not force and why_run(bench.run, "train", fingerprint):
+        paid = but_for_code(bench.run, "train", fingerprint)
+        if paid is not None:
+            console.line("train: kept, though its code changed: it was paid for, and --force would pay again")
+            fingerprint = paid
     if bench.privacy is not None:
         outputs.append(bench.run.privacy_card.parent)
     if bench.recipe.curriculum.difficulty:

@@ -30,7 +30,7 @@ class Host(Protocol):
 
         Raises
         ------
-        UserError : where there is no run, or its recipe cannot be trained privately.
+        UserError : where there is no run, it was not trained as its recipe says, or cannot be trained privately.
         """
         ...
 

@@ -13,6 +13,7 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +28,14 @@ LAYOUT = 1
 
 
 _PARTS = ("device", "packages", "plugins", "recipe", "probes", "inputs", "stages", "figures", "artefacts")
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What a manifest held of a stage: its record, None where it was not done, and its artefacts."""
+
+    record: dict[str, JSON] | None
+    artefacts: dict[str, dict[str, JSON]]
 
 
 class Manifest:
@@ -107,11 +116,27 @@ class Manifest:
             content["artefacts"] = dict(sorted((kept | written).items()))
         self._write(content)
 
-    def forget(self, stage: str) -> None:
-        """Note that a stage is not done (it is about to run again)."""
+    def forget(self, stage: str) -> Forgotten:
+        """Note that a stage is not done (it is about to run again); what stood of it."""
         content = self.read()
-        content["stages"].pop(stage, None)
-        content["artefacts"] = {path: entry for path, entry in content["artefacts"].items() if entry["stage"] != stage}
+        record = content["stages"].pop(stage, None)
+        gone = {path: entry for path, entry in content["artefacts"].items() if entry["stage"] == stage}
+        content["artefacts"] = {path: entry for path, entry in content["artefacts"].items() if path not in gone}
+        self._write(content)
+        return Forgotten(record, gone)
+
+    def take_back(self, stage: str, earlier: Forgotten) -> None:
+        """Note what stood of a stage again, where every file of it is as it was."""
+        whole = (self.run.path / path for path in earlier.artefacts)
+        same = all(
+            path.is_file() and sha256_file(path) == entry["sha256"]
+            for path, entry in zip(whole, earlier.artefacts.values(), strict=True)
+        )
+        if earlier.record is None or not same:
+            return
+        content = self.read()
+        content["stages"][stage] = earlier.record
+        content["artefacts"] = dict(sorted((content["artefacts"] | earlier.artefacts).items()))
         self._write(content)
 
     def probe(self, name: str, choose: Callable[[], JSON]) -> JSON:

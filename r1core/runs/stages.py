@@ -1,7 +1,8 @@
 """Running a stage once: skip it when nothing that it depends on changed, otherwise run it and record it whole.
 
 A stage counts as done only after its record is in the manifest. The record is taken out before the stage runs again,
-so a crash at any moment in between leaves it not done.
+so a crash at any moment in between leaves it not done. One that refuses the user's input
+leaves the earlier result as it was.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from r1core.api import JSON, R1Error
+from r1core.api import JSON, R1Error, UserError
 from r1core.runs.directory import RunDirectory
 from r1core.runs.files import DiskFull, sha256_file, sha256_tree
 from r1core.runs.fingerprint import Fingerprint, diff
@@ -76,7 +77,7 @@ def run_stage(
         run.event("skip", stage=name)
         return _result(name, "skip", (reason,), record)
     tell(f"{name}: {why[0]}" + (f" (and {len(why) - 1} more)" if len(why) > 1 else ""))
-    manifest.forget(name)
+    earlier = manifest.forget(name)
     run.event("start", stage=name, why=list(why))
     wall, cpu = time.monotonic(), _cpu_seconds()
     try:
@@ -88,6 +89,8 @@ def run_stage(
                 raise R1Error(f"stage {name} ended without its output {output}")
     except BaseException as error:
         try:
+            if isinstance(error, UserError):
+                manifest.take_back(name, earlier)
             run.event("failed", stage=name, error=f"{type(error).__name__}: {error}")
         except DiskFull as full:  # the log has no room either; what stopped the stage says more
             error.add_note(str(full))
@@ -127,6 +130,17 @@ def why_run(run: RunDirectory, name: str, fingerprint: Fingerprint) -> tuple[str
             elif sha256_file(found) != entry["sha256"]:
                 reasons.append(f"its output {path} was changed")
     return tuple(reasons)
+
+
+def but_for_code(run: RunDirectory, name: str, now: Fingerprint) -> Fingerprint | None:
+    """What a stage's result was made by, where only the code has changed since and the result is whole; else None."""
+    record = Manifest(run).read()["stages"].get(name)
+    if record is None:
+        return None
+    then = Fingerprint.from_json(record["parts"])
+    like_now = replace(then, source=now.source, plugins=now.plugins)
+    same = then.plugins.keys() == now.plugins.keys() and like_now.digest == now.digest
+    return then if same and not why_run(run, name, then) else None
 
 
 def output_hashes(run: RunDirectory, *outputs: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from r1core.api import R1Error, UserError
 from r1core.runs.directory import RunDirectory
 from r1core.runs.fingerprint import Fingerprint, stage_fingerprint
 from r1core.runs.manifest import Manifest
-from r1core.runs.stages import StageResult, output_hashes, run_stage
+from r1core.runs.stages import StageResult, but_for_code, output_hashes, run_stage
 from r1core.runs.verify import verify
 
 DATA = Path("data/train.jsonl")
@@ -75,6 +76,36 @@ def test_a_failure_leaves_the_stage_not_done(prepare: Prepare) -> None:
     assert prepare.stage(3).why == ("not done yet",)
     with pytest.raises(R1Error, match=r"ended without its output other\.json"):
         run_stage(prepare.run, "evaluate", fingerprint(4), [Path("other.json")], lambda: None)
+
+
+def test_a_refusal_leaves_the_earlier_result_as_it_was(prepare: Prepare) -> None:
+    prepare.stage(3)
+
+    def refuses() -> None:
+        raise UserError("no budget is left", fix="another data set")
+
+    with pytest.raises(UserError):
+        run_stage(prepare.run, "prepare", fingerprint(4), [DATA], refuses)
+    assert prepare.stage(3).status == "skip"
+    assert verify(prepare.run) == []
+
+    def refuses_late() -> None:
+        (prepare.run.path / DATA).write_text("half\n")
+        raise UserError("a bad row", fix="mend it")
+
+    with pytest.raises(UserError):
+        run_stage(prepare.run, "prepare", fingerprint(4), [DATA], refuses_late)
+    assert prepare.stage(3).why == ("not done yet",)
+
+
+def test_a_result_that_only_the_code_has_left_behind_is_told_apart(prepare: Prepare) -> None:
+    prepare.stage(3)
+    newer = replace(fingerprint(3), source="another")
+    kept = but_for_code(prepare.run, "prepare", newer)
+    assert kept == fingerprint(3)
+    assert but_for_code(prepare.run, "prepare", replace(fingerprint(4), source="another")) is None
+    (prepare.run.path / DATA).write_text("edited\n")
+    assert but_for_code(prepare.run, "prepare", newer) is None
 
 
 KILLED = """

@@ -130,6 +130,17 @@ def test_another_run_on_the_same_people_is_refused(ward: Path) -> None:
     assert "stand in the ledger of ward already" in other.stderr
 
 
+def test_a_refused_trial_leaves_the_run_as_it_was(ward: Path) -> None:
+    recipe = (ward / "runs/ward/recipe.toml").read_bytes()
+    trial = run(ward, "adapt", "--recipe", "my.toml", "--set", "train.steps=9")
+    assert trial.returncode == 2
+    assert "no noise of use" in trial.stderr
+    assert (ward / "runs/ward/recipe.toml").read_bytes() == recipe
+    again = run(ward, "report", "runs/ward")
+    assert again.returncode == 0, again.stderr
+    assert "train: skipped" in again.stdout
+
+
 def test_the_hooks_of_opacus_train_as_well(ward: Path) -> None:
     other = ("plugins.dp.engine=opacus", "plugins.dp.dataset_id=by-hooks", "plugins.dp.namespace=others")
     more = [word for change in other for word in ("--set", change)]
