@@ -29,6 +29,7 @@ plugins = ["dp"]
 
 [model]
 base = "tiny-random"
+threads = 1
 
 [data]
 kind = "text"

@@ -122,9 +122,10 @@ class Seen(Training):
         return made
 
     @property
-    def noise(self) -> float:
-        """The noise multiplier as measured along the axes of nobody."""
-        return math.sqrt(self._squares / max(1, self._measured))
+    def noise(self) -> tuple[float, float]:
+        """The noise multiplier as measured along the axes of nobody, and its standard error where it is as stated."""
+        numbers = max(1, self._measured)
+        return math.sqrt(self._squares / numbers), self.noise_multiplier / math.sqrt(2 * numbers)
 
     @property
     def part(self) -> tuple[float, float]:

@@ -96,7 +96,7 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "my.toml").write_text(
         """
         run = { name = "ward", plugins = ["dp"] }
-        model = { base = "tiny-random" }
+        model = { base = "tiny-random", threads = 1 }
         data = { kind = "text", files = { train = "ward.csv" }, columns = { group = "patient" } }
         train = { steps = 6, batch_size = 30, packing = "padded" }
         evaluate = { baselines = false }

@@ -20,6 +20,7 @@ plugins = ["dp"]
 
 [model]
 base = "tiny-random"
+threads = 1
 
 [data]
 kind = "text"
