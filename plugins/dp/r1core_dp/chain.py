@@ -1,7 +1,8 @@
 """A file of JSON lines, each of which holds the hash of the one before: appended to, never changed.
 
-A line counts once it is on the disk: `append` returns after fsync. What a crash left of a line that was not finished is
-cut off when the file is opened; its step had not begun.
+A line counts once it is on the disk: `append` returns after fsync, or, where the caller has something to do meanwhile,
+`settle` does. What a crash left of a line that was not finished is cut off when the file is opened; nothing had come of
+its step.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,8 @@ class Chain:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._thread = ThreadPoolExecutor(1, "ledger")
+        self._syncing: Future[None] | None = None
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
@@ -92,16 +96,32 @@ class Chain:
         """The hash of the last line."""
         return self.hashes[-1] if self.hashes else FIRST
 
-    def append(self, line: Line) -> None:
-        """Add a line; it is on the disk when this returns."""
+    def append(self, line: Line, *, later: bool = False) -> None:
+        """Add a line. It is on the disk when this returns, or, `later`, when `settle` does."""
+        self.settle()
         raw = json.dumps({**line, "before": self.head}, sort_keys=True, separators=(",", ":")).encode()
         _write_all(self._file, raw + b"\n")
-        os.fsync(self._file)
+        if later:
+            self._syncing = self._thread.submit(os.fsync, self._file)
+        else:
+            os.fsync(self._file)
         self.lines.append(line)
         self.hashes.append(hashlib.sha256(raw).hexdigest())
 
+    def settle(self) -> None:
+        """Wait until every line is on the disk.
+
+        Raises
+        ------
+        OSError : where the disk does not take it; nothing may come of what the line stands for.
+        """
+        if self._syncing is not None:
+            self._syncing.result()
+            self._syncing = None
+
     def close(self) -> None:
         """Let others write."""
+        self._thread.shutdown()
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

@@ -1,9 +1,9 @@
 """What was spent on a data set, in one file for all trainings on it: `<dataset_id>.jsonl`, outside of the runs.
 
 The first line declares the data set (hash of its bytes, delta, budget), a line says what each training is about to do,
-and a line stands for each step before it is taken: a crash counts a step too many, never one too few. Beside it stand
-the units as keyed hashes, `<dataset_id>.units`, so that the same people under another name, or with a row more, are
-found out. The key, `key`, is this folder's own.
+and a line stands for each step before anything comes of it: a crash counts a step too many, never one too few. Beside
+it stand the units as keyed hashes, `<dataset_id>.units`, so that the same people under another name, or with a row
+more, are found out. The key, `key`, is this folder's own.
 
 Checkpoints and privacy cards hold the ledger's head, and a training that finds one that the ledger does not know, in
 any run directory that the ledger names, refuses. Not covered: a ledger that is put back to an older state together with
@@ -176,8 +176,13 @@ class Ledger:
         self._append("plan", run=run, where=str(where), max_grad_norm=max_grad_norm, **asdict(planned))
 
     def step(self, run: str, step: int) -> None:
-        """Count a step; it is on the disk when this returns."""
-        self._append("step", run=run, step=step)
+        """Count a step; it is on the disk when `settle` returns, and nothing may come of the step before."""
+        line = {"kind": "step", "time": round(time.time()), "run": run, "step": step}
+        self._chain.append(line, later=True)
+
+    def settle(self) -> None:
+        """Wait until every step that was counted is on the disk."""
+        self._chain.settle()
 
     def close(self) -> None:
         """Let other trainings draw on it."""

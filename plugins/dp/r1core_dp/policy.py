@@ -143,7 +143,8 @@ class Training:
         add_clipped(self._sum, by_unit(gradients, [len(rows) for rows in units]), self.config.max_grad_norm)
 
     def finish(self) -> list[torch.Tensor]:
-        """The sum with noise, over the number of units that a step has on average."""
+        """The sum with noise, over the number of units that a step has on average, once the step's line is on disk."""
+        self.ledger.settle()
         deviation, size = self.noise_multiplier * self.config.max_grad_norm, self.sample_rate * self.number
         made = self._sum.add(self._noise.take(), alpha=deviation).div_(size)
         self._sum.zero_()

@@ -188,3 +188,16 @@ def test_where_records_are_the_units_the_epsilon_of_a_patient_is_told_as_well(de
     assert card["group_records"] == 4
     assert card["group_epsilon"] > 2 * card["epsilon"]
     assert f"an epsilon of {card['group_epsilon']:.4g} for a whole group (patient) of 4 records" in card["guarantee"]
+
+
+def test_nothing_comes_of_a_step_that_the_disk_does_not_take(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = desk.begin([f"p{n}" for n in range(40)])
+
+    def full(file: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    training.draw()
+    with pytest.raises(OSError, match="No space left"):
+        training.finish()
+    training.close()
