@@ -95,7 +95,7 @@ class PrivateTraining(Protocol):
         ...
 
     def finish(self) -> list[torch.Tensor]:
-        """The step's private gradient, fp32, of each weight."""
+        """The step's private gradient, fp32, of each weight; it stands until the next step."""
         ...
 
     def figures(self) -> Mapping[str, float]:

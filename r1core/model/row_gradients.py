@@ -49,11 +49,14 @@ class RowGradients:
                     fix="train LoRA (adapter.dropout = 0) or linear layers of the blocks only, without extra layers",
                 )
         self._loans: list[torch.Tensor] = []
+        self._rows = 0  # that the loans are for; passes of one size need them made once
 
     @contextmanager
     def of(self, rows: int) -> Iterator[None]:
         """Inside, a forward and backward pass over inputs `(rows, T, ...)` keeps rows apart."""
-        self._loans = [w.detach().expand(rows, *w.shape).requires_grad_() for w in self.weights]
+        if rows != self._rows:
+            self._loans = [w.detach().expand(rows, *w.shape).requires_grad_() for w in self.weights]
+            self._rows = rows
         try:
             for lender in self._lenders:
                 lender.lend([self._loans[place] for place in lender.places])
@@ -69,11 +72,12 @@ class RowGradients:
         ------
         R1Error : when a weight got none.
         """
-        loans, self._loans = self._loans, []
-        taken = [loan.grad for loan in loans]
+        taken = [loan.grad for loan in self._loans]
+        for loan in self._loans:
+            loan.grad = None
         missing = sum(gradient is None for gradient in taken)
         if missing or not taken:
-            raise R1Error(f"{missing} of {len(loans)} trained weights got no gradient: the pass did not reach them")
+            raise R1Error(f"{missing} of {len(taken)} trained weights got no gradient: the pass did not reach them")
         return [gradient for gradient in taken if gradient is not None]
 
 

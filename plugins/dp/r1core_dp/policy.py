@@ -88,6 +88,9 @@ class Training:
         self.step = task.step
         self._sum = _zeros(task.weights)
         self._noise = Noise(self._sum, entropy)
+        self._made, weights = _zeros(task.weights), task.weights
+        parts = self._made.split([weight.numel() for weight in weights])
+        self._parts = [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
         self.most_records = max(map(len, self._rows))
         self.largest_group = _largest_group(task)
         self.run = _run_name(task.run)
@@ -145,12 +148,12 @@ class Training:
     def finish(self) -> list[torch.Tensor]:
         """The sum with noise, over the number of units that a step has on average, once the step's line is on disk."""
         self.ledger.settle()
+        import torch
+
         deviation, size = self.noise_multiplier * self.config.max_grad_norm, self.sample_rate * self.number
-        made = self._sum.add(self._noise.take(), alpha=deviation).div_(size)
+        torch.add(self._sum, self._noise.take(), alpha=deviation, out=self._made).div_(size)
         self._sum.zero_()
-        weights = self.task.weights
-        parts = made.split([weight.numel() for weight in weights])
-        return [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
+        return self._parts
 
     def figures(self) -> Mapping[str, float]:
         """The noise; what was spent stands in the card."""
