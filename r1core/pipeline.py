@@ -107,7 +107,7 @@ def _follow(bench: Workbench, crew: Crew) -> NoReturn:
     from r1core.train.naive import train_and_compare
 
     while "end" not in (said := crew.hear()):
-        own = _train_fingerprint(bench)
+        own = train_fingerprint(bench)
         if own.digest != said["digest"]:
             why = "; ".join(diff(Fingerprint.from_json(said["parts"]), own))
             raise UserError(
@@ -136,13 +136,14 @@ def _prepare(bench: Workbench, console: Console, force: bool) -> StageResult:
     )
 
 
-def _train_fingerprint(bench: Workbench) -> Fingerprint:
+def train_fingerprint(bench: Workbench) -> Fingerprint:
+    """What a training of these prepared rows depends on."""
     components = own_fingerprints([*bench.chain.steps, bench.privacy, bench.difficulty])
     return bench.fingerprint("train", output_hashes(bench.run, bench.run.split("train")), components)
 
 
 def _train(bench: Workbench, console: Console, force: bool) -> StageResult:
-    fingerprint = _train_fingerprint(bench)
+    fingerprint = train_fingerprint(bench)
 
     def body() -> dict[str, JSON]:
         from r1core.train.naive import train_and_compare
