@@ -29,6 +29,7 @@ from r1core_flower.runtime import (
 )
 
 Tell = Callable[[str], None]
+ANY = 1 << 30  # clients that can come from other machines
 BY_ITSELF = 30.0  # seconds that a client's process has to end behind the last round
 
 
@@ -51,17 +52,19 @@ def serve(host: Host, given: Mapping[str, Any], address: str, tls: Tls, tell: Te
     """Lead the rounds of a recipe at an address, and write the run."""
     require_flower()
     with _learner(host, given, tell) as (learner, config):
-        _lead(learner, config, lambda folder: superlink(address, tls, folder), tell)
+        _lead(learner, config, lambda folder: superlink(address, tls, folder), tell, lambda: ANY)
 
 
-def _lead(learner: Learner, config: FlowerConfig, link: Callable[[Path], Any], tell: Tell) -> None:
+def _lead(
+    learner: Learner, config: FlowerConfig, link: Callable[[Path], Any], tell: Tell, possible: Callable[[], int]
+) -> None:
     from r1core_flower.server import server_app
 
     record, budget = _taken_up(learner, config)
     if record.done:
         tell(f"rounds: going on behind round {record.done} of {config.rounds}")
     with tempfile.TemporaryDirectory() as folder, link(Path(folder)) as end:
-        run_server(end, server_app(learner, config, record, budget, tell))
+        run_server(end, server_app(learner, config, record, budget, tell, possible))
     learner.finish(NAME, record.as_json())
     for line in table(record.rounds):
         tell(line)
@@ -109,21 +112,23 @@ def run_here(host: Host, given: Mapping[str, Any], tell: Tell) -> None:
                 fix="name each under [plugins.flower.clients]: NAME = its recipe or its file of records",
             )
         address = f"127.0.0.1:{free_port()}"
+        started: list[subprocess.Popen[bytes]] = []
 
         @contextmanager
         def everybody(folder: Path) -> Iterator[Link]:
             with superlink(address, Tls(), folder) as link:
                 for name, file in config.clients.items():
-                    processes.enter_context(_client(given, learner.run, config, name, file, address, tell))
+                    client = _client(given, learner.run, config, name, file, address, tell)
+                    started.append(processes.enter_context(client))
                 yield link
 
-        _lead(learner, config, everybody, tell)
+        _lead(learner, config, everybody, tell, lambda: sum(process.poll() is None for process in started))
 
 
 @contextmanager
 def _client(
     given: Mapping[str, Any], run: Path, config: FlowerConfig, name: str, file: Path, address: str, tell: Tell
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
     """A client's process; it ends by itself behind the last round, or is told to."""
     home = run.with_name(f"{run.name}-clients") / name
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -150,7 +155,7 @@ def _client(
         process = subprocess.Popen(command, stdout=told, stderr=told, preexec_fn=ending_with_us)
     tell(f"client {name}: process {process.pid}, its words in {log}")
     try:
-        yield
+        yield process
         with suppress(subprocess.TimeoutExpired):
             process.wait(BY_ITSELF)
     finally:

@@ -27,6 +27,7 @@ class Rounds(Strategy):
     """A strategy around Flower's: it looks at every answer before the mean, and keeps what comes of the round.
 
     `done` : rounds that were finished before this start; Flower counts from 1 each time.
+    `possible` : clients that can still come, where that is known.
     """
 
     inner: FedAvg
@@ -36,6 +37,7 @@ class Rounds(Strategy):
     budget: Budget | None
     tell: Callable[[str], None]
     done: int
+    possible: Callable[[], int]
 
     def __post_init__(self) -> None:
         self._layout = Layout.of(self.learner.weights())
@@ -63,15 +65,15 @@ class Rounds(Strategy):
         UserError : when they are fewer than `min_clients`.
         """
         until, told = time.monotonic() + self.config.wait, -1
-        while (there := len(list(grid.get_node_ids()))) < wanted and time.monotonic() < until:
+        while (there := len(list(grid.get_node_ids()))) < min(wanted, self.possible()) and time.monotonic() < until:
             if there != told:
                 self.tell(f"  {there} of {wanted} clients are here")
                 told = there
             time.sleep(LOOK)
         if there < self.config.min_clients:
             raise UserError(
-                f"{there} clients came within {self.config.wait:g} seconds, and {self.config.min_clients} are needed",
-                fix="start the clients, then the server again: it goes on behind the last finished round",
+                f"{there} clients are here, and {self.config.min_clients} are needed",
+                fix="see the clients' own logs; started again, the server goes on behind the last finished round",
             )
         return there
 
@@ -178,7 +180,12 @@ def strategy_of(config: FlowerConfig) -> FedAvg:
 
 
 def server_app(
-    learner: Learner, config: FlowerConfig, record: Record, budget: Budget | None, tell: Callable[[str], None]
+    learner: Learner,
+    config: FlowerConfig,
+    record: Record,
+    budget: Budget | None,
+    tell: Callable[[str], None],
+    possible: Callable[[], int],
 ) -> ServerApp:
     """All rounds that are left, and the handing over of what they came to."""
     app = ServerApp()
@@ -186,7 +193,7 @@ def server_app(
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         layout = Layout.of(learner.weights())
-        rounds = Rounds(strategy_of(config), learner, config, record, budget, tell, record.done)
+        rounds = Rounds(strategy_of(config), learner, config, record, budget, tell, record.done, possible)
         if left := config.rounds - record.done:
             weights = wire.packed(layout, layout.vector(learner.weights()))
             rounds.start(grid, weights, left, timeout=config.round_timeout, train_config=ConfigRecord())

@@ -69,14 +69,15 @@ def told(run: Path) -> dict[str, object]:
     return json.loads((run / "federated.json").read_text(encoding="utf-8"))
 
 
-def ours() -> list[psutil.Process]:
-    """Processes that this one and its children have started and that run on, whoever their parent is now."""
-    mark = f"--plugin\0{PLUGIN}".encode()
+def running_in(folder: Path) -> list[psutil.Process]:
+    """The processes that work in a folder, whoever their parent is now."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
-        line = "\0".join(process.info["cmdline"] or []).encode()
-        if mark in line or b"flower-supernode" in line or b"flower-superlink" in line:
-            found.append(process)
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()) == folder:
+                found.append(process)
+        except (psutil.AccessDenied, psutil.NoSuchProcess):
+            continue
     return found
 
 
@@ -256,10 +257,11 @@ def test_a_killed_server_takes_its_clients_along_and_goes_on_behind_the_last_rou
     records(tmp_path)
     with started(tmp_path, "out.txt", "run", "--recipe", "rounds.toml") as leading:
         _said(tmp_path / "out.txt", r"(round 1 +answers 3)", leading)
+        others = [one for one in running_in(tmp_path) if one.pid != leading.pid]
+        assert len(others) >= 7  # three clients, their SuperNodes, the SuperLink
         leading.kill()
         leading.wait()
-        gone, alive = psutil.wait_procs(ours(), timeout=60)
-        assert alive == [], gone
+        assert psutil.wait_procs(others, timeout=60)[1] == []
     first = load_file(tmp_path / "runs/rounds/checkpoints/step-000001/adapter.safetensors")
     done = run(tmp_path, "run", "--recipe", "rounds.toml")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -290,7 +292,7 @@ def test_patients_epsilon_at_the_clients_holds_over_all_rounds(tmp_path: Path) -
         )
         text = text.replace("smollm2-135m-instruct", "tiny-random").replace('"plain"', '"chat"')
         text = text.replace("[train]", '[train]\npacking = "padded"').replace('name = "rounds"', f'name = "{name}"')
-        own = re.sub(r"\[plugins.flower.clients\].*", "", text, flags=re.DOTALL)
+        own = re.sub(r"\[plugins.flower.clients\].*|(val|test) = .*?\n", "", text, flags=re.DOTALL)
         (tmp_path / f"{name}.toml").write_text(own + f'\n[plugins.dp]\ndataset_id = "{name}"\nledger = "ledgers"\n')
     recipe = tmp_path / "rounds.toml"
     named = 'dp = "client"\n[plugins.flower.clients]\nnorth = "north.toml"\nsouth = "south.toml"\n'
