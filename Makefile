@@ -31,7 +31,7 @@ test-all: .venv/.test
 	$(BIN)/python -m pytest -m 'slow or not slow'
 
 test-flower: .venv-flower/.test
-	$(FLOWER)/python -m pytest plugins/flower -n 1 --timeout 600 -m 'slow or not slow'
+	$(FLOWER)/python -m pytest plugins/flower -n 1 --timeout 900 -m 'slow or not slow'
 
 check: .venv/.dev
 	$(BIN)/ruff check .

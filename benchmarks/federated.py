@@ -143,6 +143,8 @@ class Bench:
             ),
             encoding="utf-8",
         )  # fmt: skip
+        if (run / "adapter").is_dir():  # of a benchmark that was stopped
+            return run
         command = [sys.executable, "-m", "r1core", *verb, "--recipe", str(recipe), "--run", str(run)]
         subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         return run
@@ -164,7 +166,7 @@ def accuracy(run: Path) -> float:
     """Of the constrained choice on the test split."""
     subprocess.run([sys.executable, "-m", "r1core", "evaluate", str(run)], check=True)
     rows = json.loads((run / "evaluation" / "summary.json").read_text(encoding="utf-8"))
-    return float(next(r["value"] for r in rows if r["system"] == "adapted+labels" and r["metric"] == "accuracy"))
+    return float(next(r["value"] for r in rows if r["system"] == "adapted+constrained" and r["metric"] == "accuracy"))
 
 
 def choose(bench: Bench) -> None:
@@ -177,10 +179,10 @@ def choose(bench: Bench) -> None:
 def measure(bench: Bench, seeds: list[int]) -> None:
     found: dict[str, list[float]] = {}
     for seed in seeds:
-        for strategy, set_to in SETTINGS.items():
-            found.setdefault(strategy, []).append(accuracy(bench.together(strategy, seed, strategy, **set_to)))
         for name in ("pooled", *HOMES):
             found.setdefault(name, []).append(accuracy(bench.alone(name, seed)))
+        for strategy, set_to in SETTINGS.items():
+            found.setdefault(strategy, []).append(accuracy(bench.together(strategy, seed, strategy, **set_to)))
         print({name: [round(v, 4) for v in values] for name, values in found.items()}, flush=True)
     means = {name: statistics.mean(values) for name, values in found.items()}
     best = max(means[name] for name in HOMES)

@@ -93,6 +93,8 @@ class Client:
                 f"the server wants {terms['rounds']} rounds, this recipe {self.config.rounds}",
                 fix="agree on plugins.flower.rounds",
             )
+        if not 1 <= int(terms["server-round"]) <= self.config.rounds:
+            raise UserError(f"the server wants round {terms['server-round']}", fix="tell whoever runs it")
         if terms["privacy"] == "client" and not self.learner.private:
             raise UserError("the server counts on the client's own privacy policy", fix='add "dp" to run.plugins')
 

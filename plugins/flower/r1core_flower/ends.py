@@ -60,6 +60,11 @@ def _lead(
 ) -> None:
     from r1core_flower.server import server_app
 
+    if learner.private:  # it would be planned, and paid for, and never be taken
+        raise UserError(
+            "a privacy policy in the server's recipe, and the server trains nothing",
+            fix='leave it out there; clients have policies in recipes of their own, and the server says dp = "client"',
+        )
     record, budget = _taken_up(learner, config)
     if record.done:
         tell(f"rounds: going on behind round {record.done} of {config.rounds}")

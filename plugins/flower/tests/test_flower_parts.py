@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from r1core_flower.record import Record, budget_of, table
 from scipy import stats
 
 from r1core import api
+from r1core.recipe.schema import Recipe
 
 NAMED = {"b": np.arange(4, dtype="f4"), "a": np.full((2, 3), 0.5, "f4")}
 LAYOUT = Layout.of(NAMED)
@@ -177,6 +180,17 @@ def test_no_connection_is_made_in_the_clear_unless_asked_for(tmp_path: Path) -> 
         done = CliRunner().invoke(federate, [*words, "--recipe", str(tmp_path / "r.toml")], obj=object())
         assert isinstance(done.exception, api.UserError)
         assert "no TLS" in str(done.exception)
+
+
+def test_the_example_and_the_readme_state_valid_recipes() -> None:
+    folder = Path(__file__).parents[3] / "examples" / "federated"
+    example = tomllib.loads((folder / "rounds.toml").read_text(encoding="utf-8"))
+    Recipe.model_validate(example)
+    config = FlowerConfig.model_validate(example["plugins"]["flower"])
+    assert all((folder / file).is_file() for file in config.clients.values())
+    page = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL):
+        FlowerConfig.model_validate(tomllib.loads(block)["plugins"]["flower"])
 
 
 def test_the_verbs_are_documented() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import datetime
+import ipaddress
 import json
 import os
 import re
@@ -56,7 +58,7 @@ def environment() -> dict[str, str]:
 
 def run(folder: Path, *words: str, sets: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*words, sets=sets), cwd=folder, env=environment(), capture_output=True, text=True, timeout=400
+        command(*words, sets=sets), cwd=folder, env=environment(), capture_output=True, text=True, timeout=500
     )
 
 
@@ -222,7 +224,7 @@ def test_nothing_but_weights_and_a_number_of_rows_leaves_a_client(tmp_path: Path
             started(tmp_path, "south.log", *to, sets=sets["south"]) as south,
             started(tmp_path, "east.log", *to, sets=sets["east"]),
         ):
-            assert leading.wait(300) == 0, (tmp_path / "server.log").read_text()
+            assert leading.wait(500) == 0, (tmp_path / "server.log").read_text()
             assert north.wait(60) == south.wait(60) == 0, (tmp_path / "north.log").read_text()
     listener.close()
     made = told(tmp_path / "runs/all")["rounds"]
@@ -237,6 +239,55 @@ def test_nothing_but_weights_and_a_number_of_rows_leaves_a_client(tmp_path: Path
         assert hidden.encode() not in lowered, hidden
 
 
+def certificates(folder: Path) -> tuple[str, ...]:
+    """An authority, and a server's certificate for 127.0.0.1 by it."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    begin = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in ("authority", "server")]
+    for at, file in enumerate(("ca.pem", "server.pem")):
+        made = x509.CertificateBuilder().subject_name(names[at]).issuer_name(names[0]).public_key(keys[at].public_key())
+        made = made.serial_number(at + 1).not_valid_before(begin).not_valid_after(begin + datetime.timedelta(days=1))
+        made = made.add_extension(x509.BasicConstraints(ca=at == 0, path_length=None), critical=True)
+        hosts = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        signed = made.add_extension(hosts, critical=False).sign(keys[0], hashes.SHA256())
+        (folder / file).write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    key = keys[1].private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "server.key").write_bytes(key)
+    return ("--certificate", "server.pem", "--key", "server.key", "--ca", "ca.pem")
+
+
+@pytest.mark.slow
+def test_by_tls_nothing_can_be_read_on_the_way(tmp_path: Path) -> None:
+    records(tmp_path)
+    port = free_port()
+    listener = Listener(port)
+    server = ("server", "--recipe", "rounds.toml", "--address", f"127.0.0.1:{port}", *certificates(tmp_path))
+    fewer = ("plugins.flower.expected=2", "plugins.flower.rounds=1")
+    with started(tmp_path, "server.log", *server, sets=fewer) as leading:
+        to = ("client", "--recipe", "rounds.toml", "--server", f"127.0.0.1:{listener.port}", "--ca", "ca.pem")
+        sets = {n: (*fewer, f'data.files.train="{n}.csv"', f'run.name="{n}"') for n in ("north", "south")}
+        with (
+            started(tmp_path, "north.log", *to, sets=sets["north"]) as north,
+            started(tmp_path, "south.log", *to, sets=sets["south"]) as south,
+        ):
+            assert leading.wait(500) == 0, (tmp_path / "server.log").read_text()
+            assert north.wait(60) == south.wait(60) == 0, (tmp_path / "north.log").read_text()
+    listener.close()
+    kept = load_file(tmp_path / "runs/north/checkpoints/step-000001/adapter.safetensors")
+    largest = max((kept[name] for name in kept if kept[name].any()), key=lambda value: value.size)
+    said = bytes(listener.said)
+    assert len(said) > largest.nbytes
+    assert largest.tobytes() not in said
+    assert b"/fleet/" not in said
+
+
 @pytest.mark.slow
 def test_a_killed_client_is_left_out_and_the_rounds_go_on(tmp_path: Path) -> None:
     records(tmp_path)
@@ -245,7 +296,7 @@ def test_a_killed_client_is_left_out_and_the_rounds_go_on(tmp_path: Path) -> Non
         pid = int(_said(tmp_path / "out.txt", r"client east: process (\d+)", leading))
         _said(tmp_path / "out.txt", r"(round 1 +answers 3)", leading)
         os.kill(pid, signal.SIGKILL)
-        assert leading.wait(400) == 0, (tmp_path / "out.txt").read_text()
+        assert leading.wait(500) == 0, (tmp_path / "out.txt").read_text()
     answers = [one["answers"] for one in told(tmp_path / "runs/rounds")["rounds"]]
     assert answers[0] == 3
     assert answers[-1] == 2
