@@ -50,6 +50,7 @@ template = "plain"
 attention = "eager"
 processes = 1
 threads = 1
+precision = "fp32"
 
 [data]
 prompt = "Which specialty treats this diagnosis?\\n{{text}}"
@@ -177,23 +178,26 @@ def choose(bench: Bench) -> None:
 
 
 def measure(bench: Bench, seeds: list[int]) -> None:
+    """Every arm with every seed; written after each, so that a benchmark that is stopped tells what it has."""
     found: dict[str, list[float]] = {}
     for seed in seeds:
-        for name in ("pooled", *HOMES):
-            found.setdefault(name, []).append(accuracy(bench.alone(name, seed)))
-        for strategy, set_to in SETTINGS.items():
-            found.setdefault(strategy, []).append(accuracy(bench.together(strategy, seed, strategy, **set_to)))
-        print({name: [round(v, 4) for v in values] for name, values in found.items()}, flush=True)
+        for name in ("pooled", *SETTINGS, *sorted(HOMES, key=bench.rows.__getitem__)):
+            run = bench.together(name, seed, name, **SETTINGS[name]) if name in SETTINGS else bench.alone(name, seed)
+            found.setdefault(name, []).append(accuracy(run))
+            tell(bench, found)
+
+
+def tell(bench: Bench, found: dict[str, list[float]]) -> None:
     means = {name: statistics.mean(values) for name, values in found.items()}
-    best = max(means[name] for name in HOMES)
+    alone = [means[name] for name in HOMES if name in means]
     rows = []
     for name, mean in means.items():
         what = f"{name} alone, {bench.rows[name]} rows" if name in HOMES else name
-        seen = f"{bench.steps * BATCH} rows seen, {len(seeds)} seeds"
+        seen = f"{bench.steps * BATCH} rows seen, {len(found[name])} seeds, {bench.eval_rows or 'all'} test rows"
         row: dict[str, object] = {"figure": f"accuracy on test, {what}, {seen}", "unit": "fraction"}
         row |= {"value": round(mean, 4), "peer": f"pooled {means['pooled']:.4f}" if name != "pooled" else None}
-        if name in SETTINGS:
-            row |= {"target": f"more than the best hospital alone, {best:.4f}", "met": mean > best}
+        if name in SETTINGS and len(alone) == len(HOMES):
+            row |= {"target": f"more than the best hospital alone, {max(alone):.4f}", "met": mean > max(alone)}
         rows.append(row)
     write("federated", rows)
 

@@ -14,6 +14,7 @@ from r1core.api import Host, UserError
 from r1core_flower.record import NAME, table
 
 FILE = click.Path(path_type=Path, dir_okay=False)
+PEM = click.Path(path_type=Path, dir_okay=False, exists=True, resolve_path=True)  # Flower takes absolute paths only
 
 
 def takes_recipe(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,9 +50,9 @@ def run(host: Host, **given: Any) -> None:
 @federate.command()
 @takes_recipe
 @click.option("--address", required=True, metavar="HOST:PORT", help="Where clients reach this server.")
-@click.option("--certificate", type=FILE, help="PEM file of the server's certificate.")
-@click.option("--key", type=FILE, help="PEM file of its private key.")
-@click.option("--ca", type=FILE, help="PEM file of the authority that signed it.")
+@click.option("--certificate", type=PEM, help="PEM file of the server's certificate.")
+@click.option("--key", type=PEM, help="PEM file of its private key.")
+@click.option("--ca", type=PEM, help="PEM file of the authority that signed it.")
 @click.option("--insecure", is_flag=True, help="Encrypt nothing: for the loopback, or inside of a tunnel.")
 @click.pass_obj
 def server(
@@ -75,7 +76,7 @@ def server(
 @federate.command()
 @takes_recipe
 @click.option("--server", required=True, metavar="HOST:PORT", help="The server.")
-@click.option("--ca", type=FILE, help="PEM file of the authority that signed the server's certificate.")
+@click.option("--ca", type=PEM, help="PEM file of the authority that signed the server's certificate.")
 @click.option("--insecure", is_flag=True, help="Encrypt nothing: for the loopback, or inside of a tunnel.")
 @click.pass_obj
 def client(host: Host, server: str, ca: Path | None, insecure: bool, **given: Any) -> None:

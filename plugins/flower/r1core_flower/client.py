@@ -6,6 +6,7 @@ failed and no more: an error's own words may quote a record. They stay in the cl
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -26,14 +27,14 @@ Handler = Callable[[Message, Context], Message]
 
 
 class Client:
-    """One client over all rounds. `ended` : whether the last message has come."""
+    """One client over all rounds. `ended` : whether the last message has come. `heard` : when one came last."""
 
     def __init__(self, learner: Learner, config: FlowerConfig, tell: Callable[[str], None]) -> None:
         self.learner, self.config, self.tell = learner, config, tell
         found = learner.begin(config.rounds)
         self.rounds: list[dict[str, Any]] = [] if found is None else found["rounds"]
         self.layout = Layout.of(learner.weights())
-        self.ended = False
+        self.ended, self.heard = False, time.monotonic()
         self.app = ClientApp()
         self.app.train()(self._guarded(self.train))
         self.app.query("final")(self._guarded(self.final))
@@ -43,6 +44,7 @@ class Client:
 
         @wraps(handle)
         def guarded(message: Message, context: Context) -> Message:
+            self.heard = time.monotonic()
             try:
                 return handle(message, context)
             except Exception as error:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version
@@ -18,6 +19,7 @@ from r1core_flower.config import FlowerConfig
 from r1core_flower.record import NAME, Budget, Record, budget_of, table
 from r1core_flower.runtime import (
     Link,
+    Lost,
     Tls,
     ending_with_us,
     free_port,
@@ -30,6 +32,7 @@ from r1core_flower.runtime import (
 
 Tell = Callable[[str], None]
 ANY = 1 << 30  # clients that can come from other machines
+AGAIN = 2.0  # seconds until a client tries a server again
 BY_ITSELF = 30.0  # seconds that a client's process has to end behind the last round
 
 
@@ -101,9 +104,15 @@ def take_part(host: Host, given: Mapping[str, Any], server: str, tls: Tls, tell:
 
     with _learner(host, given, tell) as (learner, config):
         client = Client(learner, config, tell)
-        with tempfile.TemporaryDirectory() as folder, supernode(server, tls, Path(folder), config.wait) as end:
-            tell(f"taking part at {server} with {learner.rows} rows")
-            run_client(end, client.app, lambda: client.ended)
+        tell(f"taking part at {server} with {learner.rows} rows")
+        while not client.ended:
+            try:
+                with tempfile.TemporaryDirectory() as folder, supernode(server, tls, Path(folder), config.wait) as end:
+                    run_client(end, client.app, lambda: client.ended)
+            except Lost:  # not there yet, or started again, when it knows none of its former clients
+                if time.monotonic() > client.heard + config.wait:
+                    raise
+                time.sleep(AGAIN)
         tell(f"done: {learner.run}")
 
 

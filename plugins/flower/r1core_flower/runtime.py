@@ -60,6 +60,10 @@ clientapp = "flwr.clientapp:ClientApp"
 """
 
 
+class Lost(UserError):
+    """The connection to the server is gone, and Flower does not go on trying."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tls:
     """PEM files: at a server all three, at a client the authority's certificate. None of them: plain HTTP."""
@@ -260,7 +264,7 @@ def run_client(link: Link, app: ClientApp, ended: Callable[[], bool]) -> None:
 
     Raises
     ------
-    UserError : when the connection to the server is lost for good.
+    Lost : when Flower gives the server up.
     """
     from flwr.common.constant import SubStatus
     from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
@@ -278,12 +282,15 @@ def run_client(link: Link, app: ClientApp, ended: Callable[[], bool]) -> None:
 
 
 def _alive(link: Link) -> None:
+    """Nothing, while Flower's program runs.
+
+    Raises
+    ------
+    Lost : when it has ended.
+    """
     if link.program.poll() is not None:
         log = link.folder / "flower.log"
-        raise UserError(
-            f"the server does not answer any more: {_last(log)}",
-            fix=f"start the client again once the server is back; see {log}",
-        )
+        raise Lost("the server does not answer: " + _last(log), fix="start the client again once the server is there")
 
 
 @contextmanager
@@ -299,14 +306,18 @@ def _beating(client: RuntimeHttpClient) -> Iterator[None]:
 
 
 def _tokens(link: Link, kind: str, between: Callable[[], None]) -> Iterator[str]:
-    """The token of each piece of work that a program of Flower's has for this end, as it comes."""
-    from flwr.proto.runtime_pb2 import AcquireTaskRequest
+    """The token of each piece of work that a program of Flower's has for this end, as it comes; `between` may raise."""
+    import httpx
+    from flwr.proto.runtime_pb2 import AcquireTaskRequest, AcquireTaskResponse
 
     client = _runtime(link)
     try:
         while True:
             between()
-            given = client.AcquireTask(AcquireTaskRequest(supported_task_types=[kind]))
+            try:
+                given = client.AcquireTask(AcquireTaskRequest(supported_task_types=[kind]))
+            except httpx.TransportError:  # the program is ending: `between` will say so
+                given = AcquireTaskResponse()
             if given.HasField("task") and given.token:
                 yield given.token
             else:
@@ -337,5 +348,5 @@ def _runtime(link: Link, token: str = "") -> RuntimeHttpClient:
         insecure=link.tls.insecure,
         root_certificates=root,
         interceptors=[RuntimeVersionHttpInterceptor(component_name="SuperExec"), own],
-        retry_invoker=make_simple_http_retry_invoker(),
+        retry_invoker=make_simple_http_retry_invoker() if token else None,
     )

@@ -322,6 +322,28 @@ def test_a_killed_server_takes_its_clients_along_and_goes_on_behind_the_last_rou
         np.testing.assert_array_equal(value, first[name])
 
 
+@pytest.mark.slow
+def test_clients_elsewhere_come_back_to_a_server_that_was_started_again(tmp_path: Path) -> None:
+    records(tmp_path)
+    address, sets = f"127.0.0.1:{free_port()}", ("plugins.flower.expected=2", "plugins.flower.rounds=3")
+    server = ("server", "--recipe", "rounds.toml", "--address", address, "--insecure", "--run", "runs/all")
+    to = ("client", "--recipe", "rounds.toml", "--server", address, "--insecure")
+    own = {name: (*sets, f'data.files.train="{name}.csv"', f'run.name="{name}"') for name in ("north", "south")}
+    with (
+        started(tmp_path, "north.log", *to, sets=own["north"]) as north,
+        started(tmp_path, "south.log", *to, sets=own["south"]) as south,
+    ):
+        with started(tmp_path, "first.log", *server, sets=sets) as leading:
+            _said(tmp_path / "first.log", r"(round 1 +answers 2)", leading)
+            leading.kill()
+            leading.wait()
+        with started(tmp_path, "second.log", *server, sets=sets) as leading:
+            assert leading.wait(500) == 0, (tmp_path / "second.log").read_text()
+        assert north.wait(60) == south.wait(60) == 0, (tmp_path / "north.log").read_text()
+    assert re.search(r"going on behind round [12] of 3", (tmp_path / "second.log").read_text())
+    assert [one["round"] for one in told(tmp_path / "runs/all")["rounds"]] == [1, 2, 3]
+
+
 def _said(log: Path, pattern: str, process: subprocess.Popen[bytes]) -> str:
     """What a process says in its log, once it does."""
     waiting = threading.Event()
