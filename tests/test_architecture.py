@@ -41,9 +41,10 @@ LEVELS = {
     "r1core.check": 9,
     "r1core.plan": 9,
     "r1core.pipeline": 10,
-    "r1core.host": 11,
-    "r1core.cli": 12,
-    "r1core.__main__": 13,
+    "r1core.learner": 11,
+    "r1core.host": 12,
+    "r1core.cli": 13,
+    "r1core.__main__": 14,
 }
 """A module imports what stands strictly lower, or its own room. The longest matching prefix counts."""
 

@@ -17,6 +17,7 @@ from r1core.api.decoding import (
     TokenMask,
 )
 from r1core.api.host import Host
+from r1core.api.learner import Learner
 from r1core.api.model import LayerSpec, ModelSource, SlotFeatures
 from r1core.api.plugin import Context, Domain, Plan, Plugin, Problem, hookimpl
 from r1core.api.privacy import PrivacyPolicy, PrivateTask, PrivateTraining, RowGradients
@@ -42,6 +43,7 @@ __all__ = [
     "Example",
     "Host",
     "LayerSpec",
+    "Learner",
     "Message",
     "Metric",
     "ModelSource",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from r1core.api.learner import Learner
 from r1core.api.privacy import PrivacyPolicy
 from r1core.api.values import JSON, Example
 
@@ -40,5 +42,29 @@ class Host(Protocol):
         Raises
         ------
         UserError : where there is no run, or another command writes to it.
+        """
+        ...
+
+    def learner(
+        self,
+        recipe: Path,
+        *,
+        domain: str | None = None,
+        sets: Sequence[str] = (),
+        run: Path | None = None,
+        plugins: Sequence[Path] = (),
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> AbstractContextManager[Learner]:
+        """Prepare the records of a recipe, and hold its run for training in rounds until the block ends.
+
+        Parameters
+        ----------
+        domain : whose recipe the file is laid over. sets : overrides, `key=value`.
+        run : the run directory; None = `runs/NAME`.
+        plugins : files of plugins, as `--plugin` names them. tell : receives one line on what happens.
+
+        Raises
+        ------
+        UserError : for a recipe that is not valid, and where another command writes to the run.
         """
         ...

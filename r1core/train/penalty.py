@@ -48,3 +48,15 @@ class ElasticWeightConsolidation:
             else:
                 weight.grad += slope
         return value
+
+
+class Proximal(ElasticWeightConsolidation):
+    """`mu / 2 * ||w - w_0||^2`, which is the same with F = 1: T. Li et al., arXiv:1812.06127 (FedProx), equation 2.
+
+    Parameters
+    ----------
+    weights : w by name; `w_0` is what they hold now.
+    """
+
+    def __init__(self, weights: Mapping[str, torch.nn.Parameter], mu: float) -> None:
+        super().__init__(weights, {name: torch.ones_like(weight) for name, weight in weights.items()}, mu)

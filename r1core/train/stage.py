@@ -58,17 +58,17 @@ def train(
     first, launched = crew.rank == 0, crew.world > 1
     rows: Sequence[Encoded] = encoded_rows(bench, "train")
     known = _known_difficulty(bench)
-    model = _base(bench, compute)
+    model = base_on_device(bench, compute)
     world = _processes(bench, compute, model, rows)
     if not launched:
         torch.set_num_threads(compute.threads if world == 1 else 1)
     forked = 1 if launched else world
     order = _order(bench, model, rows, known, fingerprint, forked, tell)
-    adapted, layers = _adapted(bench, model, compute)
+    adapted, layers = with_adapter(bench, model, compute)
     with _first_alone(bench):
         begun = begin(bench, adapted, layers, rows, order, fingerprint, forked, tell)
     rows = begun.rows
-    _check_packing(bench, adapted.model, rows, compute)
+    check_rows_apart(bench, adapted.model, rows, compute)
     found = _checkpoint(bench, fingerprint)
 
     def on_step(step: int, metrics: Mapping[str, float]) -> None:
@@ -124,7 +124,7 @@ def _known_difficulty(bench: Workbench) -> list[float] | None:
     return known
 
 
-def _base(bench: Workbench, compute: Compute) -> PreTrainedModel:
+def base_on_device(bench: Workbench, compute: Compute) -> PreTrainedModel:
     """The base model on the device; where it is to be cut, in the machine's memory, since it may not fit whole."""
     model = load_model(bench.base, precision=compute.precision, attention=bench.recipe.model.attention)
     if bench.recipe.train.parallel != "fsdp2":
@@ -174,7 +174,7 @@ def _first_alone(bench: Workbench) -> Iterator[None]:
         bench.crew.exchange(None)
 
 
-def _adapted(bench: Workbench, model: PreTrainedModel, compute: Compute) -> tuple[Adapted, ExtraLayers]:
+def with_adapter(bench: Workbench, model: PreTrainedModel, compute: Compute) -> tuple[Adapted, ExtraLayers]:
     """The base model with its untrained adapter and layers, cut if it is to be."""
     recipe = bench.recipe
     fused = bench.privacy is None or not bench.privacy.hooks_modules
@@ -251,7 +251,7 @@ def _write(
             tell(f"  privacy: {card['guarantee']}")
 
 
-def _check_packing(bench: Workbench, model: LanguageModel, rows: Sequence[Encoded], compute: Compute) -> None:
+def check_rows_apart(bench: Workbench, model: LanguageModel, rows: Sequence[Encoded], compute: Compute) -> None:
     """Where the recipe packs: set up the attention that keeps rows apart, and try two rows together and alone."""
     config = bench.recipe.train
     if config.packing == "none":

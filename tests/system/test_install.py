@@ -23,6 +23,7 @@ WHEELS = {
     "plugins/umls": ("r1core_umls/plugin.py",),
     "plugins/clinical_rules": ("r1core_clinical_rules/plugin.py",),
     "plugins/dp": ("r1core_dp/plugin.py",),
+    "plugins/flower": ("r1core_flower/plugin.py",),
     "plugins/smollm2": ("r1core_smollm2/source.py", "r1core_smollm2/apache-2.0.txt"),
     "domains/medical": (
         "r1core_medical/recipe.toml",

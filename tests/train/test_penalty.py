@@ -11,7 +11,7 @@ from r1core.model.adapted import adapted_of
 from r1core.model.processes import ranks
 from r1core.train.continual import trained_weights
 from r1core.train.loop import Trainer
-from r1core.train.penalty import ElasticWeightConsolidation
+from r1core.train.penalty import ElasticWeightConsolidation, Proximal
 
 
 def moved(run: Trainer, seed: int, size: float = 0.05) -> None:
@@ -114,3 +114,18 @@ def test_fisher_information_of_other_weights_is_refused(tiny: ModuleType) -> Non
     run = tiny.trainer()
     with pytest.raises(ValueError, match="no Fisher information of"):
         ElasticWeightConsolidation(named(run), {}, 1.0)
+
+
+def test_a_proximal_term_is_half_mu_times_the_squared_distance(tiny: ModuleType) -> None:
+    run: Trainer = tiny.trainer(max_grad_norm=1e9)
+    moved(run, 0)
+    weights = named(run)
+    start = {name: p.detach().clone() for name, p in weights.items()}
+    term = Proximal(weights, 0.7)
+    moved(run, 1)
+    formula = 0.35 * sum(((p - start[n]) ** 2).sum() for n, p in weights.items())
+    expected = torch.autograd.grad(formula, list(weights.values()))
+    assert float(term.add()) == pytest.approx(float(formula.detach()), rel=1e-5)
+    for parameter, slope in zip(weights.values(), expected, strict=True):
+        assert parameter.grad is not None
+        assert torch.allclose(parameter.grad, slope, atol=1e-6)

@@ -1,0 +1,1 @@
+"""Federated rounds by Flower: see README.md."""
