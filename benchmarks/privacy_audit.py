@@ -100,7 +100,7 @@ def prepared(folder: Path) -> None:
             table.writerow((f"r{number}", f"p{number % PATIENTS}", f"Number {number}?", f"Yes, {number % 4}."))
     done = command(folder, ["train", "--recipe", "my.toml"])
     if done.returncode:
-        raise SystemExit(done.stderr)
+        raise SystemExit(done.stdout + done.stderr)
 
 
 def main() -> None:
@@ -119,7 +119,7 @@ def main() -> None:
                 words = ["dp", "audit", "runs/ward", "--canaries", str(chosen.canaries), "--json"]
                 done = command(folder, words, FAULTS[name])
                 if done.returncode not in (0, 1) or not done.stdout:
-                    raise SystemExit(done.stderr)
+                    raise SystemExit(done.stdout + done.stderr)
                 found.append(json.loads(done.stdout))
             flagged = sum(bool(one["flags"]) for one in found)
             lowest = [one["epsilon_at_least"] for one in found]

@@ -18,7 +18,7 @@ from r1core.api import JSON, R1Error, UserError
 from r1core.runs.directory import RunDirectory
 from r1core.runs.files import DiskFull, sha256_file, sha256_tree
 from r1core.runs.fingerprint import Fingerprint, diff
-from r1core.runs.manifest import Manifest, input_entry
+from r1core.runs.manifest import Forgotten, Manifest, input_entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +88,7 @@ def run_stage(
             if not (run.path / output).exists():
                 raise R1Error(f"stage {name} ended without its output {output}")
     except BaseException as error:
-        try:
-            if isinstance(error, UserError):
-                manifest.take_back(name, earlier)
-            run.event("failed", stage=name, error=f"{type(error).__name__}: {error}")
-        except DiskFull as full:  # the log has no room either; what stopped the stage says more
-            error.add_note(str(full))
+        _failed(run, name, earlier, error)
         raise
     cost = {
         "seconds": round(time.monotonic() - wall, 3),
@@ -104,6 +99,16 @@ def run_stage(
     manifest.update(name, inputs=read, figures=figures, artefacts=outputs, record=record)
     run.event("done", stage=name, **cost)
     return _result(name, "done", why, record)
+
+
+def _failed(run: RunDirectory, name: str, earlier: Forgotten, error: BaseException) -> None:
+    """Note what stopped a stage; where it refused the user's input, what stood of it stands again."""
+    try:
+        if isinstance(error, UserError):
+            Manifest(run).take_back(name, earlier)
+        run.event("failed", stage=name, error=f"{type(error).__name__}: {error}")
+    except DiskFull as full:  # the log has no room either; what stopped the stage says more
+        error.add_note(str(full))
 
 
 def _result(

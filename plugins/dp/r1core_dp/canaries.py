@@ -79,7 +79,7 @@ class Seen(Training):
         self.sizes: list[int] = []
         self.repeats = 0.0
         self._drawn = np.zeros(0, dtype=np.int64)  # canaries of this step
-        self._parts: list[NDArray[np.float64]] = []
+        self._added: list[NDArray[np.float64]] = []
         self._squares, self._measured = 0.0, 0
         self._last: torch.Tensor | None = None
 
@@ -110,7 +110,7 @@ class Seen(Training):
         scale = self.sample_rate * self.number / self.config.max_grad_norm  # to units of C, as summed
         flat = torch.cat([part.flatten() for part in made]).double().cpu() * scale
         seen = flat[self._axes].numpy()
-        self._parts.append(seen[self._drawn])
+        self._added.append(seen[self._drawn])
         self.scores += likelihood_ratio(seen, self.noise_multiplier, self.sample_rate)
         flat[self._axes] = 0.0
         self._squares += float(flat.square().sum())
@@ -130,7 +130,7 @@ class Seen(Training):
     @property
     def part(self) -> tuple[float, float]:
         """What a drawn canary adds to the sum, in clipping norms: mean, and its standard error by the stated noise."""
-        parts = np.concatenate(self._parts)
+        parts = np.concatenate(self._added)
         if not len(parts):
             return 0.0, math.inf
         return float(parts.mean()), self.noise_multiplier / math.sqrt(len(parts))
