@@ -80,7 +80,7 @@ def audit(
     records = min(MOST_RECORDS, int(stated.card["records_of_a_unit_at_most"]))
     with tempfile.TemporaryDirectory() as folder:
         own = {"dataset_id": "audit", "ledger": Path(folder), "budget": None}
-        policy = Canaries(stated.config.model_copy(update=own), canaries)
+        policy = Canaries(stated.config.model_copy(update=own), canaries, int(stated.card["steps"]))
         host.rehearse(run, _examples(entered, stated.units, records), policy, tell, plugins)
     assert policy.seen is not None
     truth = [True] * entered + [False] * (canaries - entered)  # which axis is whose was dealt out by chance

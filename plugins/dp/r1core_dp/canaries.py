@@ -29,18 +29,34 @@ LENGTH = 1000.0  # of a canary's gradient, in clipping norms
 
 
 class Canaries:
-    """A policy of one training: `dp/units`, with canaries for units. `seen` holds what its training saw."""
+    """A policy of one training: `dp/units`, with canaries for units. `seen` holds what its training saw.
+
+    Parameters
+    ----------
+    axes : m. steps : that the training is to have.
+    """
 
     name = "dp/canaries"
 
-    def __init__(self, config: DpConfig, axes: int) -> None:
-        self.config, self._axes = config, axes
+    def __init__(self, config: DpConfig, axes: int, steps: int) -> None:
+        self.config, self._axes, self._steps = config, axes, steps
         self.hooks_modules = config.engine == "opacus"
         self.seen: Seen | None = None
 
     def begin(self, task: api.PrivateTask) -> Seen:
-        """Begin it, once."""
+        """Begin it, once.
+
+        Raises
+        ------
+        UserError : where it has another number of steps.
+        """
         self.seen = Seen(self.config, task, self._axes)
+        if self.seen.total != self._steps:
+            self.seen.close()
+            raise api.UserError(
+                f"the run took {self._steps} steps, and its recipe states {self.seen.total}: it was trained by rounds",
+                fix="audit a run that was trained at once with the same [train] and [plugins.dp]",
+            )
         return self.seen
 
     def fingerprint(self) -> str:
