@@ -35,6 +35,7 @@ source = "{source}"
 
 [train]
 packing = "padded"
+compile = "off"
 checkpoint_every = 100000
 {train}
 [evaluate]
