@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from r1core.api import JSON, UserError
-from r1core.pipeline import begin, compute_of, run_to, train_fingerprint
+from r1core.pipeline import BY_ROUNDS, begin, compute_of, run_to, train_fingerprint
 from r1core.runs import checkpoints
 from r1core.runs.files import directory_replaced, write_json
 from r1core.runs.stages import run_stage
@@ -136,7 +136,7 @@ class CoreLearner:
                 training.adapted.save(aside)
             write_json(run.path / name, record)
             self._write_card()
-            return {"trainable_parameters": sum(value.size for value in training.weights().values())}
+            return {BY_ROUNDS: 1, "trainable_parameters": sum(value.size for value in training.weights().values())}
 
         outputs = [run.adapter, run.path / name]
         outputs += [run.metrics.path] * run.metrics.path.exists() + [run.privacy_card.parent] * self.private

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from r1core.train.launched import Crew
 
 STAGES = ("prepare", "train", "evaluate", "report")
+BY_ROUNDS = "trained_by_rounds"
+"""Figure of a train stage that `r1core.learner` finished."""
 
 
 class Console(Protocol):
@@ -170,6 +172,31 @@ def train_fingerprint(bench: Workbench) -> Fingerprint:
     return bench.fingerprint("train", output_hashes(bench.run, bench.run.split("train")), components)
 
 
+def _kept(bench: Workbench, now: Fingerprint, console: Console) -> Fingerprint:
+    """By what an adapter counts as trained that is not to be trained again unasked: one that privacy was spent on, and
+    one that rounds with others made, which this run's own rows cannot make again.
+
+    Raises
+    ------
+    UserError : where rounds made it, and more than code has changed since.
+    """
+    why = why_run(bench.run, "train", now)
+    record = Manifest(bench.run).read()["stages"].get("train", {})
+    rounds = bool(record.get("figures", {}).get(BY_ROUNDS))
+    if not why or not (rounds or bench.privacy is not None):
+        return now
+    then = but_for_code(bench.run, "train", now)
+    if then is not None:
+        console.line("train: kept, though its code changed; --force trains again")
+        return then
+    if rounds:
+        raise UserError(
+            f"{bench.directory}: rounds with others made its adapter, and since then: {why[0]}",
+            fix="take the rounds again in a run of its own; --force trains on this recipe's own rows instead",
+        )
+    return now
+
+
 def _train(bench: Workbench, console: Console, force: bool) -> StageResult:
     fingerprint = train_fingerprint(bench)
 
@@ -190,11 +217,8 @@ def _train(bench: Workbench, console: Console, force: bool) -> StageResult:
         return figures
 
     outputs = [bench.run.adapter, bench.run.metrics.path]
-    if bench.privacy is not None and not force and why_run(bench.run, "train", fingerprint):
-        paid = but_for_code(bench.run, "train", fingerprint)
-        if paid is not None:
-            console.line("train: kept, though its code changed: it was paid for, and --force would pay again")
-            fingerprint = paid
+    if not force:
+        fingerprint = _kept(bench, fingerprint, console)
     if bench.privacy is not None:
         outputs.append(bench.run.privacy_card.parent)
     if bench.recipe.curriculum.difficulty:

@@ -184,6 +184,23 @@ def test_the_other_verbs_take_the_result_and_train_nothing(recipe: Write, tmp_pa
     assert list(measured.values()) == [pytest.approx(choice["value"])]
 
 
+def test_no_other_verb_trains_over_what_rounds_made(
+    recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with CoreHost().learner(recipe(), run=tmp_path / "run") as learner:
+        learner.begin(1)
+        learner.fit(1)
+        learner.finish("rounds.json", {})
+    made = (tmp_path / "run/adapter/adapter_model.safetensors").read_bytes()
+    monkeypatch.setattr("r1core.workbench.source_hash", lambda *rooms: "of a newer r1core")
+    run_to(open_bench(of_run(tmp_path / "run")), "evaluate", Silent())
+    assert (tmp_path / "run/adapter/adapter_model.safetensors").read_bytes() == made
+    with pytest.raises(UserError, match=r"rounds with others made its adapter, .*train\.steps was 3 and is 4"):
+        run_to(open_bench(of_run(tmp_path / "run", sets=("train.steps=4",))), "evaluate", Silent())
+    assert (tmp_path / "run/adapter/adapter_model.safetensors").read_bytes() == made
+    run_to(open_bench(of_run(tmp_path / "run")), "evaluate", Silent())  # the recipe is what it was
+
+
 def test_a_policy_accounts_for_all_rounds_as_one_training(recipe: Write, tmp_path: Path) -> None:
     pytest.importorskip("opacus", reason="the plugin dp checks PRV by Opacus")
     path, run = recipe('"dp"', DP), tmp_path / "run"
