@@ -177,6 +177,7 @@ def test_a_row_without_a_group_is_refused(desk: Any) -> None:
         desk.begin(["p1", None])
 
 
+@pytest.mark.slow  # the accountant of mixtures takes half a minute
 def test_where_records_are_the_units_the_epsilon_of_a_patient_is_told_as_well(desk: Any) -> None:
     training = desk.begin([f"p{n % 20}" for n in range(80)], unit="record", epsilon=1.0)
     for _ in range(6):
