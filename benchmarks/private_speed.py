@@ -160,6 +160,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
+    if chosen.compile == "on":  # the trainers of one process compile the same functions, and a run has but one of them
+        torch._dynamo.config.recompile_limit *= 4
     if chosen.one:
         peak(chosen, chosen.one, chosen.folder)
         return
