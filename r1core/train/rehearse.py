@@ -15,10 +15,10 @@ import torch
 from r1core.api import Example, PrivacyPolicy
 from r1core.model.adapter import add_adapter
 from r1core.model.layers import ExtraLayers
-from r1core.model.load import load_model
 from r1core.model.probe import Compute
 from r1core.train.objective import objective_of
 from r1core.train.private import PrivateTrainer, begun
+from r1core.train.stage import base_on_device
 from r1core.workbench import Workbench
 
 
@@ -31,8 +31,7 @@ def rehearse(
 ) -> None:
     """Train under `policy` to the last step; see `api.Host.rehearse`."""
     recipe = bench.recipe
-    model = load_model(bench.base, precision=compute.precision, attention=recipe.model.attention)
-    model.to(torch.device(compute.device))  # type: ignore[arg-type]  # transformers' stub takes a model here
+    model = base_on_device(bench, compute)
     if compute.device == "cpu":
         torch.set_num_threads(compute.threads)
     adapted = add_adapter(

@@ -25,6 +25,7 @@ from r1core_dp.policy import Training
 if TYPE_CHECKING:
     import torch
 
+SILENT = "silent/"  # how the ids of units begin that have nothing to add
 LENGTH = 1000.0  # of a canary's gradient, in clipping norms
 
 
@@ -150,9 +151,6 @@ class Seen(Training):
         if not len(parts):
             return 0.0, math.inf
         return float(parts.mean()), self.noise_multiplier / math.sqrt(len(parts))
-
-
-SILENT = "silent/"  # how the ids of units begin that have nothing to add
 
 
 def likelihood_ratio(seen: NDArray[np.float64], noise: float, rate: float) -> NDArray[np.float64]:
