@@ -135,6 +135,7 @@ def _model(bench: Workbench, forecast: dict[str, JSON]) -> Iterator[Problem]:
 
 def _chain(bench: Workbench) -> Iterator[Problem]:
     _ = bench.chain, bench.constraints, bench.gates, bench.augments, bench.metrics, bench.callbacks, bench.difficulty
+    _ = bench.public
     if bench.metrics and all(task.choices for task in bench.tasks.values()):
         where = bench.resolved.where("evaluate.metrics")
         found = "further metrics on a task with a label set, which is measured by accuracy, macro-F1 and top-3"

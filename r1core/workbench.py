@@ -33,6 +33,7 @@ from r1core.api import (
 )
 from r1core.compose import Chain, ConstraintSet, one_privacy, pick, unique
 from r1core.data.files import FileSource
+from r1core.data.public import PublicTexts
 from r1core.data.tokenizer import stored_tokenizer, tokenizer_at
 from r1core.data.tokens import Renderer
 from r1core.model.resolve import BaseModel, resolve
@@ -99,9 +100,28 @@ class Workbench:
         """The data set that the recipe names, or the user's own files."""
         if self.recipe.data.files is not None:
             return FileSource(self.recipe.data)
+        return pick(self._sources, self.recipe.data.source or "", "data set", "data.source")
+
+    @cached_property
+    def public(self) -> PublicTexts | DatasetSource | None:
+        """The prompts that anyone may read, if the recipe names any.
+
+        Raises
+        ------
+        UserError : for an unknown data set, or a file that cannot be read.
+        """
+        adapter = self.recipe.adapter
+        if adapter.public_texts is not None:
+            return PublicTexts(adapter.public_texts, self.recipe.data)
+        if adapter.public_source is None:
+            return None
+        return pick(self._sources, adapter.public_source, "data set", "adapter.public_source")
+
+    @cached_property
+    def _sources(self) -> dict[str, DatasetSource]:
+        """The data sets of the domain and the plugins by name."""
         own = self.domain.sources if self.domain else ()
-        found: dict[str, DatasetSource] = unique([*own, *self.components("dataset_source")], "data set")
-        return pick(found, self.recipe.data.source or "", "data set", "data.source")
+        return unique([*own, *self.components("dataset_source")], "data set")
 
     @cached_property
     def tasks(self) -> Mapping[str, Task]:
@@ -223,6 +243,7 @@ class Workbench:
                 **inputs,
                 "model": self.base.fingerprint,
                 **self._domain_source,
+                **({"public": self.public.fingerprint()} if stage == "train" and self.public is not None else {}),
                 **{name: tree_digest(path) for name, path in self._other_runs(stage).items()},
             },
             source=source_hash(*STAGE_ROOMS[stage]),
@@ -254,7 +275,7 @@ class Workbench:
             origin = {f"{self.base.name}: {path.name}": path for path in files_of(self.base.source)}
             return parts | origin | model_files(Path(self.base.directory()))
         if stage == "train":
-            return named_files([self.privacy, self.difficulty])
+            return named_files([self.privacy, self.difficulty, self.public])
         if stage == "evaluate":
             facts = self.recipe.report.demo_facts
             asked = {} if facts is None else {f"report.demo_facts: {facts.name}": facts}

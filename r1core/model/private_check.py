@@ -32,6 +32,12 @@ def refusals(recipe: Recipe, private: str, layers: Sequence[str] = ()) -> Iterat
     if recipe.adapter.dropout:
         found = f"adapter.dropout under {private}: there is no exact rule for the gradient of one row"
         yield Refusal("adapter.dropout", found, "0", "set adapter.dropout = 0")
+    adapter = recipe.adapter
+    private_rows = adapter.public_source in (None, recipe.data.source) and adapter.public_texts is None
+    if adapter.initial != "random" and private_rows:
+        found = f'adapter.initial = "{adapter.initial}" under {private}: A would be fitted on private rows'
+        fix = "name a public data set in adapter.public_source, or a file in adapter.public_texts"
+        yield Refusal("adapter.initial", found, "public prompts", fix)
     for role, treatment in recipe.strategy.treatments().items():
         if treatment.mode == "full" and role in ("embeddings", "norms", "output"):
             found = f'strategy.{role}.mode = "full" under {private}: there is no exact rule for the gradient of one row'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -29,6 +30,18 @@ class Adapter(Table):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0, strict=False)
     targets: list[str] | Literal["all-linear"] = "all-linear"
     first_layer: int = Field(default=0, ge=0, description="blocks below this one stay untouched (and need no backward)")
+    initial: Literal["random", "principal"] = Field(
+        default="random",
+        description="how A starts: at random, or at the principal directions of what each layer reads (LoRA kinds)",
+    )
+    public_source: str | None = Field(
+        default=None, description="for `initial`: a data set whose prompts (`train`) anyone may read"
+    )
+    public_texts: Path | None = Field(
+        default=None,
+        strict=False,
+        description="for `initial`: a file of public texts instead, one a line, put into `data.prompt`",
+    )
     gelu_scale: float = Field(
         default=0.7, gt=0.0, strict=False, description="`gelu_lora` only: what its update is multiplied by"
     )

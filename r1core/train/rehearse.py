@@ -19,6 +19,7 @@ from r1core.model.probe import Compute
 from r1core.train.objective import objective_of
 from r1core.train.private import PrivateTrainer, begun
 from r1core.train.stage import base_on_device
+from r1core.train.start import set_start
 from r1core.workbench import Workbench
 
 
@@ -37,6 +38,7 @@ def rehearse(
     adapted = add_adapter(
         model, recipe.adapter, recipe.run.seed, strategy=recipe.strategy, fused=not policy.hooks_modules
     )
+    set_start(bench, adapted)
     layers = ExtraLayers(model, [], recipe.run.seed)
     rows = [bench.renderer.encode(example) for example in examples]
     with tempfile.TemporaryDirectory() as folder:

@@ -36,6 +36,7 @@ from r1core.train.loop import Groups, Trainer
 from r1core.train.objective import objective_of
 from r1core.train.order import Order, order_of
 from r1core.train.private import PrivateTrainer, private_training
+from r1core.train.start import set_start
 from r1core.workbench import Workbench
 
 
@@ -180,6 +181,7 @@ def with_adapter(bench: Workbench, model: PreTrainedModel, compute: Compute) -> 
     fused = bench.privacy is None or not bench.privacy.hooks_modules
     wanted = Wanted(recipe.pool, tuple(bench.tasks)) if recipe.train.objective == "multitask" else None
     adapted = add_adapter(model, recipe.adapter, recipe.run.seed, strategy=recipe.strategy, fused=fused, wanted=wanted)
+    set_start(bench, adapted)
     layers = ExtraLayers(model, bench.layer_specs(model.config), recipe.run.seed)
     if recipe.train.parallel == "fsdp2":
         shard(adapted.model, torch.device(compute.device), bench.crew.world)

@@ -1,0 +1,27 @@
+"""How a run's untrained adapter starts, where the recipe asks for more than random weights."""
+
+from __future__ import annotations
+
+from r1core.data import codec
+from r1core.model.adapted import Adapted
+from r1core.model.directions import spread, start_at_directions
+from r1core.workbench import Workbench
+
+
+def set_start(bench: Workbench, adapted: Adapted) -> None:
+    """Set A as `adapter.initial` says; a run that continues another one starts from that one's adapter instead.
+
+    Raises
+    ------
+    UserError : for an unknown data set, and what `start_at_directions` refuses.
+    """
+    if bench.recipe.adapter.initial != "random" and bench.start is None:
+        start_at_directions(adapted.model, _prompts(bench))
+
+
+def _prompts(bench: Workbench) -> list[tuple[int, ...]]:
+    """Token ids of the public prompts, as they stand, without preprocessing; without any, of the training rows."""
+    train = codec.read(bench.run.split("train"), bench.chain.kinds)
+    examples = list(train if bench.public is None else bench.public.read("train"))
+    chosen = [examples[index] for index in spread(len(examples))]
+    return [bench.renderer.encode_prompt(example.without_answer())[0] for example in chosen]
