@@ -48,13 +48,17 @@ demo_prompt = ""
 PLAIN = "batch_size = 16\n"
 PRIVATE = """batch_size = 1000
 steps = 100
-learning_rate = 3e-4
-lora_plus_ratio = 16
+learning_rate = 2e-3
+lora_plus_ratio = 8
+softmax = "labels"
 micro_batch_tokens = 32768
 
 [adapter]
-rank = 2
-alpha = 4
+rank = 16
+alpha = 16
+first_layer = 20
+initial = "principal"
+public_source = "medical/icd10_specialty_titles"
 
 [plugins.dp]
 dataset_id = "made-up-patients"

@@ -28,7 +28,7 @@ from r1core.forecast.words import memory_line, time_line
 from r1core.forecast.work import Step
 from r1core.model import parallel_check, pool_check, private_check
 from r1core.model.resolve import StoredConfig, context_length
-from r1core.model.strategy import refusals
+from r1core.model.strategy import labels_refusal, refusals
 from r1core.runs.verify import trained_adapter
 from r1core.train.curriculum import unreached
 from r1core.train.difficulty import of_records
@@ -140,6 +140,11 @@ def _chain(bench: Workbench) -> Iterator[Problem]:
         where = bench.resolved.where("evaluate.metrics")
         found = "further metrics on a task with a label set, which is measured by accuracy, macro-F1 and top-3"
         yield Problem(where, found, "a free-text task", "drop evaluate.metrics", severity="warning")
+    known = not column_problems(bench.recipe.data, bench.resolved)
+    said = labels_refusal(bench.tasks) if known and bench.recipe.train.softmax == "labels" else None
+    if said is not None:
+        where, fix = bench.resolved.where("train.softmax"), 'set train.softmax = "vocabulary"'
+        yield Problem(where, said, "one task with a label set", fix)
     if bench.recipe.model.processes > 1 and sys.platform != "linux":
         where = bench.resolved.where("model.processes")
         yield Problem(where, f"several processes on {sys.platform}", "one, or Linux", "set model.processes = 1")

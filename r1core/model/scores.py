@@ -45,6 +45,10 @@ class Scores(Protocol):
         """Cross-entropy in nats of each position against `targets` (P,), (P,) fp32."""
         ...
 
+    def of(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits of some tokens (K,) only, (P, K) fp32."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class WholeLogits:
@@ -59,6 +63,10 @@ class WholeLogits:
     def cross_entropy(self, targets: torch.Tensor, *, label_smoothing: float = 0.0) -> torch.Tensor:
         """Cross-entropy of each position, (P,)."""
         return functional.cross_entropy(self.values, targets, reduction="none", label_smoothing=label_smoothing)
+
+    def of(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits of some tokens, (P, K)."""
+        return self.values[:, tokens]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,11 @@ class HiddenScores:
         return _ChunkedCrossEntropy.apply(
             self.hidden, self.head.weight, self.head.bias, targets, label_smoothing, self.part, self.most
         )
+
+    def of(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits of some tokens, (P, K); no others are computed."""
+        bias = None if self.head.bias is None else self.head.bias[tokens]
+        return functional.linear(self.hidden, self.head.weight[tokens], bias).float()
 
 
 class Reader:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from r1core.api import UserError
+from r1core.api import Task, UserError
 from r1core.model.headers import tensor_shapes
 from r1core.model.roles import block_of, depth_at, plain_name, role_of
 from r1core.recipe.problems import did_you_mean
@@ -65,6 +65,14 @@ def _start(recipe: Recipe) -> Iterator[Refusal]:
     for wrong, beside in apart:
         if wrong:
             yield Refusal(key, f'{key} = "{adapter.initial}" beside {beside}', "random", f'set {key} = "random"')
+
+
+def labels_refusal(tasks: Mapping[str, Task]) -> str | None:
+    """Why there is no softmax over labels; None where there is one."""
+    if len(tasks) == 1 and all(task.choices for task in tasks.values()):
+        return None
+    found = f"{len(tasks)} tasks" if len(tasks) > 1 else "free text"
+    return f'train.softmax = "labels" with {found}'
 
 
 def misplaced(adapter: Adapter, strategy: Strategy, directory: Path) -> Iterator[Refusal]:

@@ -80,6 +80,10 @@ class Train(Table):
     label_smoothing: float = Field(
         default=0.0, ge=0.0, lt=1.0, strict=False, description="share of each target spread over the vocabulary"
     )
+    softmax: Literal["vocabulary", "labels"] = Field(
+        default="vocabulary",
+        description="what the loss's softmax runs over: all tokens, or those that lead to some label of the set",
+    )
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_fraction: Annotated[Fraction, Field(strict=False)] = 0.05
     weight_decay: float = Field(default=0.0, ge=0.0, strict=False)

@@ -1,10 +1,14 @@
-"""How a run's untrained adapter starts, where the recipe asks for more than random weights."""
+"""What of training depends on a run's data: how its untrained adapter starts, and its objective."""
 
 from __future__ import annotations
 
+from r1core.api import UserError
 from r1core.data import codec
 from r1core.model.adapted import Adapted
 from r1core.model.directions import spread, start_at_directions
+from r1core.model.strategy import labels_refusal
+from r1core.train.objective import Objective, objective_of
+from r1core.train.within import WithinLabels
 from r1core.workbench import Workbench
 
 
@@ -17,6 +21,22 @@ def set_start(bench: Workbench, adapted: Adapted) -> None:
     """
     if bench.recipe.adapter.initial != "random" and bench.start is None:
         start_at_directions(adapted.model, _prompts(bench))
+
+
+def objective(bench: Workbench) -> Objective:
+    """The objective that the recipe names.
+
+    Raises
+    ------
+    UserError : for a softmax over labels without one task that has a label set.
+    """
+    config = bench.recipe.train
+    if config.softmax == "vocabulary":
+        return objective_of(config)
+    if (refusal := labels_refusal(bench.tasks)) is not None:
+        raise UserError(refusal, fix='set train.softmax = "vocabulary"')
+    (task,) = bench.tasks.values()
+    return WithinLabels([bench.renderer.response_ids(label) for label in task.choices], config.label_smoothing)
 
 
 def _prompts(bench: Workbench) -> list[tuple[int, ...]]:
