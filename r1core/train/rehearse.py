@@ -1,7 +1,8 @@
 """A private training on other examples than a run's, as its recipe says; nothing is written to the run.
 
 What an audit of the mechanism trains: the run's model, adapter, objective and passes, on examples that are nobody's.
-Not covered: preprocessing, extra layers (which privacy refuses), and checkpoints.
+The loss is that over the whole vocabulary: their answers are no labels. Not covered: preprocessing, extra layers (which
+privacy refuses), and checkpoints.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from r1core.api import UserError
 from r1core.data import codec
+from r1core.model import private_check
 from r1core.model.adapted import Adapted
 from r1core.model.directions import spread, start_at_directions
 from r1core.model.strategy import labels_refusal
@@ -17,10 +18,14 @@ def set_start(bench: Workbench, adapted: Adapted) -> None:
 
     Raises
     ------
-    UserError : for an unknown data set, and what `start_at_directions` refuses.
+    UserError : for an unknown data set, for private rows under a privacy policy (also where no check went before),
+        and what `start_at_directions` refuses.
     """
-    if bench.recipe.adapter.initial != "random" and bench.start is None:
-        start_at_directions(adapted.model, _prompts(bench))
+    if bench.recipe.adapter.initial == "random" or bench.start is not None:
+        return
+    if bench.privacy is not None and (refusal := private_check.start_refusal(bench.recipe, bench.privacy.name)):
+        raise UserError(refusal.found, fix=refusal.fix)
+    start_at_directions(adapted.model, _prompts(bench))
 
 
 def objective(bench: Workbench) -> Objective:
