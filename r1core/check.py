@@ -26,9 +26,9 @@ from r1core.forecast.shape import read_shape
 from r1core.forecast.table import table_of
 from r1core.forecast.words import memory_line, time_line
 from r1core.forecast.work import Step
-from r1core.model import parallel_check, pool_check, private_check
+from r1core.model import labels_check, parallel_check, pool_check, private_check, start_check
 from r1core.model.resolve import StoredConfig, context_length
-from r1core.model.strategy import labels_refusal, refusals
+from r1core.model.strategy import refusals
 from r1core.runs.verify import trained_adapter
 from r1core.train.curriculum import unreached
 from r1core.train.difficulty import of_records
@@ -140,11 +140,6 @@ def _chain(bench: Workbench) -> Iterator[Problem]:
         where = bench.resolved.where("evaluate.metrics")
         found = "further metrics on a task with a label set, which is measured by accuracy, macro-F1 and top-3"
         yield Problem(where, found, "a free-text task", "drop evaluate.metrics", severity="warning")
-    known = not column_problems(bench.recipe.data, bench.resolved)
-    said = labels_refusal(bench.tasks) if known and bench.recipe.train.softmax == "labels" else None
-    if said is not None:
-        where, fix = bench.resolved.where("train.softmax"), 'set train.softmax = "vocabulary"'
-        yield Problem(where, said, "one task with a label set", fix)
     if bench.recipe.model.processes > 1 and sys.platform != "linux":
         where = bench.resolved.where("model.processes")
         yield Problem(where, f"several processes on {sys.platform}", "one, or Linux", "set model.processes = 1")
@@ -173,9 +168,15 @@ def _adapter(bench: Workbench) -> Iterator[Problem]:
         yield Problem(bench.resolved.where(key), found, expected, fix)
     for key, found, expected, fix in parallel_check.refusals(bench.recipe, private):
         yield Problem(bench.resolved.where(key), found, expected, fix)
-    readable = bench.recipe.train.objective == "multitask" and not column_problems(bench.recipe.data, bench.resolved)
-    tasks = list(bench.tasks) if readable else []
+    for key, found, expected, fix in start_check.refusals(bench.recipe, private):
+        yield Problem(bench.resolved.where(key), found, expected, fix)
+    train = bench.recipe.train
+    by_tasks = train.objective == "multitask" or train.softmax == "labels"
+    readable = by_tasks and not column_problems(bench.recipe.data, bench.resolved)
+    tasks = list(bench.tasks) if readable and train.objective == "multitask" else []
     for key, found, expected, fix in pool_check.refusals(bench.recipe, tasks, bench.base.fingerprint, private):
+        yield Problem(bench.resolved.where(key), found, expected, fix)
+    for key, found, expected, fix in labels_check.refusals(bench.recipe, bench.tasks) if readable else ():
         yield Problem(bench.resolved.where(key), found, expected, fix)
     yield from _extended(bench)
 

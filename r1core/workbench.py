@@ -103,7 +103,7 @@ class Workbench:
         return pick(self._sources, self.recipe.data.source or "", "data set", "data.source")
 
     @cached_property
-    def public(self) -> PublicTexts | DatasetSource | None:
+    def public(self) -> DatasetSource | None:
         """The prompts that anyone may read, if the recipe names any.
 
         Raises
@@ -243,7 +243,7 @@ class Workbench:
                 **inputs,
                 "model": self.base.fingerprint,
                 **self._domain_source,
-                **({"public": self.public.fingerprint()} if stage == "train" and self.public is not None else {}),
+                **self._public_prompts(stage),
                 **{name: tree_digest(path) for name, path in self._other_runs(stage).items()},
             },
             source=source_hash(*STAGE_ROOMS[stage]),
@@ -258,6 +258,10 @@ class Workbench:
         if self.domain is None:
             return {}
         return {"domain": tree_digest(self.domain.resources, keep=lambda path: path.suffix == ".py")}
+
+    def _public_prompts(self, stage: str) -> dict[str, str]:
+        """Hash of the public prompts that training reads."""
+        return {"public": self.public.fingerprint()} if stage == "train" and self.public is not None else {}
 
     def _other_runs(self, stage: str) -> dict[str, Path]:
         """What a stage reads of the runs that this one continues, or whose pool it extends."""

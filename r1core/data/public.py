@@ -25,7 +25,8 @@ class PublicTexts:
     def __init__(self, path: Path, data: Data) -> None:
         self._path, self._data = path, data
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            self._bytes = path.read_bytes()
+            lines = self._bytes.decode("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"adapter.public_texts: {path}: {error}", fix="name a UTF-8 file of texts") from error
         self._texts = [line.strip() for line in lines if line.strip()]
@@ -45,4 +46,4 @@ class PublicTexts:
 
     def fingerprint(self) -> str:
         """SHA-256 of the file's bytes."""
-        return hashlib.sha256(self._path.read_bytes()).hexdigest()
+        return hashlib.sha256(self._bytes).hexdigest()

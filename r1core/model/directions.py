@@ -14,16 +14,18 @@ PEFT's low-rank ones.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import Linear
 from torch import nn
 
 from r1core.api import UserError
+from r1core.model.compiled import evaluating
 from r1core.model.scores import body_of, causal_of
 
+ADAPTER = "default"  # PEFT's name for the one adapter of a model
 PROMPTS = 2048  # the most that are read: a second moment of width 1,536 is settled by about as many
 TOGETHER = 64  # prompts of a pass
 SIZE = 0.5  # root mean square of each feature over the prompts, about that of a random A behind a norm
@@ -47,13 +49,14 @@ def start_at_directions(model: nn.Module, prompts: Sequence[Sequence[int]]) -> N
     ------
     UserError : for a rank above a layer's input width, and without prompts.
     """
-    layers = {name: module for name, module in model.named_modules() if _plain(module)}
+    modules = model.named_modules()
+    layers = {name: module for name, module in modules if isinstance(module, Linear) and ADAPTER in module.lora_A}
     if not layers or not prompts:
         raise UserError("adapter.initial: nothing to measure on", fix='set adapter.initial = "random"')
-    for names, moment in _moments(model, layers, prompts):
+    for names, moment in _moments(model, layers, prompts).of_groups():
         values, vectors = torch.linalg.eigh(moment)
         for name in names:
-            weight = layers[name].lora_A["default"].weight  # (r, I)
+            weight = layers[name].lora_A[ADAPTER].get_parameter("weight")  # (r, I)
             rank, width = weight.shape
             if rank > width:
                 raise UserError(f"adapter.rank = {rank}: {name} reads {width} values", fix=f"at most {width}")
@@ -63,65 +66,63 @@ def start_at_directions(model: nn.Module, prompts: Sequence[Sequence[int]]) -> N
             weight.copy_(directions * signs * scale[:, None])
 
 
-def _plain(module: nn.Module) -> bool:
-    return isinstance(module, LoraLayer) and "default" in module.lora_A
+class _Moments:
+    """Second moments of what layers read, one for all layers that read one and the same tensor."""
+
+    def __init__(self, layers: Mapping[str, Linear]) -> None:
+        self._layers = layers
+        self._groups: dict[str, list[str]] = {}  # names of layers, by the first that read their tensor
+        self._sums: dict[str, torch.Tensor] = {}
+        self._counts: Counter[str] = Counter()
+
+    def of_groups(self) -> Iterator[tuple[list[str], torch.Tensor]]:
+        """The layers of each group, and the moment (I, I) fp64 of their input."""
+        for first, names in self._groups.items():
+            yield names, self._sums[first] / self._counts[first]
+
+    @contextmanager
+    def listening(self, last: torch.Tensor, shape: torch.Size) -> Iterator[None]:
+        """Inside, a pass over tokens of `shape` (R, T) is added; `last` (R,) are the places of the last ones."""
+        before: list[tuple[torch.Tensor, str]] = []  # the tensor that was read before this one, and by whom first
+
+        def listener(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+            def listen(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+                x = inputs[0]
+                if before and before[0][0] is x:  # query, key and value read one tensor
+                    if name not in (names := self._groups[before[0][1]]):
+                        names.append(name)
+                    return
+                before[:] = [(x, name)]
+                whole = x.shape[:-1] == shape
+                self._add(name, x[torch.arange(len(x), device=x.device), last] if whole else x.flatten(0, -2))
+
+            return listen
+
+        handles = [layer.register_forward_pre_hook(listener(name)) for name, layer in self._layers.items()]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _add(self, name: str, rows: torch.Tensor) -> None:
+        moment = rows.double().T @ rows.double()
+        self._groups.setdefault(name, [name])
+        self._sums[name] = self._sums[name] + moment if name in self._sums else moment
+        self._counts[name] += len(rows)
 
 
-def _moments(
-    model: nn.Module, layers: dict[str, nn.Module], prompts: Sequence[Sequence[int]]
-) -> Iterator[tuple[list[str], torch.Tensor]]:
-    """The second moment (I, I) fp64 of the inputs of each group of layers that read one and the same tensor."""
-    groups: dict[str, list[str]] = {}
-    sums: dict[str, torch.Tensor] = {}
-    counts: Counter[str] = Counter()
-    order = sorted(prompts, key=len)
-    training = model.training
-    model.eval()
+def _moments(model: nn.Module, layers: Mapping[str, Linear], prompts: Sequence[Sequence[int]]) -> _Moments:
+    """What the layers read at the last token of each prompt."""
+    found, order = _Moments(layers), sorted(prompts, key=len)
     body, device = body_of(causal_of(model)), next(model.parameters()).device
-    for first in range(0, len(order), TOGETHER):
-        part = order[first : first + TOGETHER]
-        longest = len(part[-1])
-        ids = torch.tensor([[*row, *[row[-1]] * (longest - len(row))] for row in part], device=device)
-        lengths = torch.tensor([len(row) for row in part], device=device)
-        mask = (torch.arange(longest, device=device) < lengths[:, None]).long()
-        with _listening(layers, lengths - 1, ids.shape, groups, sums, counts):
-            body(input_ids=ids, attention_mask=mask, use_cache=False)
-    model.train(training)
-    for leader, names in groups.items():
-        yield names, sums[leader] / counts[leader]
-
-
-@contextmanager
-def _listening(
-    layers: dict[str, nn.Module],
-    last: torch.Tensor,
-    shape: torch.Size,
-    groups: dict[str, list[str]],
-    sums: dict[str, torch.Tensor],
-    counts: Counter[str],
-) -> Iterator[None]:
-    """Inside, each layer's inputs are added to the moment of its group."""
-    before: list[tuple[torch.Tensor, str]] = []
-
-    def listen(name: str) -> torch.utils.hooks.RemovableHandle:
-        def hook(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            x = inputs[0]
-            if before and before[-1][0] is x:  # query, key and value read one tensor
-                if name not in (names := groups[before[-1][1]]):
-                    names.append(name)
-                return
-            before[:] = [(x, name)]
-            rows = x[torch.arange(len(x), device=x.device), last] if x.shape[:-1] == shape else x.flatten(0, -2)
-            rows = rows.double()
-            groups.setdefault(name, [name])
-            counts[name] += len(rows)
-            sums[name] = sums.get(name, 0) + rows.T @ rows
-
-        return layers[name].register_forward_pre_hook(hook)
-
-    handles = [listen(name) for name in layers]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    with evaluating(model):
+        for first in range(0, len(order), TOGETHER):
+            part = order[first : first + TOGETHER]
+            longest = len(part[-1])
+            ids = torch.tensor([[*row, *[row[-1]] * (longest - len(row))] for row in part], device=device)
+            lengths = torch.tensor([len(row) for row in part], device=device)
+            mask = (torch.arange(longest, device=device) < lengths[:, None]).long()
+            with found.listening(lengths - 1, ids.shape):
+                body(input_ids=ids, attention_mask=mask, use_cache=False)
+    return found

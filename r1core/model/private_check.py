@@ -32,8 +32,6 @@ def refusals(recipe: Recipe, private: str, layers: Sequence[str] = ()) -> Iterat
     if recipe.adapter.dropout:
         found = f"adapter.dropout under {private}: there is no exact rule for the gradient of one row"
         yield Refusal("adapter.dropout", found, "0", "set adapter.dropout = 0")
-    if (start := start_refusal(recipe, private)) is not None:
-        yield start
     for role, treatment in recipe.strategy.treatments().items():
         if treatment.mode == "full" and role in ("embeddings", "norms", "output"):
             found = f'strategy.{role}.mode = "full" under {private}: there is no exact rule for the gradient of one row'
@@ -47,14 +45,3 @@ def refusals(recipe: Recipe, private: str, layers: Sequence[str] = ()) -> Iterat
     if recipe.evaluate.baselines:
         found = f"baselines under {private}: they are fitted on private rows, and their figures are told"
         yield Refusal("evaluate.baselines", found, "none", "set evaluate.baselines = false")
-
-
-def start_refusal(recipe: Recipe, private: str) -> Refusal | None:
-    """Why A may not start at what the recipe's rows have in them; None where it starts at random or at public ones."""
-    adapter = recipe.adapter
-    own = adapter.public_source in (None, recipe.data.source) and adapter.public_texts is None
-    if adapter.initial == "random" or not own:
-        return None
-    found = f'adapter.initial = "{adapter.initial}" under {private}: A would be fitted on private rows'
-    fix = "name a public data set in adapter.public_source, or a file in adapter.public_texts"
-    return Refusal("adapter.initial", found, "public prompts", fix)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from r1core.api import Task, UserError
+from r1core.api import UserError
 from r1core.model.headers import tensor_shapes
 from r1core.model.roles import block_of, depth_at, plain_name, role_of
 from r1core.recipe.problems import did_you_mean
@@ -38,41 +38,11 @@ def refusals(recipe: Recipe, directory: Path, private: str | None) -> Iterator[R
         found = f'adapter.kind = "{kind}" under {private}: it has no exact rule for the gradient of one sample'
         yield Refusal("adapter.kind", found, "lora or rslora", 'set adapter.kind = "lora"')
     yield from misplaced(recipe.adapter, strategy, directory)
-    yield from _start(recipe)
     said = [beside_gelu(strategy)] if kind == "gelu_lora" else []
     if needs_untie(strategy) and not strategy.untie and ties(directory):
         said.append(tied_refusal(strategy))
     for refusal in filter(None, said):
         yield Refusal("strategy", str(refusal), "", refusal.fix)
-
-
-def _start(recipe: Recipe) -> Iterator[Refusal]:
-    """What `adapter.initial` does not go together with."""
-    adapter, key = recipe.adapter, "adapter.initial"
-    named = [one for one in ("public_source", "public_texts") if getattr(adapter, one) is not None]
-    if len(named) > 1:
-        yield Refusal(f"adapter.{named[1]}", f"{' and '.join(named)}", "one of them", "leave one out")
-    if adapter.initial == "random":
-        for one in named:
-            found = f'adapter.{one}, which adapter.initial = "random" does not read'
-            yield Refusal(f"adapter.{one}", found, "another start", 'set adapter.initial = "principal"')
-        return
-    apart = (
-        (adapter.kind == "gelu_lora", 'adapter.kind = "gelu_lora"'),
-        (recipe.train.objective == "multitask", 'train.objective = "multitask"'),
-        (recipe.train.parallel == "fsdp2", 'train.parallel = "fsdp2"'),
-    )
-    for wrong, beside in apart:
-        if wrong:
-            yield Refusal(key, f'{key} = "{adapter.initial}" beside {beside}', "random", f'set {key} = "random"')
-
-
-def labels_refusal(tasks: Mapping[str, Task]) -> str | None:
-    """Why there is no softmax over labels; None where there is one."""
-    if len(tasks) == 1 and all(task.choices for task in tasks.values()):
-        return None
-    found = f"{len(tasks)} tasks" if len(tasks) > 1 else "free text"
-    return f'train.softmax = "labels" with {found}'
 
 
 def misplaced(adapter: Adapter, strategy: Strategy, directory: Path) -> Iterator[Refusal]:

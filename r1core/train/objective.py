@@ -9,10 +9,14 @@ from typing import Protocol
 
 import torch
 
+from r1core.api import UserError
 from r1core.data.packing import Batch
 from r1core.data.tokens import Encoded
+from r1core.model import labels_check
 from r1core.model.scores import Scores
 from r1core.recipe.training import Train
+from r1core.train.within import WithinLabels
+from r1core.workbench import Workbench
 
 
 class Objective(Protocol):
@@ -60,7 +64,23 @@ class Multitask(SupervisedFineTuning):
 
 
 def objective_of(config: Train) -> Objective:
-    """The objective that the recipe names."""
+    """The objective that the recipe names, over the whole vocabulary."""
     if config.objective == "multitask":
         return Multitask(config.label_smoothing)
     return SupervisedFineTuning(config.label_smoothing)
+
+
+def objective_for(bench: Workbench) -> Objective:
+    """The objective that a run's recipe names, over the labels of its data set where it asks for them.
+
+    Raises
+    ------
+    UserError : for a softmax over labels without one task that has a label set.
+    """
+    config = bench.recipe.train
+    if config.softmax == "vocabulary":
+        return objective_of(config)
+    for refusal in labels_check.refusals(bench.recipe, bench.tasks):
+        raise UserError(refusal.found, fix=refusal.fix)
+    (task,) = bench.tasks.values()
+    return WithinLabels([bench.renderer.response_ids(label) for label in task.choices], config.label_smoothing)

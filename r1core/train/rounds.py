@@ -22,11 +22,11 @@ from r1core.model.probe import Compute
 from r1core.recipe.schema import Recipe
 from r1core.train.continual import trained_weights
 from r1core.train.loop import Trainer
+from r1core.train.objective import objective_for
 from r1core.train.order import order_of
 from r1core.train.penalty import Penalty, Proximal
 from r1core.train.private import PrivateTrainer, begun
 from r1core.train.stage import base_on_device, check_rows_apart, encoded_rows, with_adapter
-from r1core.train.start import objective
 from r1core.workbench import Workbench
 
 OnStep = Callable[[int, Mapping[str, float]], None]
@@ -119,7 +119,7 @@ class RoundTraining:
 
     def _trainer(self, penalty: Penalty | None) -> Trainer:
         bench, seed = self.bench, self.bench.recipe.run.seed
-        given = (self.adapted.model, self.layers, self.rows, bench.chain.kinds, objective(bench), self._whole)
+        given = (self.adapted.model, self.layers, self.rows, bench.chain.kinds, objective_for(bench), self._whole)
         if self.private is not None:
             return PrivateRound(
                 *given, penalty=penalty, private=self.private, seed=seed, save=_nothing, on_step=self._on_step

@@ -33,9 +33,10 @@ from r1core.train.continual import Begun, begin, new_part
 from r1core.train.curriculum import Staged, classes_of, described
 from r1core.train.feed import layout_of
 from r1core.train.loop import Groups, Trainer
+from r1core.train.objective import objective_for
 from r1core.train.order import Order, order_of
 from r1core.train.private import PrivateTrainer, private_training
-from r1core.train.start import objective, set_start
+from r1core.train.start import set_start
 from r1core.workbench import Workbench
 
 
@@ -205,7 +206,7 @@ def _trainer(
         if trainer.together.main:
             checkpoints.prune(run, keep=recipe.train.keep_checkpoints)
 
-    given = (adapted.model, layers, begun.rows, bench.chain.kinds, objective(bench), recipe.train)
+    given = (adapted.model, layers, begun.rows, bench.chain.kinds, objective_for(bench), recipe.train)
     trainer: Trainer
     if bench.privacy is not None:
         private = private_training(bench, adapted.model, layers, {} if found is None else found.state())

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from r1core.api import Task
-from r1core.model import private_check
-from r1core.model.strategy import labels_refusal, refusals
+from r1core.model import labels_check, start_check
 from r1core.recipe.schema import Recipe
 
 PUBLIC = {"initial": "principal", "public_source": "ward/terms"}
@@ -20,8 +18,8 @@ def recipe(**tables: dict[str, Any]) -> Recipe:
     return Recipe.model_validate(given)
 
 
-def keys(given: Recipe, directory: Path) -> list[str]:
-    return [one.key for one in refusals(given, directory, None)]
+def keys(given: Recipe, private: str | None = None) -> list[str]:
+    return [one.key for one in start_check.refusals(given, private)]
 
 
 @pytest.mark.parametrize(
@@ -34,22 +32,27 @@ def keys(given: Recipe, directory: Path) -> list[str]:
         ({"adapter": PUBLIC, "train": {"parallel": "fsdp2"}}, "adapter.initial"),
     ],
 )
-def test_what_a_start_from_data_does_not_go_with(tables: dict[str, Any], key: str, tmp_path: Path) -> None:
-    assert key in keys(recipe(**tables), tmp_path)
+def test_what_a_start_from_data_does_not_go_with(tables: dict[str, Any], key: str) -> None:
+    assert key in keys(recipe(**tables))
 
 
-def test_a_start_on_the_training_rows_is_for_runs_without_privacy(tmp_path: Path) -> None:
-    assert keys(recipe(adapter={"initial": "principal"}), tmp_path) == []
+def test_a_start_on_the_training_rows_is_for_runs_without_privacy() -> None:
+    assert keys(recipe(adapter={"initial": "principal"})) == []
     for adapter in ({"initial": "principal"}, {"initial": "principal", "public_source": "ward/records"}):
-        said = [one for one in private_check.refusals(recipe(adapter=adapter), "dp/units") if "initial" in one.key]
-        assert len(said) == 1
+        said = list(start_check.refusals(recipe(adapter=adapter), "dp/units"))
+        assert [one.key for one in said] == ["adapter.initial"]
         assert "private rows" in said[0].found
     for adapter in (PUBLIC, {"initial": "principal", "public_texts": "terms.txt"}):
-        assert not [one for one in private_check.refusals(recipe(adapter=adapter), "dp/units") if "initial" in one.key]
+        assert keys(recipe(adapter=adapter), "dp/units") == []
 
 
 def test_a_softmax_over_labels_is_for_one_task_that_has_some() -> None:
+    def said(*tasks: Task) -> list[str]:
+        asked = recipe(train={"softmax": "labels"})
+        return [one.found for one in labels_check.refusals(asked, {one.name: one for one in tasks})]
+
     sorts, free = Task("sorts", choices=("a", "b")), Task("free")
-    assert labels_refusal({"sorts": sorts}) is None
-    assert "free text" in str(labels_refusal({"free": free}))
-    assert "2 tasks" in str(labels_refusal({"sorts": sorts, "more": sorts}))
+    assert said(sorts) == []
+    assert "free text" in said(free)[0]
+    assert "2 tasks" in said(sorts, Task("more", choices=("c",)))[0]
+    assert list(labels_check.refusals(recipe(), {"free": free})) == []

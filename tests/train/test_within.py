@@ -22,7 +22,10 @@ LABELS = [(20, END), (30, 31, END), (30, 32, 33, END), (40, 41, END)]
 def rows(answers: list[int]) -> list[Encoded]:
     draw = np.random.default_rng(0)
     prompts = [tuple(draw.integers(10, 399, size=3 + n % 4).tolist()) for n in range(len(answers))]
-    return [Encoded(str(n), prompt, LABELS[answer], ()) for n, (prompt, answer) in enumerate(zip(prompts, answers))]  # noqa: B905
+    return [
+        Encoded(str(n), prompt, LABELS[answer], ())
+        for n, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
+    ]
 
 
 @torch.no_grad()

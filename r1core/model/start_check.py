@@ -1,0 +1,46 @@
+"""What `adapter.initial` does not go together with, told before any weight is loaded. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from r1core.model.strategy import Refusal
+from r1core.recipe.schema import Recipe
+
+KEY = "adapter.initial"
+
+
+def refusals(recipe: Recipe, private: str | None) -> Iterator[Refusal]:
+    """Everything that stands against the start that the recipe states.
+
+    Parameters
+    ----------
+    private : name of the privacy policy, if there is one.
+    """
+    adapter = recipe.adapter
+    named = [one for one in ("public_source", "public_texts") if getattr(adapter, one) is not None]
+    if len(named) > 1:
+        yield Refusal(f"adapter.{named[1]}", f"{' and '.join(named)}", "one of them", "leave one out")
+    if adapter.initial == "random":
+        for one in named:
+            found = f'adapter.{one}, which {KEY} = "random" does not read'
+            yield Refusal(f"adapter.{one}", found, "another start", f'set {KEY} = "principal"')
+        return
+    apart = (
+        (adapter.kind == "gelu_lora", 'adapter.kind = "gelu_lora"'),
+        (recipe.train.objective == "multitask", 'train.objective = "multitask"'),
+        (recipe.train.parallel == "fsdp2", 'train.parallel = "fsdp2"'),
+    )
+    for wrong, beside in apart:
+        if wrong:
+            yield Refusal(KEY, f'{KEY} = "{adapter.initial}" beside {beside}', "random", f'set {KEY} = "random"')
+    if private is not None and _own_rows(recipe):
+        found = f'{KEY} = "{adapter.initial}" under {private}: A would be fitted on private rows'
+        fix = "name a public data set in adapter.public_source, or a file in adapter.public_texts"
+        yield Refusal(KEY, found, "public prompts", fix)
+
+
+def _own_rows(recipe: Recipe) -> bool:
+    """Whether A would start at what the run's own rows have in them."""
+    adapter = recipe.adapter
+    return adapter.public_source in (None, recipe.data.source) and adapter.public_texts is None
