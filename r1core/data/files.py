@@ -274,14 +274,12 @@ class FileSource:
         if not (task := self._own.name_of(row)):
             reason = f"column {columns.task!r}: expected the name of a task, found nothing"
             return Rejected(str(path), number, reason, _raw(row))
-        system = (Message("system", self._data.system),) if self._data.system else ()
         group = _optional(row, columns.group)
         fields = {str(k): v for k, v in row.items() if _is_json(v)} | {"label": answer.strip(), "text": text}
         fields["cluster"] = _optional(row, columns.cluster) or group
-        prompt = self._own.prompt(task).replace("{text}", text)
         return Example(
             id=_optional(row, columns.id) or f"{path.name}:{number}",
-            messages=(*system, Message("user", prompt), Message("assistant", answer.strip())),
+            messages=(*self._own.asked(task, text), Message("assistant", answer.strip())),
             task=task,
             source=f"{path}:{number}",
             group=group,

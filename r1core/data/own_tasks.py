@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from r1core.api import Example, Task, UserError
+from r1core.api import Example, Message, Task, UserError
 from r1core.recipe.problems import did_you_mean
 from r1core.recipe.schema import Data
 from r1core.recipe.tasks import OwnTask
@@ -29,9 +29,11 @@ class OwnTasks:
         value = row.get(self.column)
         return "" if value is None else str(value).strip()
 
-    def prompt(self, name: str) -> str:
-        """What is asked of the model, with `{text}` in it."""
-        return self._of(name).prompt or self._data.prompt
+    def asked(self, name: str, text: str) -> tuple[Message, ...]:
+        """What the model is asked about the text of a record."""
+        system = (Message("system", self._data.system),) if self._data.system else ()
+        prompt = self._of(name).prompt or self._data.prompt
+        return (*system, Message("user", prompt.replace("{text}", text)))
 
     def described(self, train: Iterable[Example]) -> dict[str, Task]:
         """The tasks by name, in alphabetical order; a label set that is not stated is every answer of train.

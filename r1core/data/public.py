@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from r1core.api import Example, Message, Task, UserError
+from r1core.api import Example, Task, UserError
+from r1core.data.own_tasks import LONE, OwnTasks
 from r1core.recipe.schema import Data
 
 
@@ -23,7 +24,7 @@ class PublicTexts:
     tasks: Mapping[str, Task] = {}
 
     def __init__(self, path: Path, data: Data) -> None:
-        self._path, self._data = path, data
+        self._path, self._own = path, OwnTasks(data)
         try:
             self._bytes = path.read_bytes()
             lines = self._bytes.decode("utf-8").splitlines()
@@ -35,10 +36,9 @@ class PublicTexts:
 
     def read(self, split: Literal["train", "val", "test"]) -> Iterator[Example]:
         """All of them as prompts, in every split."""
-        system = (Message("system", self._data.system),) if self._data.system else ()
         for number, text in enumerate(self._texts, 1):
-            asked = Message("user", self._data.prompt.replace("{text}", text))
-            yield Example(id=f"{self._path.name}:{number}", messages=(*system, asked), task="", source=self.name)
+            asked = self._own.asked(LONE, text)
+            yield Example(id=f"{self._path.name}:{number}", messages=asked, task=LONE, source=self.name)
 
     def input_files(self) -> tuple[Path, ...]:
         """The file, for the manifest."""
