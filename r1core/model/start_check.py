@@ -42,5 +42,8 @@ def refusals(recipe: Recipe, private: str | None) -> Iterator[Refusal]:
 
 def _own_rows(recipe: Recipe) -> bool:
     """Whether A would start at what the run's own rows have in them."""
-    adapter = recipe.adapter
-    return adapter.public_source in (None, recipe.data.source) and adapter.public_texts is None
+    adapter, files = recipe.adapter, recipe.data.files
+    if adapter.public_texts is None:
+        return adapter.public_source in (None, recipe.data.source)
+    own = [] if files is None else [path for path in (files.train, files.val, files.test) if path is not None]
+    return adapter.public_texts.resolve() in [path.resolve() for path in own]

@@ -78,7 +78,11 @@ class Train(Table):
         default=1.0, gt=0.0, strict=False, description="learning rate of LoRA's B over that of A (LoRA+); 1 = equal"
     )
     label_smoothing: float = Field(
-        default=0.0, ge=0.0, lt=1.0, strict=False, description="share of each target spread over the vocabulary"
+        default=0.0,
+        ge=0.0,
+        lt=1.0,
+        strict=False,
+        description="share of each target spread over what `softmax` runs over",
     )
     softmax: Literal["vocabulary", "labels"] = Field(
         default="vocabulary",

@@ -42,6 +42,8 @@ def test_a_start_on_the_training_rows_is_for_runs_without_privacy() -> None:
         said = list(start_check.refusals(recipe(adapter=adapter), "dp/units"))
         assert [one.key for one in said] == ["adapter.initial"]
         assert "private rows" in said[0].found
+    own = recipe(data={"files": {"train": "ward.csv"}}, adapter={"initial": "principal", "public_texts": "./ward.csv"})
+    assert keys(own, "dp/units") == ["adapter.initial"]
     for adapter in (PUBLIC, {"initial": "principal", "public_texts": "terms.txt"}):
         assert keys(recipe(adapter=adapter), "dp/units") == []
 
