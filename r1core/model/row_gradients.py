@@ -34,10 +34,11 @@ class RowGradients:
 
     Raises
     ------
-    UserError : for a trained weight without an exact rule.
+    UserError : for a trained weight without an exact rule, and for a model with batch statistics.
     """
 
     def __init__(self, model: nn.Module, named: Sequence[tuple[str, nn.Parameter]]) -> None:
+        _refuse_batch_statistics(model)
         self.weights = [parameter for _, parameter in named]
         at = {id(parameter): place for place, parameter in enumerate(self.weights)}
         self._lenders = list(_lenders(model, at))
@@ -79,6 +80,15 @@ class RowGradients:
         if missing or not taken:
             raise R1Error(f"{missing} of {len(taken)} trained weights got no gradient: the pass did not reach them")
         return [gradient for gradient in taken if gradient is not None]
+
+
+def _refuse_batch_statistics(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise UserError(
+                f"{name}: a batch norm computes each row with the others' values, so no row has a gradient of its own",
+                fix="take a base model without batch statistics",
+            )
 
 
 class _Lender(ABC):

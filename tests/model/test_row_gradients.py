@@ -174,3 +174,10 @@ def test_passes_hold_as_many_filled_up_tokens_as_they_may_and_every_group_once()
         assert filled <= 200 or len(one) == 1
     assert by_length(groups, 0) == [list(range(60))]
     assert by_length([], 0) == []
+
+
+def test_a_model_with_batch_statistics_is_refused_by_the_modules_name() -> None:
+    made, named = adapted()
+    made.model.add_module("pooled", nn.BatchNorm1d(4))
+    with pytest.raises(UserError, match="pooled: a batch norm"):
+        RowGradients(made.model, named)
