@@ -82,7 +82,12 @@ def _print_table(found: Outlook) -> None:
     print_table(("role", "mode", "rate", "decay", "weights".rjust(15), "trained".rjust(13)), rows)
     click.echo("")
     click.echo(f"trained: {table.share:.2%} of the model's weights")
-    if train.lora_plus_ratio != 1 and table.low_rank:
+    if table.adapter.freeze_a:
+        click.echo(
+            f"  A stays as it starts (adapter.freeze_a); B learns at {train.lora_plus_ratio:g} times the rates"
+            " (train.lora_plus_ratio)"
+        )
+    elif train.lora_plus_ratio != 1 and table.low_rank:
         click.echo(
             f"  rates are those of A; B learns at {train.lora_plus_ratio:g} times as much (train.lora_plus_ratio)"
         )

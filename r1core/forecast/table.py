@@ -118,8 +118,8 @@ def table_of(shape: Shape, adapter: Adapter, strategy: Strategy, train: Train) -
 
 
 def adapter_count(weight: Weight, adapter: Adapter) -> int:
-    """Weights that an adapter of this kind adds to a linear layer."""
-    count = adapter.rank * (weight.inputs + weight.outputs)
+    """Weights that an adapter of this kind trains at a linear layer."""
+    count = adapter.rank * (weight.outputs if adapter.freeze_a else weight.inputs + weight.outputs)
     if adapter.kind == "dora":
         return count + weight.outputs
     return count + adapter.rank + weight.outputs if adapter.kind == "gelu_lora" else count

@@ -14,6 +14,7 @@ from r1core.api import UserError
 from r1core.model import gelu_lora, peft_adapter, pool, pool_check
 from r1core.model.adapted import Adapted, adapted_of
 from r1core.model.placement import tied, untie
+from r1core.model.start_check import frozen_a
 from r1core.model.strategy import beside_gelu, needs_untie, tied_refusal
 from r1core.recipe.strategy import Strategy
 from r1core.recipe.training import Adapter
@@ -40,7 +41,8 @@ def add_adapter(
     Raises
     ------
     UserError : for targets or roles that the model does not have, a `first_layer` beyond its depth, a tied output head
-        that would have to be untied, full training beside GELU-LoRA, a strategy that trains nothing.
+        that would have to be untied, full training beside GELU-LoRA, `freeze_a` beside it or a pool, a strategy that
+        trains nothing.
     """
     strategy = strategy or Strategy()
     if tied(model):
@@ -50,6 +52,8 @@ def add_adapter(
             untie(model)
     if all(treatment.mode == "frozen" for treatment in strategy.treatments().values()):
         raise UserError("strategy: every role is frozen, nothing would be trained", fix="give a role another mode")
+    if (refusal := frozen_a(adapter, pool=wanted is not None)) is not None:
+        raise refusal
     if wanted is not None:
         return pool.add_pool(model, adapter, strategy, seed, wanted)
     if adapter.kind == "gelu_lora":

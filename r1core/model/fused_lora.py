@@ -65,15 +65,17 @@ def _backward(
     up: torch.Tensor,
     scaling: float,
     inward: bool,
+    both: bool,
     each: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of `rows` (T, I), empty unless `inward`, of `down` (r, I) and of `up` (O, r), both fp32.
+    """Gradients of `rows` (T, I), empty unless `inward`, of `down` (r, I), empty unless `both`, and of `up` (O, r).
 
-    Where `each` is not 0, of so many rows apart: (R, r, I) and (R, O, r).
+    The last two are fp32; where `each` is not 0, of so many rows apart: (R, r, I) and (R, O, r).
     """
     low_grad = scaled(grad, up, scaling)  # (T, r)
     rows_grad = (low_grad @ down).addmm_(grad, weight) if inward else grad.new_empty(0)
-    return rows_grad, wide(low_grad, rows, each), wide(grad, low, each)
+    by_down = wide(low_grad, rows, each) if both else down.new_empty(0, dtype=torch.float32)
+    return rows_grad, by_down, wide(grad, low, each)
 
 
 # Opaque to torch.compile, which would undo the additions in place by copying each result first.
@@ -103,10 +105,13 @@ def _(
     up: torch.Tensor,
     scaling: float,
     inward: bool,
+    both: bool,
     each: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     rows_grad = torch.empty_like(rows) if inward else grad.new_empty(0)
     shapes = [(each, *p.shape) if each else p.shape for p in (down, up)]
+    if not both:
+        shapes[0] = (0,)
     by_down, by_up = (torch.empty(shape, device=grad.device, dtype=torch.float32) for shape in shapes)
     return rows_grad, by_down, by_up
 
@@ -128,23 +133,25 @@ class _LowRankSum(torch.autograd.Function):
     ) -> torch.Tensor:
         """`x` (..., I), `weight` (O, I), `down` (r, I) and `up` (O, r) fp32, and both in x's dtype -> (..., O).
 
-        `down` and `up` are only what the gradients are for: (R, r, I) and (R, O, r) where each row has its own.
+        `down` and `up` are only what the gradients are for: (R, r, I) and (R, O, r) where each row has its own. A
+        `down` that is not trained gets none.
         """
         rows = x.reshape(-1, x.shape[-1])
         call: Callable[..., Any] = _forward_op if x.is_cuda else _forward
         out, low = call(rows, weight, bias, down_cast, up_cast, scaling)
         ctx.save_for_backward(rows, low, weight, down_cast, up_cast)
-        ctx.scaling, ctx.shape, ctx.each = scaling, x.shape, down.shape[0] if down.ndim == 3 else 0
+        ctx.scaling, ctx.shape, ctx.each = scaling, x.shape, up.shape[0] if up.ndim == 3 else 0
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of `x`, `down` and `up`."""
         rows, low, weight, down, up = ctx.saved_tensors
-        grad, inward = grads[0].reshape(-1, weight.shape[0]), ctx.needs_input_grad[0]
+        grad, (inward, *_, both) = grads[0].reshape(-1, weight.shape[0]), ctx.needs_input_grad[:4]
         call: Callable[..., Any] = _backward_op if grad.is_cuda else _backward
-        by_rows, by_down, by_up = call(grad, rows, low, weight, down, up, ctx.scaling, inward, ctx.each)
-        return by_rows.view(ctx.shape) if inward else None, None, None, by_down, by_up, None, None, None
+        by_rows, by_down, by_up = call(grad, rows, low, weight, down, up, ctx.scaling, inward, both, ctx.each)
+        by_x, by_a = by_rows.view(ctx.shape) if inward else None, by_down if both else None
+        return by_x, None, None, by_a, by_up, None, None, None
 
 
 class Casting(ABC):
@@ -166,7 +173,7 @@ class FusedLinear(Casting, Linear):
     """`peft.tuners.lora.Linear` that takes the fused path where it means the same."""
 
     lent: tuple[torch.Tensor, torch.Tensor] | None = None
-    """A and B of each row, (R, r, I) and (R, O, r), while rows have weights of their own."""
+    """A and B of each row, (R, r, I) and (R, O, r), while rows have weights of their own; a frozen A is as it is."""
 
     @property
     def plain(self) -> bool:

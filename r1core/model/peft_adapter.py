@@ -98,6 +98,10 @@ def add_peft(model: PreTrainedModel, adapter: Adapter, strategy: Strategy, seed:
     for parameter in made.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    if adapter.freeze_a:
+        for name, parameter in made.named_parameters():
+            if ".lora_A." in name:
+                parameter.requires_grad_(False)
     _cast_at_the_boundary(made, dtype)
     return PeftAdapted(made, strategy)
 

@@ -106,11 +106,14 @@ class _Lender(ABC):
 
 
 class _LowRank(_Lender):
+    """A LoRA layer of which both halves are trained, or B alone."""
+
     def __init__(self, layer: FusedLinear, places: list[int]) -> None:
         self.layer, self.places = layer, places
 
     def lend(self, weights: Sequence[torch.Tensor]) -> None:
-        down, up = weights
+        frozen = self.layer.adapter_weights()[: 2 - len(weights)]
+        down, up = (*frozen, *weights)
         self.layer.lent = (down, up)
 
     def end(self) -> None:
@@ -178,9 +181,9 @@ def _lenders(model: nn.Module, at: dict[int, int]) -> Iterator[_Lender]:
             uncalled |= {id(half) for halves in (module.lora_A, module.lora_B) for half in halves.values()}
     for module in model.modules():
         if isinstance(module, FusedLinear):
-            found = places(module.adapter_weights()) if module.plain else []
-            if len(found) == 2:
-                yield _LowRank(module, found)
+            halves = module.adapter_weights() if module.plain else []
+            if halves and id(halves[1]) in at:
+                yield _LowRank(module, places(halves))
         elif type(module) is nn.Linear and id(module) not in uncalled and id(module.weight) in at:
             yield _Whole(module, places([module.weight, module.bias]))
 

@@ -1,11 +1,13 @@
-"""What `adapter.initial` does not go together with, told before any weight is loaded. Torch-free."""
+"""What `adapter.initial` and `adapter.freeze_a` do not go with, told before any weight is loaded. Torch-free."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from r1core.api import UserError
 from r1core.model.strategy import Refusal
 from r1core.recipe.schema import Recipe
+from r1core.recipe.training import Adapter
 
 KEY = "adapter.initial"
 
@@ -18,6 +20,8 @@ def refusals(recipe: Recipe, private: str | None) -> Iterator[Refusal]:
     private : name of the privacy policy, if there is one.
     """
     adapter = recipe.adapter
+    if (refusal := frozen_a(adapter, pool=recipe.train.objective == "multitask")) is not None:
+        yield Refusal("adapter.freeze_a", str(refusal), "false", refusal.fix)
     named = [one for one in ("public_source", "public_texts") if getattr(adapter, one) is not None]
     if len(named) > 1:
         yield Refusal(f"adapter.{named[1]}", f"{' and '.join(named)}", "one of them", "leave one out")
@@ -38,6 +42,14 @@ def refusals(recipe: Recipe, private: str | None) -> Iterator[Refusal]:
         found = f'{KEY} = "{adapter.initial}" under {private}: A would be fitted on private rows'
         fix = "name a public data set in adapter.public_source, or a file in adapter.public_texts"
         yield Refusal(KEY, found, "public prompts", fix)
+
+
+def frozen_a(adapter: Adapter, *, pool: bool) -> UserError | None:
+    """Why A cannot stay as it starts; None where it can, or is not asked to."""
+    if not adapter.freeze_a or not (pool or adapter.kind == "gelu_lora"):
+        return None
+    beside = "a pool of adapters" if pool else f'adapter.kind = "{adapter.kind}"'
+    return UserError(f"adapter.freeze_a beside {beside}, which trains A and B", fix="set adapter.freeze_a = false")
 
 
 def _own_rows(recipe: Recipe) -> bool:

@@ -34,6 +34,10 @@ class Adapter(Table):
         default="random",
         description="how A starts: at random, or at the principal directions of what each layer reads (LoRA kinds)",
     )
+    freeze_a: bool = Field(
+        default=False,
+        description="A stays as it starts and B alone is trained (LoRA-FA, arXiv:2308.03303; LoRA kinds)",
+    )
     public_source: str | None = Field(
         default=None, description="for `initial`: a data set whose prompts (`train`) anyone may read"
     )

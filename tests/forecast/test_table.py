@@ -108,6 +108,12 @@ def test_a_head_of_its_own_is_no_copy(tmp_path: Path) -> None:
     assert {r.role: r.trained for r in table.roles if r.trained} == built(model, Adapter(rank=3), strategy)
 
 
+def test_a_frozen_a_is_not_counted(tmp_path: Path) -> None:
+    model = saved("LlamaConfig", tmp_path)
+    adapter = Adapter(rank=5, freeze_a=True)
+    assert told(tmp_path, adapter, Strategy()).trained == sum(built(model, adapter, Strategy()).values())
+
+
 @pytest.mark.parametrize("targets", [["q_proj", "down_proj"], ["self_attn.o_proj"]])
 def test_named_targets(targets: list[str], tmp_path: Path) -> None:
     model = saved("LlamaConfig", tmp_path)

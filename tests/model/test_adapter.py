@@ -50,6 +50,23 @@ def test_all_linear_is_every_linear_layer_of_the_blocks_and_never_the_head() -> 
     assert linear_names(gpt2) == ["c_attn", "c_fc", "c_proj"]
 
 
+@pytest.mark.parametrize("kind", ["lora", "rslora", "dora"])
+def test_a_frozen_a_is_not_trained_and_is_saved_all_the_same(tmp_path: Path, kind: str) -> None:
+    model = trained(kind=kind, freeze_a=True)
+    assert not any("lora_A" in name for name in trainable(model))
+    assert sum("lora_B" in name for name in trainable(model)) == 2 * len(BLOCK)
+    start = adapter_tensors(add_lora(Adapter(rank=4, kind=kind), seed=3, model=tiny_model().requires_grad_(False)))
+    adapted_of(model).save(tmp_path)
+    again = adapter_tensors(load_adapter(tiny_model().requires_grad_(False), tmp_path).model)
+    for name in (name for name in start if "lora_A" in name):
+        assert torch.equal(again[name], start[name])
+
+
+def test_a_cannot_stay_frozen_in_an_adapter_that_is_not_peft_s() -> None:
+    with pytest.raises(UserError, match=r"freeze_a beside adapter\.kind"):
+        add_lora(Adapter(kind="gelu_lora", freeze_a=True))
+
+
 def test_blocks_below_first_layer_stay_untouched() -> None:
     names = trainable(add_lora(Adapter(rank=4, first_layer=1)))
     assert len(names) == 2 * len(BLOCK)

@@ -52,15 +52,18 @@ def layer_of(model: PeftModel) -> Linear:
     return found
 
 
+@pytest.mark.parametrize("freeze_a", [False, True])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(24,), (7, 24), (2, 5, 24)])
-def test_outputs_and_gradients_are_pefts(bias: bool, shape: tuple[int, ...]) -> None:
+def test_outputs_and_gradients_are_pefts(bias: bool, shape: tuple[int, ...], freeze_a: bool) -> None:
     results = []
     for model in pair(bias):
+        layer_of(model).lora_A.requires_grad_(not freeze_a)
         x = torch.randn(shape, generator=torch.Generator().manual_seed(2), requires_grad=True)
         out = model(x)
         weights = [p for p in model.parameters() if p.requires_grad]
         gradients = torch.autograd.grad((out * torch.arange(40)).sum(), [x, *weights])
+        assert len(gradients) == (2 if freeze_a else 3)
         results.append([out, *gradients])
     assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-3) for a, b in zip(*results, strict=True))
     assert results[0][0].shape == (*shape[:-1], 40)

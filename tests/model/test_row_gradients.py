@@ -69,10 +69,15 @@ def naive(made: Adapted, named: Named, given: Sequence[Encoded]) -> list[torch.T
 FULL = Strategy(shallow_attention=Role(mode="full", learning_rate=1e-3))
 
 
+@pytest.mark.parametrize("freeze_a", [False, True], ids=["", "A frozen"])
 @pytest.mark.parametrize("strategy", [None, FULL], ids=["lora", "linear layers in full"])
 @pytest.mark.parametrize("lengths", [(9,), (5, 17, 3, 11), (6, 6, 6)])
-def test_row_gradients_are_those_of_a_naive_loop(lengths: Sequence[int], strategy: Strategy | None) -> None:
-    made, named = adapted(strategy=strategy)
+def test_row_gradients_are_those_of_a_naive_loop(
+    lengths: Sequence[int], strategy: Strategy | None, freeze_a: bool
+) -> None:
+    made, named = adapted(strategy=strategy, freeze_a=freeze_a)
+    assert any("lora_B" in name for name, _ in named)
+    assert any("lora_A" in name for name, _ in named) is not freeze_a
     given = rows(lengths)
     for got, wanted in zip(ours(made, named, given), naive(made, named, given), strict=True):
         assert got.shape == wanted.shape
@@ -93,11 +98,14 @@ def test_in_bf16_their_norms_are_those_of_the_naive_loop_in_fp32() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")  # Opacus hooks modules
-def test_opacus_finds_the_same() -> None:
-    made, named = adapted()
+@pytest.mark.parametrize("freeze_a", [False, True])
+def test_opacus_finds_the_same(freeze_a: bool) -> None:
+    made, named = adapted(freeze_a=freeze_a)
     given = rows((7, 12, 9))
     got = ours(made, named, given)
-    plain = add_adapter(tiny_model().requires_grad_(False), Adapter(rank=4), seed=0, fused=False).model
+    plain = add_adapter(
+        tiny_model().requires_grad_(False), Adapter(rank=4, freeze_a=freeze_a), seed=0, fused=False
+    ).model
     plain.load_state_dict(made.model.state_dict())
     wrapped = GradSampleModule(plain, loss_reduction="sum")
     ids = torch.zeros(3, 12, dtype=torch.long)

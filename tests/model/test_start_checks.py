@@ -30,6 +30,8 @@ def keys(given: Recipe, private: str | None = None) -> list[str]:
         ({"adapter": {**PUBLIC, "kind": "gelu_lora"}}, "adapter.initial"),
         ({"adapter": PUBLIC, "train": {"objective": "multitask"}}, "adapter.initial"),
         ({"adapter": PUBLIC, "train": {"parallel": "fsdp2"}}, "adapter.initial"),
+        ({"adapter": {"freeze_a": True, "kind": "gelu_lora"}}, "adapter.freeze_a"),
+        ({"adapter": {"freeze_a": True}, "train": {"objective": "multitask"}}, "adapter.freeze_a"),
     ],
 )
 def test_what_a_start_from_data_does_not_go_with(tables: dict[str, Any], key: str) -> None:
