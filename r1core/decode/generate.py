@@ -125,11 +125,13 @@ class LabelTree:
         at: dict[tuple[int, ...], Any] = {(): root}
         for index, node in enumerate(self.branches):
             at[node] = branches.reshape(rows, len(self.branches), -1)[:, index]
-        parts = {n: torch.log_softmax(at[n][:, tokens], -1) for n, tokens in self._children.items()}
+        nodes = [torch.log_softmax(at[n][:, tokens], -1) for n, tokens in self._children.items()]
+        told = torch.cat(nodes, 1).double().cpu()  # at once: a device is waited for at every transfer
+        parts = dict(zip(self._children, told.split([part.shape[1] for part in nodes], 1), strict=True))
         out = torch.zeros(rows, len(self.paths), dtype=torch.float64)
         for column, path in enumerate(self.paths):
             for depth, token in enumerate(path):
                 node = path[:depth]
                 if node in parts:
-                    out[:, column] += parts[node][:, self._children[node].index(token)].double().cpu()
+                    out[:, column] += parts[node][:, self._children[node].index(token)]
         return out.numpy()

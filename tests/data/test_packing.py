@@ -160,20 +160,30 @@ def test_a_model_on_which_rows_see_one_another_is_refused() -> None:
     class Leaky(torch.nn.Module):
         """Mixes neighbouring tokens, as a convolution does, whatever the mask says."""
 
-        def __init__(self) -> None:
+        def __init__(self, times: float = 1.0) -> None:
             super().__init__()
-            self.inner, self.dtype = tiny_model().requires_grad_(False), torch.float32
+            self.inner, self.dtype, self.times = tiny_model().requires_grad_(False), torch.float32, times
 
         def forward(self, logits_to_keep: torch.Tensor, **inputs: object) -> object:
             output = self.inner(**inputs)
             mixed = output.logits + output.logits.cumsum(1)
-            output.logits = mixed[:, logits_to_keep]
+            output.logits = mixed[:, logits_to_keep] * self.times
             return output
 
     check_packing(tiny_model(), ROWS[:2], KINDS, precision="fp32")
-    with pytest.raises(UserError, match="see one another") as refused:
-        check_packing(Leaky(), ROWS[:2], KINDS, precision="fp32")  # type: ignore[arg-type]
-    assert "packing" in refused.value.fix
+    for times in (1.0, 1e6):
+        with pytest.raises(UserError, match="see one another") as refused:
+            check_packing(Leaky(times), ROWS[:2], KINDS, precision="fp32")  # type: ignore[arg-type]
+        assert "packing" in refused.value.fix
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_large_logits_round_more_and_are_no_sign_of_it(precision: str, dtype: torch.dtype) -> None:
+    model = tiny_model().to(dtype).requires_grad_(False)
+    model.get_output_embeddings().weight.data *= (
+        3e4  # about as far as a loss over a few labels lets them grow, and more
+    )
+    check_packing(model, ROWS[:2], KINDS, precision=precision)
 
 
 def test_the_additive_mask_opens_exactly_what_is_allowed() -> None:
