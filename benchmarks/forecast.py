@@ -126,7 +126,7 @@ def forecast_of(selection: Selection) -> Forecast:
 def of_run(place: Path) -> Iterator[dict[str, object]]:
     """A run directory: its manifest's figures."""
     manifest = json.loads((place / "manifest.json").read_text())
-    stage, device = manifest["stages"]["train"], manifest["device"]
+    stage, device = manifest["stages"]["train"], manifest["stages"]["train"]["device"]
     told = forecast_of(select(str(place.absolute()), None, (), None, (), ()))
     where = f"{device['cpu']}, {device['cores']} CPUs"
     name = f"{place.name}, {stage['figures']['train_steps']} steps"

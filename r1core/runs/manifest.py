@@ -43,7 +43,8 @@ class Manifest:
 
     The caller holds the run's lock. Keys: `layout, r1core, created, updated, seed, device, packages, plugins, recipe,
     inputs {name: {path, sha256, bytes, stage}}, probes {name: choice}, stages {name: {...}}, figures {name: number},
-    artefacts {relative path: {sha256, bytes, stage}}`.
+    artefacts {relative path: {sha256, bytes, stage}}`. `device` is the machine of the stage that ran last, and each of
+    `stages` names its own; a command that only looked leaves them as they are.
     """
 
     def __init__(self, run: RunDirectory) -> None:
@@ -109,7 +110,8 @@ class Manifest:
             content["inputs"] = kept | {name: {**input_entry(value), "stage": stage} for name, value in inputs.items()}
         content["figures"].update(figures or {})
         if record is not None:
-            content["stages"][stage] = dict(record)
+            content["device"] = device()
+            content["stages"][stage] = {**record, "device": content["device"]}
         if artefacts:
             kept = {path: entry for path, entry in content["artefacts"].items() if entry["stage"] != stage}
             written = {path: entry for item in artefacts for path, entry in self._hashed(item, stage).items()}
@@ -163,7 +165,7 @@ class Manifest:
     def _write(self, content: dict[str, JSON]) -> None:
         content["updated"] = _now()
         content["r1core"] = r1core.__version__
-        content["device"] = device()
+        content["device"] = content["device"] or device()
         content["packages"] = dict(sorted((content["packages"] | packages()).items()))
         write_json(self.run.manifest, content)
 

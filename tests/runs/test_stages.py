@@ -152,6 +152,21 @@ def test_the_manifest_names_machine_packages_inputs_and_artefacts(prepare: Prepa
     assert verify(prepare.run) == []
 
 
+def test_a_command_on_another_machine_that_runs_nothing_leaves_the_machine_as_it_was(
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = {"cpu": "one", "accelerators": ["GPU"]}
+    monkeypatch.setattr("r1core.runs.manifest.device", lambda: here)
+    prepare.stage()
+    monkeypatch.setattr("r1core.runs.manifest.device", lambda: {"cpu": "another"})
+    Manifest(prepare.run).start(recipe={}, seed=7, plugins=[])
+    assert prepare.stage().status == "skip"
+    content = Manifest(prepare.run).read()
+    assert content["device"] == content["stages"]["prepare"]["device"] == here
+    assert prepare.stage(4).status == "done"
+    assert Manifest(prepare.run).read()["device"] == {"cpu": "another"}
+
+
 def test_verify_finds_everything_that_differs(prepare: Prepare, tmp_path: Path) -> None:
     run = prepare.run
     source = tmp_path / "source.csv"

@@ -244,7 +244,8 @@ def _listed(choice: JSON) -> str:
 
 def manifest_lines(manifest: Mapping[str, JSON]) -> list[tuple[str, str]]:
     """The few facts of the manifest that stand above the fold."""
-    device = manifest.get("device") or {}
+    trained = (manifest.get("stages") or {}).get("train") or {}
+    device = trained.get("device") or manifest.get("device") or {}
     lines = [("r1core", str(manifest.get("r1core", "")))]
     if manifest.get("seed") is not None:
         lines.append(("seed", str(manifest["seed"])))
@@ -252,6 +253,7 @@ def manifest_lines(manifest: Mapping[str, JSON]) -> list[tuple[str, str]]:
         memory = device.get("memory_bytes")
         size = f", {memory / 2**30:.0f} GiB" if memory else ""
         lines.append(("machine", f"{device.get('cpu', '')}, {device.get('cores', '?')} cores{size}"))
+        lines.append(("accelerators", ", ".join(device.get("accelerators") or ())))
         lines.append(("python", str(device.get("python", ""))))
     plugins = manifest.get("plugins") or []
     if plugins:
