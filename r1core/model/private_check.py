@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from r1core.model.strategy import Refusal
 from r1core.recipe.schema import Recipe
 
+PER_SAMPLE = ("sft", "multitask")
+"""Objectives whose loss is a sum over samples; any other is refused here, and a pool for a reason of its own."""
 APART = ("padded", "none")
 """Packings in which every row is a sequence of its own."""
 
@@ -21,6 +23,9 @@ def refusals(recipe: Recipe, private: str, layers: Sequence[str] = ()) -> Iterat
     """
     if recipe.run.privacy == "none":
         yield Refusal("run.privacy", f'run.privacy = "none" beside {private}', "one of them", "leave one out")
+    if recipe.train.objective not in PER_SAMPLE:
+        found = f'train.objective = "{recipe.train.objective}" under {private}: its loss is not one of each sample'
+        yield Refusal("train.objective", found, "sft", 'set train.objective = "sft"')
     if recipe.train.packing not in APART:
         found = f'train.packing = "{recipe.train.packing}" under {private}: rows of several units in one sequence'
         yield Refusal("train.packing", found, "padded or none", 'set train.packing = "padded"')

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 _REFUSED = {
     "accountant": {
@@ -16,6 +16,9 @@ _REFUSED = {
         "shuffle": "the accountants hold for Poisson sampling; shuffled batches cost more than they would state"
     },
 }
+
+
+_SEEDS = ("seed", "noise_seed", "generator")
 
 
 class DpConfig(BaseModel):
@@ -52,6 +55,17 @@ class DpConfig(BaseModel):
     engine: Literal["r1core", "opacus"] = "r1core"
     accountant: str = "prv"
     sampling: str = "poisson"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_seed(cls, given: object) -> object:
+        for key in given if isinstance(given, dict) else ():
+            if key in _SEEDS:
+                raise ValueError(
+                    f"{key!r} is refused: who knows a seed can take the noise off again; noise and draws come from the"
+                    " operating system"
+                )
+        return given
 
     @field_validator("accountant", "sampling")
     @classmethod

@@ -165,6 +165,9 @@ def test_the_hooks_of_opacus_train_as_well(ward: Path) -> None:
         ("run.privacy=none", "leave one out"),
         ("data.kind=choice", "list the labels in data.choices"),
         ("plugins.dp.accountant=gdp", "the truth is 5.15"),
+        ("plugins.dp.accountant=rdp", "a ninth more noise"),
+        ("plugins.dp.seed=7", "come from the operating system"),
+        ("plugins.dp.noise_seed=7", "come from the operating system"),
         ("plugins.dp.sampling=shuffle", "Poisson sampling"),
         ("plugins.dp.epsilon=0", "greater than 0"),
     ],
@@ -173,6 +176,40 @@ def test_check_refuses_with_the_reason(ward: Path, change: str, said: str) -> No
     checked = run(ward, "check", "--recipe", "my.toml", "--run", "runs/d", "--set", change)
     assert checked.returncode == 2, checked.stdout
     assert said in checked.stdout + checked.stderr
+
+
+FITTED = """
+from r1core import api
+
+
+class Common:
+    name, before, after = "common/common", (), ()
+    fits_on_data, cross_record = {fits}, {crosses}
+
+    def transform(self, examples):
+        yield from examples
+
+    def fingerprint(self):
+        return "1"
+
+
+@api.hookimpl
+def preprocess(ctx):
+    return [Common()]
+"""
+
+
+@pytest.mark.parametrize(
+    ("fits", "crosses", "said"),
+    [(True, False, "fits_on_data under dp/units"), (False, True, "cross_record under dp/units"), (False, False, "")],
+)
+def test_a_transform_that_fits_on_or_mixes_private_rows_is_refused(
+    ward: Path, fits: bool, crosses: bool, said: str
+) -> None:
+    (ward / "common.py").write_text(FITTED.format(fits=fits, crosses=crosses), encoding="utf-8")
+    checked = run(ward, "check", "--recipe", "my.toml", "--run", "runs/d", "--plugin", "common.py")
+    assert checked.returncode == (2 if said else 0), checked.stdout + checked.stderr
+    assert said in checked.stdout
 
 
 def test_the_noise_is_reckoned_beforehand(ward: Path) -> None:
