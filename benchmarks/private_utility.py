@@ -39,6 +39,7 @@ compile = "off"
 checkpoint_every = 100000
 {train}
 [evaluate]
+batch_size = 256
 baselines = false
 base_model = {base}
 
@@ -48,8 +49,8 @@ demo_prompt = ""
 PLAIN = "batch_size = 16\n"
 PRIVATE = """batch_size = 1000
 steps = 100
-learning_rate = 2e-3
-lora_plus_ratio = 8
+learning_rate = 1.4e-2
+lora_plus_ratio = 1
 softmax = "labels"
 micro_batch_tokens = 32768
 
@@ -57,6 +58,7 @@ micro_batch_tokens = 32768
 rank = 16
 alpha = 16
 first_layer = 20
+freeze_a = true
 initial = "principal"
 public_source = "medical/icd10_specialty_titles"
 
@@ -131,7 +133,7 @@ def main() -> None:
     }
     kept = [(p - b) / (q - b) for b, q, p in zip(*found.values(), strict=True)]
     cards = [json.loads((runs["private", seed] / "privacy" / "card.json").read_text("utf-8")) for seed in seeds]
-    seen = json.loads((runs["private", seeds[0]] / "manifest.json").read_text("utf-8"))["device"]
+    seen = json.loads((runs["private", seeds[0]] / "manifest.json").read_text("utf-8"))["stages"]["train"]["device"]
     where = ", ".join([machine(), *seen.get("accelerators", [])])
     mean, what = statistics.mean(kept), f"{len(seeds)} seeds, {cards[0]['units']} patients"
     per_seed = {"kept": kept, **found}
