@@ -1,1 +1,1 @@
-"""See the distribution's README."""
+"""Exact numbers: a reader, programs in rational arithmetic, and answers without numbers of unknown origin."""
