@@ -43,7 +43,7 @@ LABELS = (
     *("note", "notes", "item", "items", "section", "sections", "table", "tables", "page", "pages", "chapter"),
     *("article", "paragraph", "no", "nos", "level", "topic", "phase", "tier", "step", "part", "schedule", "exhibit"),
     *("figure", "appendix", "rule", "form", "asc", "asu", "ifrs", "ias", "sfas", "fas", "frs", "version", "clause"),
-    *("footnote", "annex", "line", "row", "column", "question", "quarter", "fiscal", "fy", "cy"),
+    *("footnote", "annex", "line", "row", "column", "question", "fy", "cy"),
 )
 """Words behind which a number is a name: `Note 5`."""
 

@@ -27,6 +27,7 @@ _CODE = re.compile(rf"{GAP}*({_words([*(c.lower() for c in lx.CODES), *lx.CURREN
 _US = re.compile(rf"{GAP}*(?:(u\.?s\.?|canadian|australian){GAP}+)?(dollars?)(?!\w)")
 _MEASURE = re.compile(rf"(?:{GAP}+|-)({_words(list(lx.MEASURES))})(?!\w)")
 _SHARE = re.compile(rf"{GAP}*(?:per|a|/){GAP}*(?:common |ordinary )?share(?!\w)")
+_SIGN = re.compile(rf"{GAP}?([€£₹])(?!{GAP}?\d)")
 _DOLLARS = {"canadian": "CAD", "australian": "AUD"}
 
 
@@ -85,6 +86,8 @@ def _unit(folded: str, at: int, unit: Unit) -> tuple[Unit, int]:
             return Unit(name), found.end()
     if found := _US.match(folded, at) or _CODE.match(folded, at):
         return Unit(_currency(found)), found.end()
+    if found := _SIGN.match(folded, at):
+        return Unit(lx.SYMBOLS[found.group(1)]), found.end()
     if found := _MEASURE.match(folded, at):
         return Unit(lx.MEASURES[found.group(1)]), found.end()
     return unit, at

@@ -13,13 +13,16 @@ from fractions import Fraction
 from typing import Literal, cast
 
 from r1core.api import JSON
-from r1core_numeric.lexicon import CURRENCIES
+from r1core_numeric import lexicon
 
 Kind = Literal["quantity", "year", "date", "ordinal", "label", "unread"]
 Sign = Literal["none", "minus", "plus", "parentheses", "trailing", "word"]
 
 PURE = {"percent": -2, "basis_point": -4, "multiple": 0, "pure": 0}
 """Units without a dimension, with the power of ten that each stands for."""
+
+
+MEASURES = frozenset(lexicon.MEASURES.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Unit:
     @property
     def is_currency(self) -> bool:
         """Whether it is money."""
-        return self.name in CURRENCIES
+        return self.name in lexicon.CURRENCIES
 
     def __str__(self) -> str:
         """As `USD/share`; "unstated" where there is none."""

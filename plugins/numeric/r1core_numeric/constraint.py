@@ -1,0 +1,143 @@
+"""The decode constraints: no number without provenance, and the results of programs stand in the answer.
+
+`numeric/provenance` forbids: a token that would begin or extend a number that is neither in the input nor a result is
+masked, and where a result is due its digits are all that is left. `numeric/results` requires: the answer may not end before
+every result stands in it. Programs come from a layer's output, from a field of the example, or from both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from r1core import api
+from r1core_numeric.claims import Allowed, allowed, unsupported
+from r1core_numeric.config import NumericConfig
+from r1core_numeric.execute import Abstained, Result, execute
+from r1core_numeric.programs import Program, program_from_json
+from r1core_numeric.slots import slots_of
+from r1core_numeric.values import Number
+
+_log = logging.getLogger(__name__)
+PROVENANCE, RESULTS = "numeric/provenance", "numeric/results"
+KEPT = 256  # requests remembered until their answer is rechecked
+_RULE = "every number in an answer is in the input or a program's result"
+
+
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """What an answer to one prompt may and has to state.
+
+    Parameters
+    ----------
+    abstained : programs without a result, with their reasons.
+    """
+
+    slots: tuple[Number, ...]
+    results: tuple[Result, ...]
+    abstained: tuple[Abstained, ...]
+    allowed: Allowed
+
+
+def grounds(example: api.Example, config: NumericConfig, said: api.JSON = None) -> Grounds:
+    """Read an example's numbers and run its programs.
+
+    Parameters
+    ----------
+    said : what the layer says: a program, a list of programs, or None where it abstains.
+
+    Raises
+    ------
+    UserError : for a program or a table in no form that can be read.
+    """
+    slots = slots_of(example, config.reading)
+    done = [execute(program, slots) for program in _programs(example, config, said)]
+    results = tuple(one for one in done if isinstance(one, Result))
+    abstained = tuple(one for one in done if isinstance(one, Abstained))
+    stated = slots
+    if abstained and config.on_abstain == "silent":
+        stated = tuple(slot for slot in slots if slot.kind != "quantity")
+    may = allowed(stated, results, absolute=config.absolute, currency=config.currency)
+    return Grounds(slots, results, abstained, may)
+
+
+def _programs(example: api.Example, config: NumericConfig, said: api.JSON) -> list[Program]:
+    found: list[Program] = []
+    sources = ((said, f"layer {config.layer}"), (example.fields.get(config.program), f"fields.{config.program}"))
+    for source, where in sources:
+        if source is None:
+            continue
+        listed = list(source) if isinstance(source, list | tuple) else [source]
+        for at, one in enumerate(listed):
+            place = f"example {example.id}: {where}[{at}]"
+            found.append(one if isinstance(one, Program) else program_from_json(one, place))
+    return found
+
+
+class Memory:
+    """Grounds by prompt, so that both constraints and the recheck see what the layer said when the answer began."""
+
+    def __init__(self, config: NumericConfig) -> None:
+        self._config = config
+        self._kept: OrderedDict[tuple[str, str], Grounds] = OrderedDict()
+
+    def begin(self, request: api.DecodeRequest) -> Grounds:
+        """The grounds of a request, kept for its recheck."""
+        said = request.outputs.get(self._config.layer) if self._config.layer else None
+        found = self._kept[_key(request.example)] = grounds(request.example, self._config, said)
+        self._kept.move_to_end(_key(request.example))
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return found
+
+    def of(self, example: api.Example) -> Grounds:
+        """The grounds of an example; of one that no request began, by its fields alone."""
+        found = self._kept.get(_key(example))
+        return grounds(example, self._config) if found is None else found
+
+
+def _key(example: api.Example) -> tuple[str, str]:
+    return example.id, repr((example.messages, sorted(example.fields.items(), key=lambda pair: pair[0])))
+
+
+class NumericConstraint:
+    """One of the two constraints, as its name says."""
+
+    def __init__(self, name: str, config: NumericConfig, memory: Memory) -> None:
+        self.name, self.requires = name, name == RESULTS
+        self._config, self._memory = config, memory
+
+    def start(self, request: api.DecodeRequest) -> api.ConstraintState | None:
+        """The state of a request; None for `numeric/results` where no program has a result.
+
+        Raises
+        ------
+        UserError : for a program or a table in no form that can be read.
+        """
+        from r1core_numeric.automaton import ProvenanceAutomaton
+        from r1core_numeric.grammar import Grammar
+        from r1core_numeric.lexis import lexis
+
+        found = self._memory.begin(request)
+        if self.requires and not found.results:
+            return None
+        if not self.requires:
+            for one in found.abstained:
+                _log.warning("example %s: program %s abstains: %s", request.example.id, one.name, one.reason)
+        grammar = Grammar(lexis(found.allowed, found.results), self._config.results)
+        return request.lift(ProvenanceAutomaton(grammar, requires=self.requires))
+
+    def recheck(self, example: api.Example, text: str) -> Sequence[api.Reason]:
+        """What a finished text states without provenance, by the reader; or which results it lacks."""
+        found = self._memory.of(example)
+        if self.requires:
+            lacking = [one for one in found.results if one.written.text not in text]
+            return [api.Reason(RESULTS, "the result of a program is stated", one.written.text) for one in lacking]
+        return [api.Reason(PROVENANCE, _RULE, n.text) for n in unsupported(text, found.allowed, self._config.reading)]
+
+    def fingerprint(self) -> str:
+        """Hash of the configuration."""
+        return hashlib.sha256(f"{self.name}\n{self._config.model_dump_json()}".encode()).hexdigest()

@@ -1,0 +1,43 @@
+"""The plugin: numbers as spans, constraints on numbers in answers, metrics of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from r1core import api
+from r1core.api import hookimpl
+from r1core_numeric.config import NumericConfig
+
+
+def _config(ctx: api.Context) -> NumericConfig:
+    return ctx.config if isinstance(ctx.config, NumericConfig) else NumericConfig()
+
+
+class NumericPlugin(api.Plugin):
+    """Entry point of the distribution r1core-numeric."""
+
+    config = NumericConfig
+
+    @hookimpl
+    def preprocess(self, ctx: api.Context) -> Sequence[api.Annotator]:
+        """Return the annotator that marks numbers in prompts."""
+        from r1core_numeric.annotator import NumberAnnotator
+
+        return [NumberAnnotator(_config(ctx))]
+
+    @hookimpl
+    def decode_constraint(self, ctx: api.Context) -> Sequence[api.DecodeConstraint]:
+        """Return what keeps numbers without provenance out, and what asks for the results of programs."""
+        from r1core_numeric.constraint import PROVENANCE, RESULTS, Memory, NumericConstraint
+
+        config = _config(ctx)
+        memory = Memory(config)
+        return [NumericConstraint(PROVENANCE, config, memory), NumericConstraint(RESULTS, config, memory)]
+
+    @hookimpl
+    def metric(self, ctx: api.Context) -> Sequence[api.Metric]:
+        """Return exactness and unsupported numbers."""
+        from r1core_numeric.metrics import Exact, Unsupported
+
+        config = _config(ctx)
+        return [Exact(config), Unsupported(config)]
