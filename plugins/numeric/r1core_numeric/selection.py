@@ -1,7 +1,7 @@
 """What the heads choose, an operation over two groups of the prompt's numbers, and the program that it means.
 
-Eight shapes cover most of the arithmetic that annual reports are asked for. Not covered: whatever is deeper, a number that
-stands in both groups, and constants other than the count in an average.
+Eight shapes cover most of the arithmetic that annual reports are asked for. Not covered: whatever is deeper, a number
+that stands in both groups, and constants other than the count in an average.
 
 O = operations, R = roles, S = numbers of the prompt.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 
 from r1core_numeric.formats import Format
 from r1core_numeric.programs import Apply, Node, Program, Slot
@@ -22,10 +23,9 @@ ROLES = ("none", "first", "second")
 OPERATIONS = (
     "difference", "percent_change", "ratio", "share", "sum", "average", "product", "difference_of_averages",
 )  # fmt: skip
-"""Sums of each group stand for it, except in the averages; `share` is a ratio written as a percentage."""
+"""Sums of each group stand for it, except in the averages; `share` is a ratio written as a percentage. Those over one
+group take two numbers or more."""
 TWO_GROUPS = frozenset({"difference", "percent_change", "ratio", "share", "difference_of_averages"})
-_SEVERAL = frozenset({"sum", "average", "product"})
-"""Operations over one group, which say something of two numbers or more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,29 +122,26 @@ def _slots(node: Node, through: Sequence[str]) -> tuple[int, ...] | None:
 
 
 def select(operations: Sequence[float], roles: Sequence[Sequence[float]]) -> Selection | None:
-    """The most probable selection; None where there are fewer numbers than it takes.
+    """The most probable operation with the most probable roles that it allows; None for too few numbers.
 
     Parameters
     ----------
     operations : log-probability of each of `OPERATIONS`, (O,). roles : of each of `ROLES` for each number, (S, R).
     """
     operation = OPERATIONS[max(range(len(operations)), key=lambda at: operations[at])]
-    best = [max(range(len(ROLES)), key=lambda role: one[role]) for one in roles]
     two = operation in TWO_GROUPS
-    groups = []
-    for role in (FIRST, SECOND)[: 1 + two]:
-        least = 2 if operation in _SEVERAL else 1
-        chosen = [at for at, given in enumerate(best) if given == role]
-        taken = {at for group in groups for at in group}
-        if len(chosen) < least:
-            left = [at for at in range(len(roles)) if at not in taken]
-            chosen = sorted(sorted(left, key=lambda at: roles[at][NONE] - roles[at][role])[:least])
-        if len(chosen) < least:
-            return None
-        groups.append(tuple(at for at in chosen if at not in taken))
-    if not all(groups):
+    allowed = (NONE, FIRST, SECOND) if two else (NONE, FIRST)
+    needed = (FIRST, SECOND) if two else (FIRST, FIRST)
+    if len(roles) < len(needed):
         return None
-    first, second = groups[0], groups[1] if two else ()
-    given = Selection(operation, first, second)
-    sure = max(operations) + sum(one[role] for one, role in zip(roles, given.roles(len(roles)), strict=True))
-    return replace(given, probability=math.exp(sure))
+    free = [max(allowed, key=lambda role: one[role]) for one in roles]
+
+    def loss(places: Sequence[int]) -> float:
+        """What it costs to give the needed roles to these numbers; 0 where they have them anyway."""
+        return sum(roles[at][free[at]] - roles[at][role] for at, role in zip(places, needed, strict=True))
+
+    held = dict(zip(min(permutations(range(len(roles)), len(needed)), key=loss), needed, strict=True))
+    given = [held.get(at, role) for at, role in enumerate(free)]
+    sure = max(operations) + sum(one[role] for one, role in zip(roles, given, strict=True))
+    first, second = (tuple(at for at, role in enumerate(given) if role == group) for group in (FIRST, SECOND))
+    return Selection(operation, first, second, math.exp(sure))
