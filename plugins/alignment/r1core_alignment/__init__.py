@@ -9,9 +9,11 @@ if TYPE_CHECKING:
     from r1core_alignment.aligned import Aligned
     from r1core_alignment.aligning import align
     from r1core_alignment.auditing import AuditReport, Finding, audit
-    from r1core_alignment.facts import Facts, concat, from_frame
+    from r1core_alignment.facts import Facts
     from r1core_alignment.provenance import Provenance, Source
     from r1core_alignment.reading import read, read_companyfacts, read_csv
+    from r1core_alignment.settings import Settings
+    from r1core_alignment.tidy import concat, from_frame
 
 __all__ = [
     "Aligned",
@@ -19,6 +21,7 @@ __all__ = [
     "Facts",
     "Finding",
     "Provenance",
+    "Settings",
     "Source",
     "align",
     "audit",
@@ -34,7 +37,9 @@ _ROOMS = {
     "provenance": ("Provenance", "Source"),
     "aligning": ("align",),
     "auditing": ("AuditReport", "Finding", "audit"),
-    "facts": ("Facts", "concat", "from_frame"),
+    "facts": ("Facts",),
+    "tidy": ("concat", "from_frame"),
+    "settings": ("Settings",),
     "reading": ("read", "read_companyfacts", "read_csv"),
 }
 """Module to the public names that it holds."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from functools import cache
 
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
@@ -30,5 +31,11 @@ def why_not_additive(
         return None
     if not _CURRENCY.fullmatch(unit):
         return f"its unit {unit!r} is no currency, so its periods are not known to add up"
-    said = {word.lower() for word in _WORD.findall(concept.rpartition(":")[2])} & _UNSUMMABLE
-    return f"its name says {sorted(said)[0]!r}, so its periods do not add up" if said else None
+    said = _told_against(concept)
+    return f"its name says {said!r}, so its periods do not add up" if said else None
+
+
+@cache
+def _told_against(concept: str) -> str:
+    """The first word of a name that speaks against adding, or nothing."""
+    return min({word.lower() for word in _WORD.findall(concept.rpartition(":")[2])} & _UNSUMMABLE, default="")

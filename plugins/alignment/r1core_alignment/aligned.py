@@ -1,7 +1,7 @@
 """The result: values on a grid, and for every one of them which filings it is made of.
 
-Cells are places of versions (4 bytes each); frames are made when they are asked for. Not covered: the frame of the values
-holds float64, in which a decimal is the nearest one; `long(exact=True)` and files hold what was written.
+Cells are places of versions (4 bytes each); frames are made when they are asked for. Not covered: exactness in the
+frame of the values, which holds float64, a decimal as the nearest one; `long(exact=True)` holds what was written.
 """
 
 # C = columns, G = dates, U = versions in use, R = rows of the tidy table
@@ -18,10 +18,11 @@ import pandas as pd
 
 from r1core.api import UserError
 from r1core_alignment.days import Days, to_datetimes
-from r1core_alignment.exact import as_floats, as_numbers, fits_floats
+from r1core_alignment.exact import as_floats, as_numbers, over_floats
 from r1core_alignment.facts import Facts
 from r1core_alignment.periods import INSTANT, MEASURES, Measure
 from r1core_alignment.provenance import Provenance, cards_of, first_filed
+from r1core_alignment.settings import Settings
 from r1core_alignment.timelines import Indices, Timeline
 
 if TYPE_CHECKING:
@@ -31,16 +32,6 @@ LEVELS = ("entity", "concept", "unit", "measure")
 _CARD = ("value", "start", "end", "rule", "accession", "filed", "form", "first_filed", "sources")
 LONG = ("date", *LEVELS, *_CARD)
 """Columns of the tidy table."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a fact's use depends on besides its filing date, as `align` takes it."""
-
-    lag: int = 0
-    max_age: int | None = None
-    additive: frozenset[str] = frozenset()
-    non_additive: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -91,13 +82,14 @@ class Aligned:
             told = block.told
             floats = np.append(as_floats(told.mantissa, told.scale), np.nan)  # a cell of -1 takes the last one
             made.append(floats[block.cells])
-            large += [not self._floats(block, cells) for cells in block.cells]
+            large.append(self._over_floats(block, block.cells).any(axis=1))
         frame = pd.DataFrame(np.concatenate(made)[self._order].T, index=self.dates, columns=self.columns)
-        if not any(large):
+        over = np.concatenate(large)
+        if not over.any():
             return frame
         exact = [one for block in self.blocks for one in self._exact(block)]
         columns = [
-            pd.Series(exact[place], self.dates, dtype=object) if large[place] else frame.iloc[:, number]
+            pd.Series(exact[place], self.dates, dtype=object) if over[place] else frame.iloc[:, number]
             for number, place in enumerate(self._order)
         ]
         return pd.concat(columns, axis=1, keys=range(len(columns))).set_axis(self.columns, axis=1)
@@ -142,7 +134,7 @@ class Aligned:
 
     @property
     def withheld(self) -> pd.DataFrame:
-        """Quarters and twelve months that were asked for and are not derived: entity, concept, unit, measure, reason."""
+        """Quarters and twelve months that were asked for and are not derived: `LEVELS` and the reason."""
         asked = [one for one in self.measures if one in ("quarter", "ttm")]
         durations = set(np.unique(self.facts.code[self.facts.kind != INSTANT]).tolist())
         names = list(zip(*(self.facts.series[name] for name in LEVELS[:3]), strict=True))
@@ -169,7 +161,9 @@ class Aligned:
     def _order(self) -> Indices:
         """The columns, counted through the blocks, by series and measure."""
         codes = np.concatenate([block.series for block in self.blocks])
-        ranks = np.repeat([MEASURES.index(one.measure) for one in self.blocks], [len(one.series) for one in self.blocks])
+        ranks = np.repeat(
+            [MEASURES.index(one.measure) for one in self.blocks], [len(one.series) for one in self.blocks]
+        )
         return np.lexsort((ranks, codes))
 
     @cached_property
@@ -177,15 +171,18 @@ class Aligned:
         return first_filed(self.facts)
 
     @staticmethod
-    def _floats(block: Block, cells: np.ndarray) -> bool:
-        used = cells[cells >= 0]
-        return fits_floats(block.told.mantissa[used], block.told.scale[used])
+    def _over_floats(block: Block, cells: np.ndarray) -> np.ndarray:
+        """Which cells hold a whole number over 2**53."""
+        over = over_floats(block.told.mantissa, block.told.scale)
+        return np.append(over, False)[cells] if over.any() else np.zeros(cells.shape, bool)
 
     @staticmethod
     def _exact(block: Block) -> Sequence[np.ndarray]:
         """For each column of a block its values as they are, None where nothing is known."""
         told = block.told
-        return [np.where(one >= 0, as_numbers(told.mantissa[one], told.scale[one]), None) for one in block.cells]
+        every = np.empty(len(told.mantissa) + 1, dtype=object)  # a cell of -1 takes the last one, which is None
+        every[:-1] = as_numbers(told.mantissa, told.scale)
+        return list(every[block.cells])
 
     @staticmethod
     def _used(cells: np.ndarray) -> tuple[Indices, Indices]:
@@ -200,7 +197,7 @@ class Aligned:
     def _rows(self, block: Block, numbers: Indices, wanted: np.ndarray, exact: bool) -> pd.DataFrame:
         """Rows of the tidy table for one measure, with the number of their column: (R, 2 + 9)."""
         cells = block.cells[wanted]
-        if not exact and not self._floats(block, cells):
+        if not exact and self._over_floats(block, cells).any():
             raise UserError("a whole number over 2**53 is no float64", fix="ask for long(exact=True)")
         used, back = self._used(cells)
         place, at = np.nonzero(back >= 0)

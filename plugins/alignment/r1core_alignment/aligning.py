@@ -1,6 +1,6 @@
 """Facts onto a grid: for each date the latest period end among what was filed before it, then the latest filing.
 
-There is no way to ask for a fact by its period's end: the only clock is the filing date, and a lag can only make it later.
+There is no way to ask for a fact by its period's end: the only clock is the filing date, and a lag only makes it later.
 """
 
 # S = series, C = columns (series and measure), G = dates of the grid, V = versions
@@ -8,18 +8,19 @@ There is no way to ask for a fact by its period's end: the only clock is the fil
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import cast
 
 import numpy as np
 import pandas as pd
 
 from r1core.api import UserError
 from r1core_alignment.additivity import why_not_additive
-from r1core_alignment.aligned import Aligned, Block, Settings
+from r1core_alignment.aligned import Aligned, Block
 from r1core_alignment.days import BITS, Days
-from r1core_alignment.facts import Facts, from_frame
+from r1core_alignment.facts import Facts
 from r1core_alignment.grid import Day, Grid, grid_days
 from r1core_alignment.periods import DEFAULT, KINDS, MEASURES, Measure
+from r1core_alignment.settings import Settings
+from r1core_alignment.tidy import from_frame
 from r1core_alignment.timelines import REPORTED, Timeline, quarters, reported, twelve_months
 
 
@@ -59,25 +60,20 @@ def align(
     if not len(held):
         raise UserError("no fact is left to align", fix="see `left_out` of the facts for the reasons")
     wanted = _measures(measures)
-    settings = Settings(
-        lag=_days("lag", lag),
-        max_age=None if max_age is None else _days("max_age", max_age),
-        additive=frozenset(_names(additive)),
-        non_additive=frozenset(_names(non_additive)),
-    )
+    settings = Settings(lag, max_age, frozenset(_names(additive)), frozenset(_names(non_additive)))
     seen, last = int(held.filed.min()), int(held.filed.max())
     days = grid_days(grid, start, end, seen + settings.lag + 1, last + settings.lag + 1)
-    reasons = [
-        why_not_additive(concept, unit, settings.additive, settings.non_additive)
-        for concept, unit in zip(held.series["concept"], held.series["unit"], strict=True)
-    ]
+    pairs = list(zip(held.series["concept"], held.series["unit"], strict=True))
+    why = {pair: why_not_additive(*pair, settings.additive, settings.non_additive) for pair in set(pairs)}
+    reasons = [why[pair] for pair in pairs]
     timelines = _timelines(held, wanted, np.array([one is None for one in reasons]))
     blocks = tuple(_block(measure, one, days, settings) for measure, one in timelines.items())
     return Aligned(held, days, blocks, settings, tuple(wanted), tuple(reasons))
 
 
 def _timelines(held: Facts, wanted: Sequence[Measure], additive: np.ndarray) -> dict[Measure, Timeline]:
-    plain = {measure: reported(held, kind) for measure, kind in KINDS.items() if measure != "instant"}
+    spans: list[Measure] = [one for one in KINDS if one != "instant"]
+    plain = {measure: reported(held, KINDS[measure]) for measure in spans}
     made: dict[Measure, Timeline] = {}
     if {"quarter", "ttm"} & set(wanted):
         made["quarter"] = quarters(held, list(plain.values()), additive)
@@ -107,7 +103,7 @@ def _block(measure: Measure, told: Timeline, days: Days, settings: Settings) -> 
 
 
 def _ranked(told: Timeline) -> np.ndarray:
-    """Versions in ascending order of what is preferred: series, period end, reported, filing date, start of the period."""
+    """Versions by what is preferred, the best one last: period end, reported, filing date, start; in each series."""
     period = told.period
     places = np.arange(len(period))
     clash = (told.series[1:] == told.series[:-1]) & (told.end[1:] == told.end[:-1])
@@ -123,15 +119,8 @@ def _measures(given: str | Sequence[str]) -> list[Measure]:
     unknown = [one for one in wanted if one not in MEASURES]
     if unknown or not wanted:
         raise UserError(f"unknown measure {unknown[0]!r}" if unknown else "no measure", fix=f"of {', '.join(MEASURES)}")
-    return [cast(Measure, one) for one in MEASURES if one in wanted]
+    return [one for one in MEASURES if one in wanted]
 
 
 def _names(given: Iterable[str]) -> list[str]:
     return [given] if isinstance(given, str) else list(given)
-
-
-def _days(name: str, given: int) -> int:
-    if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < 0:
-        why = "; a negative one would show facts before they were filed" if name == "lag" else ""
-        raise UserError(f"{name} is {given!r}, expected days, 0 or more{why}", fix=f"{name} = 0")
-    return int(given)

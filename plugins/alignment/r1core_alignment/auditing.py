@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -18,11 +18,12 @@ import pandas as pd
 
 from r1core.api import UserError
 from r1core_alignment.additivity import why_not_additive
-from r1core_alignment.aligned import LEVELS, LONG, Aligned, Settings
+from r1core_alignment.aligned import LEVELS, LONG, Aligned
 from r1core_alignment.facts import Facts
 from r1core_alignment.periods import MEASURES, Measure
 from r1core_alignment.provenance import parse, plain
 from r1core_alignment.recomputing import Cell, Fact, cell_of, filed_before, sources_of
+from r1core_alignment.settings import Settings
 
 Kind = Literal["look_ahead", "unknown_source", "differs", "missing", "unexpected", "twice"]
 Key = tuple[str, str, str, str]
@@ -79,10 +80,7 @@ def audit(
     table: Aligned | pd.DataFrame,
     facts: Facts | None = None,
     *,
-    lag: int | None = None,
-    max_age: int | None = None,
-    additive: Iterable[str] = (),
-    non_additive: Iterable[str] = (),
+    settings: Settings | None = None,
     columns: int | None = None,
     seed: int = 0,
 ) -> AuditReport:
@@ -90,10 +88,9 @@ def audit(
 
     Parameters
     ----------
-    table : an `Aligned`, whose settings hold where none are given, or a tidy table with the columns `LONG`; of a table the
-        dates and columns that occur in it are checked.
-    facts : what was filed; None = what was aligned.
-    lag, max_age, additive, non_additive : as the table was made.
+    table : an `Aligned`, or a tidy table with the columns `LONG`: then the dates and columns that occur in it are
+        checked.
+    facts : what was filed; None = what was aligned. settings : as the table was made; None = as it says itself.
     columns : so many columns only, drawn by `seed`; None = all.
 
     Raises
@@ -101,25 +98,23 @@ def audit(
     UserError : for a table without facts, or that is no such table.
     """
     if isinstance(table, Aligned):
-        held, settings = table.facts if facts is None else facts, table.settings
+        held, said = table.facts if facts is None else facts, table.settings
         names = list(zip(*(held.series[level] for level in LEVELS[:3]), strict=True))
         every: list[Key] = [(*name, measure) for name in names for measure in table.measures]
         dates = [stamp.date() for stamp in table.dates]
     else:
         if facts is None:
             raise UserError("a table is audited against facts", fix="audit(table, facts)")
-        held, settings = facts, Settings()
+        held, said = facts, Settings()
         table = _checked(table)
         every = list(dict.fromkeys(zip(*(table[level] for level in LEVELS), strict=True)))
         dates = sorted({date.fromisoformat(day) for day in table["date"]})
-    if lag is not None or max_age is not None or additive or non_additive:
-        settings = Settings(lag or 0, max_age, frozenset(additive), frozenset(non_additive))
     if columns is not None and columns < len(every):
         every = sorted(random.Random(seed).sample(every, columns))
     if isinstance(table, Aligned):
         places = {tuple(column): number for number, column in enumerate(table.columns)}
         table = _checked(table.long(exact=True, columns=[places[key] for key in every if key in places]))
-    return _compared(_by_column(table), every, dates, held, settings)
+    return _compared(_by_column(table), every, dates, held, said if settings is None else settings)
 
 
 def _compared(
@@ -254,9 +249,7 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
     """
     absent = [name for name in LONG if name not in table]
     if absent:
-        raise UserError(
-            f"the table has no column {', '.join(map(repr, absent))}", fix=f"a table has {', '.join(LONG)}"
-        )
+        raise UserError(f"the table has no column {', '.join(map(repr, absent))}", fix=f"a table has {', '.join(LONG)}")
     made = pd.DataFrame({name: _as_texts(table[name]) for name in LONG}, dtype=object)
     for number, (day, value, measure) in enumerate(zip(made["date"], made["value"], made["measure"], strict=True)):
         try:

@@ -82,9 +82,7 @@ def _of_datetimes(values: NDArray[np.datetime64], name: str, where: Callable[[in
     timed = (whole != values) & ~missing
     if timed.any():
         at = int(np.argmax(timed))
-        raise UserError(
-            f"{where(at)}, column {name!r}: found {values[at]}, a time of day; expected a day", fix=NO_TIME
-        )
+        raise UserError(f"{where(at)}, column {name!r}: found {values[at]}, a time of day; expected a day", fix=NO_TIME)
     days = (whole - _ZERO).astype(np.int64)
     days[(days <= 0) | (days >= _END)] = OUTSIDE  # day 0 is kept for the start that an instant has not
     days[missing] = MISSING

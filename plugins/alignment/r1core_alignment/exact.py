@@ -77,9 +77,9 @@ def as_numbers(mantissa: NDArray[np.int64], scale: NDArray[np.int8]) -> NDArray[
     return made
 
 
-def fits_floats(mantissa: NDArray[np.int64], scale: NDArray[np.int8]) -> bool:
-    """Whether every whole number among them is a float64."""
-    return not bool(((np.abs(mantissa) > _WHOLE) & (scale == 0)).any())
+def over_floats(mantissa: NDArray[np.int64], scale: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Which of them are whole numbers over 2**53, so that float64 may not hold them."""
+    return (np.abs(mantissa) > _WHOLE) & (scale == 0)
 
 
 def _of_integers(values: NDArray[np.integer], where: Callable[[int], str]) -> Amounts:

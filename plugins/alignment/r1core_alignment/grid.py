@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,8 @@ from r1core.api import UserError
 from r1core_alignment.days import Days, column_of_days, day_of
 
 GRIDS = ("day", "week", "month", "quarter")
-Day = str | datetime.date | np.datetime64 | pd.Timestamp
-Grid = str | Iterable[Day]
+Day: TypeAlias = str | datetime.date | np.datetime64 | pd.Timestamp
+Grid: TypeAlias = str | Iterable[Day]
 _ZERO = np.datetime64("1900-01-01", "D")
 _FRIDAY = 4
 
@@ -65,12 +66,12 @@ def _given(dates: Iterable[Day]) -> Days:
 def _regular(grid: str, first: int, last: int, *, open_end: bool) -> Days:
     """Dates from `first` to `last`; with an open end to the first one that is not before `last`."""
     months = np.arange((_ZERO + first).astype("datetime64[M]"), (_ZERO + last).astype("datetime64[M]") + 4)
-    ends = (months + 1).astype("datetime64[D]") - np.timedelta64(1, "D")
+    ends: Days = np.asarray((months + 1).astype("datetime64[D]").astype(np.int64) - _ZERO.astype(np.int64) - 1)
     if grid == "quarter":
         ends = ends[months.astype(np.int64) % 3 == 2]
     days: Days
     if grid in ("month", "quarter"):
-        days = (ends - _ZERO).astype(np.int64)
+        days = ends
     else:
         days = np.arange(first, last + 8)
         if grid == "week":

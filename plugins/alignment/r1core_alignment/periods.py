@@ -21,8 +21,8 @@ LENGTHS: dict[Measure, tuple[int, int]] = {
     "nine_months": (249, 285),
     "year": (350, 380),
 }
-"""Days from the first to the last of a period, both counted, at least and at most: 12 to 17 weeks, 24 to 28, 36 to 40, 52
-to 53, with a few days of slack and no other whole number of months between them."""
+"""Days from the first to the last of a period, both counted, at least and at most: 12 to 17 weeks, 24 to 28, 36 to 40,
+52 to 53, with a few days of slack and no other whole number of months between them."""
 YEAR = LENGTHS["year"]
 
 INSTANT, OTHER = 0, 5

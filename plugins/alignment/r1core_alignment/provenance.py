@@ -104,7 +104,7 @@ def cards_of(facts: Facts, told: Timeline, versions: np.ndarray, first: Days) ->
 
 
 def first_filed(facts: Facts) -> Days:
-    """For each fact, since which filing date its period's newest filings have stated this value without a break, (N,)."""
+    """For each fact, since which filing date the newest filings have stated this value without a break, (N,)."""
     period = np.stack((facts.code, facts.kind, facts.end, facts.start))
     changed = (period[:, 1:] != period[:, :-1]).any(axis=0)
     newest = np.append(changed | (facts.filed[1:] != facts.filed[:-1]), True)[: len(facts)]

@@ -16,7 +16,8 @@ from pathlib import Path
 import pandas as pd
 
 from r1core.api import JSON, UserError
-from r1core_alignment.facts import COLUMNS, Facts, cik_name, from_frame
+from r1core_alignment.facts import COLUMNS, Facts, cik_name
+from r1core_alignment.tidy import from_frame
 
 _DOWNLOAD = "give a file of https://data.sec.gov/api/xbrl/companyfacts/, as it is"
 _NEEDED = ("val", "end", "filed", "accn", "form")

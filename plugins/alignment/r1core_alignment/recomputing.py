@@ -1,7 +1,7 @@
 """What a cell has to hold, recomputed the slow way: first everything not yet filed is thrown away, then one looks.
 
-Plain loops over plain values. Of the code that aligns it shares the lengths of periods and the text of a source, and nothing
-else: what is filed later cannot reach a result here, since it is not there.
+Plain loops over plain values. Of the code that aligns it shares the lengths of periods and the text of a source, and
+nothing else: what is filed later cannot reach a result here, since it is not there.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
+from itertools import pairwise
 
 from r1core_alignment.periods import LENGTHS, YEAR, Measure
 from r1core_alignment.provenance import Source
@@ -106,7 +107,7 @@ def _reported(fact: Fact) -> Cell:
 def _quarters(newest: Mapping[Period, Fact], additive: bool) -> dict[Period, Cell]:
     made = {period: _reported(fact) for period, fact in newest.items() if _is("quarter", *period)}
     derived: dict[Period, tuple[tuple[date, date], Cell]] = {}
-    for short, long in zip(_LADDER, _LADDER[1:], strict=False) if additive else ():
+    for short, long in pairwise(_LADDER) if additive else ():
         for period, whole in newest.items():
             for other, part in newest.items():
                 if not (_is(long, *period) and _is(short, *other) and whole.start == part.start):
@@ -154,8 +155,7 @@ def _since(fact: Fact, known: Sequence[Fact]) -> date:
     told: dict[date, Fact] = {}
     for one in known:
         if (one.start, one.end) == (fact.start, fact.end) and one.filed <= fact.filed:
-            if one.filed not in told or one.accession > told[one.filed].accession:
-                told[one.filed] = one
+            told[one.filed] = max(told.get(one.filed, one), one, key=lambda held: held.accession)
     since = fact.filed
     for filed in sorted(told, reverse=True):
         if told[filed].value != fact.value:

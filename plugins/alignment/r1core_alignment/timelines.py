@@ -1,7 +1,8 @@
 """What was known of each period, and from when: facts as they were filed, and quarters and twelve months made of them.
 
-A version of a period is known from the day after `known`, until the next version of it. Everything here is a function of
-what is filed by then: a version made of several facts is known when the last of them is.
+A version of a period is known from the day after `known`, until the next version of it. All of it is a function of
+what is filed by then: a version made of several facts is known when the last of them is. Not covered: restatements
+that reach one of two subtracted periods only; both are taken as they were last filed.
 """
 
 # P = periods, V = versions, K = parts of a version, E = events
@@ -101,9 +102,7 @@ def reported(facts: Facts, kind: int) -> Timeline:
     )
 
 
-def quarters(
-    facts: Facts, spans: Sequence[Timeline], additive: NDArray[np.bool_]
-) -> Timeline:
+def quarters(facts: Facts, spans: Sequence[Timeline], additive: NDArray[np.bool_]) -> Timeline:
     """Quarters: those that are reported, and differences of longer periods with the same first day.
 
     A quarter that is reported replaces its difference from its filing on, and for good.
@@ -138,7 +137,9 @@ def quarters(
     series, start, end, known, rule = (one[order] for one in (series, start, end, known, rule))
     parts = np.stack((first_part[order], second_part[order]), axis=1)
     new = _changes(series, end, start)
-    last = np.append(new[1:] | (known[1:] != known[:-1]), True)[: len(new)]  # two differences of one day: the shorter one
+    last = np.append(new[1:] | (known[1:] != known[:-1]), True)[
+        : len(new)
+    ]  # two differences of one day: the shorter one
     series, start, end, known, rule, parts = (one[last] for one in (series, start, end, known, rule, parts))
     first = np.flatnonzero(_changes(series, end, start))
     mantissa, scale = _valued(facts, parts)
@@ -164,10 +165,13 @@ def twelve_months(told: Timeline, additive: NDArray[np.bool_]) -> Timeline:
     begun = told.known[told.first[chain]].max(axis=1)
     until = _superseded(series, end, begun)
     live = np.flatnonzero(begun < until)
-    which, version = ragged(*(_bounds[chain[live]].ravel() for _bounds in (told.first[:-1], told.first[1:])))
-    owner, known = live[which // 4], told.known[version]
+    restated = live[told.known[told.first[chain[live] + 1] - 1].max(axis=1) > begun[live]]
+    which, version = told.versions(chain[restated].ravel())
+    owner, known = restated[which // 4], told.known[version]
     later = (known > begun[owner]) & (known < until[owner])
-    key = np.unique(np.concatenate((live << BITS | begun[live], owner[later] << BITS | known[later])))
+    key = live << BITS | begun[live]
+    if later.any():
+        key = np.unique(np.concatenate((key, owner[later] << BITS | known[later])))
     owner, known = key >> BITS, key & (_NEVER - 1)
     parts = told.at(chain[owner], np.repeat(known[:, None], 4, axis=1))
     mantissa, scale = combined(told.mantissa[parts], told.scale[parts], np.ones(parts.shape, np.int64))
@@ -183,7 +187,7 @@ def twelve_months(told: Timeline, additive: NDArray[np.bool_]) -> Timeline:
 def _differences(
     facts: Facts, longer: Timeline, shorter: Timeline, rule: int, additive: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], ...]:
-    """Versions of differences: series, start, end, known, rule, both parts, and the start of the longer period, (E,) each."""
+    """Versions of differences: series, start, end, known, rule, both parts, start of the longer period; (E,) each."""
     order = np.lexsort((shorter.start, shorter.series))
     begins = (shorter.series << BITS | shorter.start)[order]
     mine = np.flatnonzero(additive[longer.series])
@@ -237,7 +241,7 @@ def _first_known(told: Timeline, series: Indices, start: Days, end: Days) -> Day
 
 
 def _superseded(series: Indices, end: Days, begun: Days) -> Days:
-    """The first filing date by which something of the same series with a later end is known; periods ordered by both."""
+    """The filing date by which something with a later end is known; rows in the order of series and end."""
     if not len(series):
         return begun
     group = np.flatnonzero(_changes(series, end))

@@ -1,0 +1,34 @@
+"""What a fact's use depends on besides its filing date."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from r1core.api import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What was asked for; none of it can make a fact known before the day after its filing.
+
+    Parameters
+    ----------
+    lag : days that a fact stays unknown beyond its filing date, 0 or more.
+    max_age : days from a period's end after which it is no longer shown, 0 or more; None = until a later one is known.
+    additive, non_additive : concepts whose periods add up, or do not, whatever their unit and name say.
+
+    Raises
+    ------
+    UserError : for a lag or an age that is negative or no whole number.
+    """
+
+    lag: int = 0
+    max_age: int | None = None
+    additive: frozenset[str] = frozenset()
+    non_additive: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        for name, days in (("lag", self.lag), ("max_age", 0 if self.max_age is None else self.max_age)):
+            if isinstance(days, bool) or not isinstance(days, int) or days < 0:
+                why = "; a negative one would show facts before they were filed" if name == "lag" else ""
+                raise UserError(f"{name} is {days!r}, expected whole days, 0 or more{why}", fix=f"{name} = 0")
