@@ -9,7 +9,7 @@ O = operations, R = roles, S = numbers of the prompt.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 
@@ -136,7 +136,7 @@ def select(operations: Sequence[float], roles: Sequence[Sequence[float]]) -> Sel
         return None
     free = [max(allowed, key=lambda role: one[role]) for one in roles]
 
-    def loss(places: Sequence[int]) -> float:
+    def loss(places: Iterable[int]) -> float:
         """What it costs to give the needed roles to these numbers; 0 where they have them anyway."""
         return sum(roles[at][free[at]] - roles[at][role] for at, role in zip(places, needed, strict=True))
 
