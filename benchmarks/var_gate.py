@@ -1,4 +1,4 @@
-"""The risk gate at 1,000 scenarios x 20 assets on one core: time, outputs over the limit, gradients, distance to skfolio.
+"""The risk gate at 1,000 scenarios x 20 assets on one core: time, outputs over it, gradients, and skfolio.
 
     python benchmarks/var_gate.py --peers-python /path/to/venv/bin/python   # a venv with skfolio==1.12.0
 

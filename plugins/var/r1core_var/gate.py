@@ -1,9 +1,8 @@
 """Tail risk of a position over scenarios, and the gate that scales an exposure to its limit in closed form.
 
 Losses are positive throughout: a scenario is a profit and loss of one unit of each instrument (or a return), the loss
-of exposures `w` in scenario `s` is `-s @ w`. Value-at-risk is the lower `level`-quantile of the losses, expected
-shortfall the exact tail mean of Acerbi & Tasche (2002), "On the coherence of expected shortfall", definition 2.6, with
-the fractional weight on the boundary loss; it equals the minimum of Rockafellar & Uryasev (2000). Both, and the smoothed
+of exposures `w` in scenario `s` is `-s @ w`. Quantile and tail mean are those of `quantiles.py` (lower quantile, exact
+fraction at the edge; the tail mean equals the minimum of Rockafellar & Uryasev 2000). Both, and the smoothed
 value-at-risk, are one thing here: non-negative weights on the largest losses in order, adding up to 1.
 
 NumPy alone; the differentiable twin is `layer.py`. Scenarios have equal probability, and positions are linear in them:
@@ -122,13 +121,13 @@ def gate(
 
     Both measures fulfil risk(s w) = s risk(w) for s >= 0 and risk(w) + c for a loss c that is the same in every
     scenario, so with a constant the factor is (limit - constant) / risk(w). What is returned is within the limit in
-    exact arithmetic, not only as computed: the risk is compared by an upper bound of its rounding error (Higham 2002,
-    section 3.1), recomputed from the exposures as rounded to their dtype, and the factor is stepped down until it holds.
+    exact arithmetic, not only as computed: the limit is compared with the risk and a bound of its rounding error (Higham
+    2002, section 3.1), recomputed from the exposures as rounded to their dtype; the factor steps down until it holds.
     Exposures whose risk is within that bound of the limit (some 1e-14 of the gross exposure) are scaled by as little.
 
     Parameters
     ----------
-    exposures : (N,), positive long and negative short; scenarios : (S, N), profit and loss of one unit, losses negative.
+    exposures : (N,), positive long and negative short. scenarios : (S, N), profit and loss of one unit.
     limit : >= 0, in the unit of the risk; 0 lets nothing through that has any risk.
     constant : a loss that the exposures do not touch (fees; negative for a certain gain), in the same unit.
 

@@ -91,7 +91,7 @@ class RiskGate(nn.Module):
     """Scales exposures to a risk limit, `min(1, limit / risk)`, never over it; see `gate.gate` for the guarantee.
 
     Inside the limit it is the identity; beyond, the gradient is that of `limit * exposures / risk(exposures)`, in the
-    limit and the scenarios too. The correction by which rounding is kept under the limit (a factor of 1 - 1e-13 or so in
+    limit and the scenarios too. The correction that keeps rounding under the limit (a factor of 1 - 1e-13 or so in
     float64) has no gradient.
 
     Parameters

@@ -119,7 +119,7 @@ def test_a_constant_loss_is_part_of_the_risk(seed: int, constant: float) -> None
 def test_a_constant_over_the_limit_is_refused_unless_the_exposures_make_up_for_it() -> None:
     gains = np.full((10, 1), 2.0)
     assert gate([1.0], gains, 1.0, constant=2.5).factor == 1.0  # a certain gain of 2 leaves 0.5
-    with pytest.raises(api.UserError, match="constant loss 2.5 alone"):
+    with pytest.raises(api.UserError, match=r"constant loss 2\.5 alone"):
         gate([0.5], gains, 1.0, constant=2.5)
 
 
