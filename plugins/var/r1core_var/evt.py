@@ -68,7 +68,7 @@ def fit_pareto(excesses: Array) -> tuple[float, float, float]:
 
     def loss(theta: float) -> float:
         xi, value = profile(theta)
-        return np.inf if xi < -0.5 else -value
+        return -1e9 * xi if xi < -0.5 else -value  # finite, so that the search can interpolate
 
     lowest = -1 / largest * (1 - 1e-9)
     grid = np.concatenate([np.linspace(lowest, 0, 40), np.geomspace(1e-3, 20, 60) / mean])

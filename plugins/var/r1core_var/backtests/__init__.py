@@ -1,0 +1,1 @@
+"""Tests of value-at-risk and expected shortfall forecasts against what happened."""
