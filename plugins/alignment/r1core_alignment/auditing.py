@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Literal, cast
 
@@ -105,6 +105,8 @@ def audit(
     else:
         if facts is None:
             raise UserError("a table is audited against facts", fix="audit(table, facts)")
+        if table.empty:
+            raise UserError("the table has no rows, so nothing can be said of it", fix="give one that has some")
         held, said = facts, Settings()
         table = _checked(table)
         every = list(dict.fromkeys(zip(*(table[level] for level in LEVELS), strict=True)))
@@ -124,18 +126,19 @@ def _compared(
     findings: list[Finding] = []
     count: Counter[str] = Counter()
     for key in every:
-        mine = facts.get(key[:3], [])
-        column = _Column(key, mine, settings)
-        at: dict[str, Row] = {}
+        column = _Column(key, facts.get(key[:3], []), settings)
+        at: dict[str, list[Row]] = {}
         for row in rows.get(key, ()):
-            if row["date"] in at:
-                findings.append(Finding("twice", row["date"], key, row["value"], "one row"))
-            at[row["date"]] = row
+            at.setdefault(row["date"], []).append(row)
         for day in dates:
             count["cells"] += 1
-            found = list(column.findings(day, at.get(day.isoformat()), count))
-            count["look_ahead"] += any(one.kind == "look_ahead" for one in found)
-            findings += found
+            mine = at.get(day.isoformat(), [])
+            if len(mine) > 1:
+                findings.append(Finding("twice", day.isoformat(), key, f"{len(mine)} rows", "one row"))
+            for one in mine or [None]:
+                found = list(column.findings(day, one, count))
+                count["look_ahead"] += any(finding.kind == "look_ahead" for finding in found)
+                findings += found
     return AuditReport(count["cells"], count["rows"], count["sources"], count["look_ahead"], tuple(findings))
 
 
@@ -253,8 +256,8 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
     made = pd.DataFrame({name: _as_texts(table[name]) for name in LONG}, dtype=object)
     for number, (day, value, measure) in enumerate(zip(made["date"], made["value"], made["measure"], strict=True)):
         try:
-            date.fromisoformat(day)
-            readable = Decimal(value).is_finite() and measure in MEASURES
+            written = date.fromisoformat(day).isoformat() == day
+            readable = written and Decimal(value).is_finite() and measure in MEASURES
         except (ValueError, ArithmeticError):
             readable = False
         if not readable:
@@ -268,7 +271,14 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
 def _as_texts(column: pd.Series) -> list[str]:
     if column.dtype.kind == "M":
         return ["" if text != text else text for text in column.dt.strftime("%Y-%m-%d")]
-    return [
-        "" if value is None or value != value else plain(value) if isinstance(value, Decimal) else str(value)
-        for value in column.to_numpy(dtype=object)
-    ]
+    return [_as_text(value) for value in column.to_numpy(dtype=object)]
+
+
+def _as_text(value: object) -> str:
+    if pd.isna(value):
+        return ""
+    if isinstance(value, Decimal):
+        return plain(value)
+    if isinstance(value, datetime) and value == datetime.combine(value.date(), time()):
+        return value.date().isoformat()
+    return str(value)
