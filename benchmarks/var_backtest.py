@@ -3,8 +3,9 @@
     python benchmarks/var_backtest.py            # from observation 1,500 on
     python benchmarks/var_backtest.py --choose   # how the default was chosen, on observations before 1,500 only
 
-Prices are those that the wheels of arch (S&P 500, NASDAQ; adjusted closes, 1999 to 2018) and skfolio (20 stocks, 1990 to 2022) carry; they are read where they are
-installed. Returns are simple, in percent. The model, its window and its level are the plugin's defaults; nothing here is fitted to these days.
+Prices are those that the wheels of arch (S&P 500, NASDAQ; adjusted closes, 1999 to 2018) and skfolio (20 stocks, 1990
+to 2022) carry; they are read where they are installed. Returns are simple, in percent. The model, its window and its
+level are the plugin's defaults; nothing here is fitted to these days.
 """
 
 from __future__ import annotations
@@ -96,11 +97,23 @@ def main() -> None:
         if name == "S&P 500":
             value = round(found.pinball, 5)
             rows.append(
-                {"figure": f"pinball, {label}", "value": value, "unit": "percent", "target": f"<= {TARGET}", "met": value <= TARGET}
+                {
+                    "figure": f"pinball, {label}",
+                    "value": value,
+                    "unit": "percent",
+                    "target": f"<= {TARGET}",
+                    "met": value <= TARGET,
+                }
             )
         share = f"{found.exceedances} of {found.expected:.1f} expected"
         rows.append({"figure": f"exceedances, {label}", "value": share, "unit": "days"})
-        for test in ("Kupiec coverage", "Christoffersen independence", "Christoffersen conditional", "dynamic quantile", "Acerbi-Szekely Z2"):
+        for test in (
+            "Kupiec coverage",
+            "Christoffersen independence",
+            "Christoffersen conditional",
+            "dynamic quantile",
+            "Acerbi-Szekely Z2",
+        ):
             p = by_name[test].p_value
             judged = of_index and test.startswith(("Kupiec", "Christoffersen"))
             rows.append(
@@ -112,7 +125,13 @@ def main() -> None:
                     "met": bool(p >= 0.05) if judged else None,
                 }
             )
-    rows.append({"figure": "forecasts with daily refit, one core", "value": round(days / (time.perf_counter() - start)), "unit": "days/s"})
+    rows.append(
+        {
+            "figure": "forecasts with daily refit, one core",
+            "value": round(days / (time.perf_counter() - start)),
+            "unit": "days/s",
+        }
+    )
     write("var_backtest", rows)
 
 

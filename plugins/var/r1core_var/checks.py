@@ -33,7 +33,9 @@ def series(values: npt.ArrayLike, *, nan_policy: NanPolicy = "refuse", least: in
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise api.UserError(f"{name}: found values that are no numbers ({error})", fix="give one number a day") from error
+        raise api.UserError(
+            f"{name}: found values that are no numbers ({error})", fix="give one number a day"
+        ) from error
     if array.ndim != 1:
         raise api.UserError(
             f"{name}: found shape {array.shape}, expected one dimension", fix="give one series at a time"
@@ -49,7 +51,8 @@ def series(values: npt.ArrayLike, *, nan_policy: NanPolicy = "refuse", least: in
         array = array[finite]
     if len(array) < least:
         raise api.UserError(
-            f"{name}: found {len(array)} values, expected at least {least}", fix="give a longer series or a shorter window"
+            f"{name}: found {len(array)} values, expected at least {least}",
+            fix="give a longer series or a shorter window",
         )
     return np.ascontiguousarray(array)
 
@@ -66,7 +69,9 @@ def matrix(values: npt.ArrayLike, *, nan_policy: NanPolicy = "refuse", least: in
     except (TypeError, ValueError) as error:
         raise api.UserError(f"{name}: found values that are no numbers ({error})", fix="give numbers only") from error
     if array.ndim != 2:
-        raise api.UserError(f"{name}: found shape {array.shape}, expected (days, assets)", fix="give a table of returns")
+        raise api.UserError(
+            f"{name}: found shape {array.shape}, expected (days, assets)", fix="give a table of returns"
+        )
     finite = np.isfinite(array)
     if not finite.all():
         if nan_policy == "refuse":

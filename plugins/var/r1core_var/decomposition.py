@@ -1,9 +1,10 @@
 """What each position contributes: marginal, component and incremental value-at-risk and expected shortfall.
 
-Both measures are homogeneous of degree one in the positions, so by Euler's theorem the components `w_i dR/dw_i` sum to the total (Tasche
-1999). For historical simulation the measure is a weighted mean of ordered scenario losses (an L-estimator), and a component is the same
-weighted mean of the position's own losses in those scenarios: exact for whatever weights. `neighbours` averages the quantile over scenarios
-around it, since one single scenario says little of a position; the total is then that of the smoothed quantile.
+Both measures are homogeneous of degree one in the positions, so by Euler's theorem the components `w_i dR/dw_i` sum
+to the total (Tasche 1999). For historical simulation the measure is a weighted mean of ordered scenario losses (an
+L-estimator), and a component is the same weighted mean of the position's own losses in those scenarios: exact for
+whatever weights. `neighbours` averages the quantile over scenarios around it, since one single scenario says little
+of a position; the total is then that of the smoothed quantile.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def parametric(
 
     Raises
     ------
-    api.UserError : for shapes that do not fit, values that are not finite, or a portfolio variance that is not positive.
+    api.UserError : for shapes that do not fit, values that are not finite, or a portfolio variance that is not
+    positive.
     """
     w, mu, sigma = (np.asarray(one, dtype=np.float64) for one in (weights, mean, covariance))
     if w.ndim != 1 or mu.shape != w.shape or sigma.shape != (len(w), len(w)):

@@ -1,7 +1,8 @@
 """Standardised distributions (mean 0, variance 1): normal, Student t, and the skewed t of Hansen (1994).
 
-Each gives the density, the quantile and the mean below a quantile in closed form, so that value-at-risk and expected shortfall
-of `mu + sigma Z` need no integration. Shapes are those of `arch`: degrees of freedom eta in (2.05, 500 or 300), skew lambda in (-1, 1).
+Each gives the density, the quantile and the mean below a quantile in closed form, so that value-at-risk and expected
+shortfall of `mu + sigma Z` need no integration. Shapes are those of `arch`: degrees of freedom eta in (2.05, 500 or
+300), skew lambda in (-1, 1).
 """
 
 from __future__ import annotations

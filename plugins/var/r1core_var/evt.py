@@ -1,6 +1,8 @@
-"""Peaks over threshold: a generalised Pareto tail above a high quantile of the losses (McNeil, Frey and Embrechts 2015, 5.2).
+"""Peaks over threshold: a generalised Pareto tail above a high quantile of the losses (McNeil, Frey and Embrechts
+2015, 5.2).
 
-The shape `xi` follows the convention of `scipy.stats.genpareto` (positive = heavy tail). The expected shortfall is infinite for `xi >= 1` and refused.
+The shape `xi` follows the convention of `scipy.stats.genpareto` (positive = heavy tail). The expected shortfall is
+infinite for `xi >= 1` and refused.
 """
 
 from __future__ import annotations
@@ -54,8 +56,9 @@ class ParetoTail:
 def fit_pareto(excesses: Array) -> tuple[float, float, float]:
     """Return xi, scale and log-likelihood of positive excesses by maximum likelihood.
 
-    The scale is profiled out (Grimshaw 1993): for theta = xi / scale, xi is the mean of log(1 + theta x). The profile is searched on a
-    grid and refined, over all theta > -1 / max x with xi >= -0.5 (below that the estimator is not regular).
+    The scale is profiled out (Grimshaw 1993): for theta = xi / scale, xi is the mean of log(1 + theta x). The profile
+    is searched on a grid and refined, over all theta > -1 / max x with xi >= -0.5 (below that the estimator is not
+    regular).
     """
     x = np.asarray(excesses, dtype=np.float64)
     mean, largest = float(x.mean()), float(x.max())
@@ -75,7 +78,9 @@ def fit_pareto(excesses: Array) -> tuple[float, float, float]:
     values = np.array([loss(theta) for theta in grid])
     at = int(np.argmin(values))
     low, high = grid[max(at - 1, 0)], grid[min(at + 1, len(grid) - 1)]
-    found = optimize.minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-13 * (high - low)})
+    found = optimize.minimize_scalar(
+        loss, bounds=(low, high), method="bounded", options={"xatol": 1e-13 * (high - low)}
+    )
     theta = float(found.x if found.fun <= values[at] else grid[at])
     xi, value = profile(theta)
     return xi, (mean if xi == 0.0 else xi / theta), value

@@ -1,7 +1,8 @@
 """Tail figures of rolling windows whose returns are first divided by their GARCH volatility; every window refitted.
 
-For each window: standardised residuals under its own parameters, a tail of those residuals (empirical, generalised Pareto or
-normal), times tomorrow's volatility, minus the mean (Barone-Adesi et al. 1999; McNeil and Frey 2000 for the Pareto tail).
+For each window: standardised residuals under its own parameters, a tail of those residuals (empirical, generalised
+Pareto or normal), times tomorrow's volatility, minus the mean (Barone-Adesi et al. 1999; McNeil and Frey 2000 for the
+Pareto tail).
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def residual_tail(losses: Array, level: float, tail: Tail) -> tuple[Array, Array
 def garch_tail(
     returns: Array, window: int, level: float, *, asymmetric: bool = False, tail: Tail = "empirical"
 ) -> tuple[Array, Array]:
-    """Value-at-risk and expected shortfall for the day after each window, two arrays `(T - window + 1,)`; losses positive."""
+    """Value-at-risk and expected shortfall for the day after each window, two arrays `(T - window + 1,)`."""
     fits = fit_windows(returns, window, asymmetric=asymmetric)
     parts = []
     for start in range(0, len(fits.mu), BLOCK):

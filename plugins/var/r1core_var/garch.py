@@ -1,8 +1,9 @@
 """GARCH(1,1) and GJR-GARCH(1,1) of one series with normal, Student t or Hansen's skewed t innovations.
 
-Constant mean, maximum likelihood by SLSQP with the exact gradient of mean and variance (the shapes' by central differences), under
-the bounds, constraints and backcast of `arch`. The series is scaled to unit variance while fitting, so its unit does not matter.
-For the refit of thousands of rolling windows see `garch_windows`. No standard errors, no other orders, no exogenous mean.
+Constant mean, maximum likelihood by SLSQP with the exact gradient of mean and variance (the shapes' by central
+differences), under the bounds, constraints and backcast of `arch`. The series is scaled to unit variance while
+fitting, so its unit does not matter. For the refit of thousands of rolling windows see `garch_windows`. No standard
+errors, no other orders, no exogenous mean.
 """
 
 from __future__ import annotations
@@ -162,7 +163,12 @@ def fit(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Values in x were outside bounds", RuntimeWarning)
             found = optimize.minimize(
-                likelihood, start, jac=True, method="SLSQP", bounds=limits, constraints=constraints,
+                likelihood,
+                start,
+                jac=True,
+                method="SLSQP",
+                bounds=limits,
+                constraints=constraints,
                 options={"ftol": 1e-12, "maxiter": 500},
             )
         if np.isfinite(found.fun) and (best is None or found.fun < best.fun - 1e-12):

@@ -6,9 +6,9 @@ Levenberg-damped and accepted window by window; a window that has converged leav
 that each step of the recursion reads one contiguous row.
 
 The model is that of `arch_model(r, mean="Constant", p=1, o=0 or 1, q=1)`, its backcast and its constraints included;
-the likelihoods are therefore comparable. arch's bounds on the variance (1e-6 and 1e6 times an EWMA) are not applied: where a
-fitted path would touch them, the likelihood differs. It does NOT cover other distributions than the normal (quasi maximum
-likelihood), other orders, or standard errors: see `garch`.
+the likelihoods are therefore comparable. arch's bounds on the variance (1e-6 and 1e6 times an EWMA) are not applied:
+where a fitted path would touch them, the likelihood differs. It does NOT cover other distributions than the normal
+(quasi maximum likelihood), other orders, or standard errors: see `garch`.
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ def _fit_block(rows: Array, asymmetric: bool) -> tuple[Array, Array, Array, npt.
     # what each active window carries from one iteration to the next
     active, data, damping = np.arange(n), np.ascontiguousarray(rows), np.full(n, 1e-3)
     k = len(x)
-    gradient, hessian = np.zeros((k, n)), np.zeros((n, k, k))
+    gradient, hessian, step = np.zeros((k, n)), np.zeros((n, k, k)), np.zeros((k, n))
     iteration = 0
     while len(active) and iteration < MAX_ITERATIONS:
         iteration += 1
@@ -249,13 +249,19 @@ def _fit_block(rows: Array, asymmetric: bool) -> tuple[Array, Array, Array, npt.
         if done.any():
             keep = ~done
             active, data, before = active[keep], data[:, keep], before[keep]
-            x, damping, gradient, hessian, step = x[:, keep], damping[keep], gradient[:, keep], hessian[keep], step[:, keep]
+            x, damping, gradient, hessian, step = (
+                x[:, keep],
+                damping[keep],
+                gradient[:, keep],
+                hessian[keep],
+                step[:, keep],
+            )
     natural, _ = _natural(best_x, asymmetric)
     return natural, best, following, converged, iteration
 
 
 def _secant(hessian: Array, step: Array, change: Array) -> Array:
-    """The BFGS update `(N, k, k)` from a step and the change of the gradient over it, where its curvature is positive."""
+    """The BFGS update `(N, k, k)` from a step and the change of the slope over it, where it curves rightly."""
     moved = np.einsum("nij,jn->in", hessian, step)
     curvature, before = (step * change).sum(axis=0), (step * moved).sum(axis=0)
     usable = (curvature > 1e-8 * before) & np.isfinite(curvature) & (before > 0)

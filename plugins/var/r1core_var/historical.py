@@ -1,7 +1,8 @@
 """Historical simulation: value-at-risk and expected shortfall of observed returns, for one or more days.
 
-Ten days are either `sqrt` (one-day figures times the square root of the horizon, which assumes independent days) or `overlapping`
-(every run of successive days compounded; the runs share days, so far fewer of them are independent than are counted).
+Ten days are either `sqrt` (one-day figures times the square root of the horizon, which assumes independent days) or
+`overlapping` (every run of successive days compounded; the runs share days, so far fewer of them are independent than
+are counted).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Normal and Student t value-at-risk and expected shortfall, from moments or by maximum likelihood; losses positive.
 
-Over h days the mean grows with h and the standard deviation with its square root (independent days). For the normal that is exact;
-a sum of t returns is no t, so for it the one-day quantile is scaled, which overstates the tail.
+Over h days the mean grows with h and the standard deviation with its square root (independent days). For the normal
+that is exact; a sum of t returns is no t, so for it the one-day quantile is scaled, which overstates the tail.
 """
 
 from __future__ import annotations
@@ -65,16 +65,18 @@ def fit_student_t(returns: npt.ArrayLike, *, nan_policy: NanPolicy = "refuse") -
         pull = (nu + 1) * u / (nu - 2 + u * u)
         by_nu = 0.5 * (special.digamma((nu + 1) / 2) - special.digamma(nu / 2)) - 0.5 / (nu - 2)
         by_nu = by_nu - 0.5 * log_sum + 0.5 * (nu + 1) / (nu - 2) * y2 / (1 + y2)
-        gradient = np.array(
-            [pull.mean() / np.exp(log_sigma), (pull * u).mean() - 1.0, by_nu.mean() * (nu - 2)]
-        )
+        gradient = np.array([pull.mean() / np.exp(log_sigma), (pull * u).mean() - 1.0, by_nu.mean() * (nu - 2)])
         return float(-(value - 0.5 * (nu + 1) * log_sum.mean())), -gradient
 
     limits = [(-3.0, 3.0), (-5.0, 5.0), (np.log(MIN_DEGREES - 2), np.log(MAX_DEGREES - 2))]
     best = min(
         (
             optimize.minimize(
-                objective, [0.0, 0.0, np.log(nu - 2)], jac=True, bounds=limits, method="L-BFGS-B",
+                objective,
+                [0.0, 0.0, np.log(nu - 2)],
+                jac=True,
+                bounds=limits,
+                method="L-BFGS-B",
                 options={"ftol": 1e-14, "gtol": 1e-9},
             )
             for nu in (4.0, 30.0)
@@ -91,4 +93,6 @@ def student_t(returns: npt.ArrayLike, level: float, *, horizon: int = 1, nan_pol
     days = horizon_of(horizon)
     mean, deviation, degrees = fit_student_t(returns, nan_policy=nan_policy)
     var, es = location_scale(SkewedT(degrees), mean * days, deviation * np.sqrt(days), level)
-    return Risk(var, es, level, days, f"Student t, {degrees:.4g} degrees of freedom, standard deviation {deviation:.4g}")
+    return Risk(
+        var, es, level, days, f"Student t, {degrees:.4g} degrees of freedom, standard deviation {deviation:.4g}"
+    )

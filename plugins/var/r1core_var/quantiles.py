@@ -1,9 +1,10 @@
 """Empirical quantiles and tail means of losses, with the convention named.
 
-The default quantile is `inverted_cdf` (Hyndman and Fan 1996, type 1): the smallest loss x with F(x) >= level, an observed loss.
-The expected shortfall is the exact mean of the worst `1 - level` of the mass, the loss at its edge counted with the fraction
-that belongs to it (Acerbi and Tasche 2002, definition 2.6); it is coherent, whichever quantile convention the value-at-risk has.
-A confidence level counts as the decimal that is written: 0.99 of 1,000 is rank 990, with no rounding of binary fractions.
+The default quantile is `inverted_cdf` (Hyndman and Fan 1996, type 1): the smallest loss x with F(x) >= level, an
+observed loss. The expected shortfall is the exact mean of the worst `1 - level` of the mass, the loss at its edge
+counted with the fraction that belongs to it (Acerbi and Tasche 2002, definition 2.6); it is coherent, whichever
+quantile convention the value-at-risk has. A confidence level counts as the decimal that is written: 0.99 of 1,000 is
+rank 990, with no rounding of binary fractions.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def ranks(count: int, level: float, method: QuantileMethod = DEFAULT) -> tuple[i
     """
     q = level_of(level)
     if method not in get_args(QuantileMethod):
-        raise api.UserError(f"no quantile convention {method!r}", fix=f"use one of {', '.join(get_args(QuantileMethod))}")
+        raise api.UserError(
+            f"no quantile convention {method!r}", fix=f"use one of {', '.join(get_args(QuantileMethod))}"
+        )
     if method in _POSITIONS:
         a, b = _POSITIONS[method]
         place = q * (count + 1 - a - b) + a
@@ -57,7 +60,7 @@ def ranks(count: int, level: float, method: QuantileMethod = DEFAULT) -> tuple[i
 
 
 def tail(count: int, level: float) -> tuple[int, float, float]:
-    """Return how many of the worst losses count whole, the weight of the next one, and their total mass in observations."""
+    """Return how many of the worst losses count whole, the weight of the next one, and their mass together."""
     mass = (1 - level_of(level)) * count
     whole = mass.numerator // mass.denominator
     return whole, float(mass - whole), float(mass)

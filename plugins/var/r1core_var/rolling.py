@@ -1,8 +1,9 @@
 """Every model as a rolling forecaster: figures for the day after each window, from that window's past only.
 
-A roller takes returns `(T,)`, a window, a level and how many days a fit is kept (`refit`), and gives value-at-risk and expected shortfall
-`(T - window + 1,)`; element n is for day `n + window`. GARCH and GJR with normal likelihood, and all that is filtered with
-them, are refitted every day whatever `refit` says, since that costs seconds; the recursion itself moves every day in all of them.
+A roller takes returns `(T,)`, a window, a level and how many days a fit is kept (`refit`), and gives value-at-risk
+and expected shortfall `(T - window + 1,)`; element n is for day `n + window`. GARCH and GJR with normal likelihood,
+and all that is filtered with them, are refitted every day whatever `refit` says, since that costs seconds; the
+recursion itself moves every day in all of them.
 
 The default model is fixed: see `DEFAULT`.
 """
@@ -31,8 +32,9 @@ from r1core_var.volatility import ewma_variance, garch_variance
 Pair = tuple[Array, Array]
 Roller = Callable[[Array, int, float, int], Pair]
 WINDOW = 1000
-# Fixed on the first 1,500 returns of the S&P 500 and the NASDAQ (arch's data) by `benchmarks/var_backtest.py --choose`: the best mean pinball
-# at 95, 97.5 and 99 % on days 500 to 1,499 with a window of 500; then the best window of 250 to 1,000 on days 1,000 to 1,499.
+# Fixed on the first 1,500 returns of the S&P 500 and the NASDAQ (arch's data) by `benchmarks/var_backtest.py
+# --choose`: the best mean pinball at 95, 97.5 and 99 % on days 500 to 1,499 with a window of 500; then the best
+# window of 250 to 1,000 on days 1,000 to 1,499.
 DEFAULT = "fhs-combined"
 
 
@@ -112,7 +114,13 @@ def _garch_shaped(
 
 
 def _garch(
-    returns: Array, window: int, level: float, refit: int, *, asymmetric: bool, tail: Literal["empirical", "pareto", "normal"]
+    returns: Array,
+    window: int,
+    level: float,
+    refit: int,
+    *,
+    asymmetric: bool,
+    tail: Literal["empirical", "pareto", "normal"],
 ) -> Pair:
     return garch_tail(returns, window, level, asymmetric=asymmetric, tail=tail)
 
@@ -181,7 +189,9 @@ def checked(returns: npt.ArrayLike, window: int, level: float, *, days: int, nan
             f"{len(values)} returns are too few: a window of {window} and {days} days to forecast need {window + days}",
             fix="give a longer series or a shorter window (--window)",
         )
-    if (values.max() == values.min()) or (np.ptp(np.lib.stride_tricks.sliding_window_view(values, window), axis=1) == 0).any():
+    if (values.max() == values.min()) or (
+        np.ptp(np.lib.stride_tricks.sliding_window_view(values, window), axis=1) == 0
+    ).any():
         raise api.UserError("returns do not vary over a whole window", fix="check the series for a stale price")
     return values
 
@@ -195,11 +205,13 @@ def forecast(
     refit: int = 20,
     nan_policy: NanPolicy = "refuse",
 ) -> Forecasts:
-    """Forecast every day that has a window of days before it; one day ahead, losses positive, in the unit of the returns.
+    """Forecast every day that has a window of days before it; one day ahead, losses positive, in the unit of the
+    returns.
 
     Parameters
     ----------
-    returns : `(T,)` daily. window : days that each forecast is made from. refit : days that a Student t, skewed t or raw Pareto fit is kept.
+    returns : `(T,)` daily. window : days that each forecast is made from. refit : days that a Student t, skewed t or
+        raw Pareto fit is kept.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Monte Carlo: paths of a GARCH filter over several days, and normal or Student t risk factors of a portfolio.
 
-Random numbers come from `(seed, index)` alone, never from a global generator: the same call gives the same figure. The Monte Carlo
-error of a quantile is part of `Risk.method`.
+Random numbers come from `(seed, index)` alone, never from a global generator: the same call gives the same figure.
+The Monte Carlo error of a quantile is part of `Risk.method`.
 """
 
 from __future__ import annotations
@@ -40,14 +40,17 @@ def garch_paths(
 
 
 def compounded(paths: Array, kind: ReturnKind) -> Array:
-    """Return over the whole horizon of each path `(paths,)`: simple returns multiply (as fractions), log returns add."""
+    """Return over the whole horizon of each path `(paths,)`.
+
+    Simple returns multiply as fractions, none losing more than everything; log returns add.
+    """
     if kind == "log":
         return np.asarray(paths.sum(axis=1))
     return np.asarray(np.prod(1.0 + np.maximum(paths, -1.0), axis=1) - 1.0)
 
 
 def quantile_error(losses: Array, level: float) -> float:
-    """Monte Carlo standard error of the `level` quantile, from the spacing of order statistics one binomial deviation around it."""
+    """Monte Carlo standard error of the `level` quantile, from order statistics one binomial deviation around it."""
     ordered, count = np.sort(losses), len(losses)
     spread = np.sqrt(count * level * (1 - level))
     low, high = int(count * level - spread), min(int(count * level + spread) + 1, count - 1)
@@ -83,7 +86,8 @@ def monte_carlo(
     mu, sigma, w = (np.atleast_1d(np.asarray(one, dtype=np.float64)) for one in (mean, covariance, weights))
     if sigma.shape != (len(w), len(w)) or mu.shape != w.shape:
         raise api.UserError(
-            f"found shapes mean {mu.shape}, covariance {sigma.shape}, weights {w.shape}", fix="give (A,), (A, A) and (A,)"
+            f"found shapes mean {mu.shape}, covariance {sigma.shape}, weights {w.shape}",
+            fix="give (A,), (A, A) and (A,)",
         )
     if not all(np.isfinite(one).all() for one in (mu, sigma, w)):
         raise api.UserError("mean, covariance or weights hold values that are not finite", fix="mend them first")

@@ -1,7 +1,8 @@
 """Quantiles and tail means of every rolling window, without sorting any window whole.
 
-What is notable: windows are taken in blocks. All windows of a block share a core, of which only the largest few can ever matter; what
-differs are the few observations at either end. So each window sorts (tail + block) values instead of all. Exact, ties included.
+What is notable: windows are taken in blocks. All windows of a block share a core, of which only the largest few can
+ever matter; what differs are the few observations at either end. So each window sorts (tail + block) values instead
+of all. Exact, ties included.
 """
 
 from __future__ import annotations

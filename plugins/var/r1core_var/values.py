@@ -14,8 +14,8 @@ Array = npt.NDArray[np.float64]
 class Risk:
     """Value-at-risk and expected shortfall of one position.
 
-    Losses are positive, in the unit of the returns that were given (a fraction 0.023 is 2.3 %). Either may be negative, where even
-    the tail is a gain.
+    Losses are positive, in the unit of the returns that were given (a fraction 0.023 is 2.3 %). Either may be
+    negative, where even the tail is a gain.
 
     Parameters
     ----------
@@ -33,8 +33,8 @@ class Risk:
 class Forecasts:
     """One-day forecasts made on the evening before, aligned with the day they are for.
 
-    `value_at_risk[i]` and `expected_shortfall[i]` (losses positive) are for day `first + i` of the series, from days before it
-    only. `losses[i]` is what happened: minus the return.
+    `value_at_risk[i]` and `expected_shortfall[i]` (losses positive) are for day `first + i` of the series, from days
+    before it only. `losses[i]` is what happened: minus the return.
     """
 
     model: str
@@ -55,7 +55,8 @@ class Forecasts:
 class Verdict:
     """Outcome of one test.
 
-    `p_value` is NaN where the test cannot be computed from these data (`note` says why); it then neither passes nor fails.
+    `p_value` is NaN where the test cannot be computed from these data (`note` says why); it then neither passes nor
+    fails.
     """
 
     test: str

@@ -1,6 +1,7 @@
 """Kupiec's test of coverage, Christoffersen's tests of independence and of conditional coverage.
 
-Likelihood ratios with `0 log 0 = 0` and p-values of the chi-squared distribution. Asymptotic: with a handful of exceedances the p-value is rough.
+Likelihood ratios with `0 log 0 = 0` and p-values of the chi-squared distribution. Asymptotic: with a handful of
+exceedances the p-value is rough.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def hits(exceedances: npt.ArrayLike, least: int = 2) -> npt.NDArray[np.int64]:
     array = np.asarray(exceedances)
     if array.ndim != 1 or len(array) < least or not np.isin(array, (0, 1)).all():
         raise api.UserError(
-            f"found exceedances of shape {array.shape} and type {array.dtype}, expected 0 or 1 for each of at least {least} days",
+            f"exceedances: found shape {array.shape}, type {array.dtype}; expected 0 or 1 for at least {least} days",
             fix="compare losses with the forecasts: losses > value_at_risk",
         )
     return array.astype(np.int64)
@@ -44,7 +45,7 @@ def kupiec(exceedances: npt.ArrayLike, level: float) -> Verdict:
 
 
 def christoffersen_independence(exceedances: npt.ArrayLike) -> Verdict:
-    """Test whether an exceedance makes another one on the next day more or less likely (Christoffersen 1998, 3.2), 1 degree."""
+    """Test whether an exceedance changes the chance of one on the next day (Christoffersen 1998, 3.2), 1 degree."""
     found = hits(exceedances)
     before, after = found[:-1], found[1:]
     n = np.array([[int(((before == i) & (after == j)).sum()) for j in (0, 1)] for i in (0, 1)])
@@ -62,7 +63,8 @@ def christoffersen_independence(exceedances: npt.ArrayLike) -> Verdict:
 def christoffersen_conditional(exceedances: npt.ArrayLike, level: float) -> Verdict:
     """Test coverage and independence at once, 2 degrees.
 
-    The sum of both ratios, Kupiec's over all days, as it is commonly reported (Christoffersen 1998 conditions on the first day).
+    The sum of both ratios, Kupiec's over all days, as it is commonly reported (Christoffersen 1998 conditions on the
+    first day).
     """
     alone, together = christoffersen_independence(exceedances), kupiec(exceedances, level)
     ratio = alone.statistic + together.statistic

@@ -1,4 +1,4 @@
-"""Scores that a right forecast minimises in expectation: pinball for the quantile, FZ0 for both measures. Lower is better."""
+"""Scores that a right forecast minimises in expectation: pinball (quantile) and FZ0 (both measures)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from r1core_var.checks import level_of, series
 
 
 def pinball(losses: npt.ArrayLike, value_at_risk: npt.ArrayLike, level: float) -> float:
-    """Mean quantile loss: `level (L - v)` where the loss is larger, `(1 - level) (v - L)` else; in the unit of the losses.
+    """Mean quantile loss: `level (L - v)` where the loss is larger, `(1 - level) (v - L)` else; in the unit of the
+    losses.
 
     Raises
     ------
@@ -18,7 +19,9 @@ def pinball(losses: npt.ArrayLike, value_at_risk: npt.ArrayLike, level: float) -
     """
     happened, forecast = series(losses, name="losses"), series(value_at_risk, name="value-at-risk")
     if len(happened) != len(forecast):
-        raise api.UserError(f"found {len(happened)} losses and {len(forecast)} forecasts", fix="give them for the same days")
+        raise api.UserError(
+            f"found {len(happened)} losses and {len(forecast)} forecasts", fix="give them for the same days"
+        )
     q, gap = float(level_of(level)), happened - forecast
     return float(np.maximum(q * gap, (q - 1) * gap).mean())
 
@@ -32,6 +35,8 @@ def fz0(losses: npt.ArrayLike, value_at_risk: npt.ArrayLike, expected_shortfall:
     """
     happened, v, e = series(losses), series(value_at_risk), series(expected_shortfall)
     if not len(happened) == len(v) == len(e) or (e <= 0).any():
-        raise api.UserError("losses and forecasts do not fit, or a shortfall is not positive", fix="losses are positive")
+        raise api.UserError(
+            "losses and forecasts do not fit, or a shortfall is not positive", fix="losses are positive"
+        )
     p = float(1 - level_of(level))
     return float((np.where(happened > v, happened - v, 0.0) / (p * e) + v / e + np.log(e) - 1).mean())

@@ -1,8 +1,9 @@
 """Tests of expected shortfall: Acerbi and Szekely (2014), and the excess residuals of McNeil and Frey (2000).
 
-Both statistics of Acerbi and Szekely are 0 in expectation under a right model and negative where risk was understated. Their law depends on the
-whole predictive tail, of which value-at-risk and expected shortfall are two numbers. The p-value is simulated with a generalised Pareto tail
-that has just these two (mean excess `ES - VaR`, shape `xi`) on independent days; it is an approximation to that extent.
+Both statistics of Acerbi and Szekely are 0 in expectation under a right model and negative where risk was
+understated. Their law depends on the whole predictive tail, of which value-at-risk and expected shortfall are two
+numbers. The p-value is simulated with a generalised Pareto tail that has just these two (mean excess `ES - VaR`,
+shape `xi`) on independent days; it is an approximation to that extent.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ _CHUNK = 500  # simulated histories at a time, so that memory stays small
 
 def _aligned(losses: npt.ArrayLike, var: npt.ArrayLike, es: npt.ArrayLike) -> tuple[Array, Array, Array]:
     happened, quantile, shortfall = (
-        series(one, name=name)
-        for one, name in ((losses, "losses"), (var, "value-at-risk"), (es, "expected shortfall"))
+        series(one, name=name) for one, name in ((losses, "losses"), (var, "value-at-risk"), (es, "expected shortfall"))
     )
     if not len(happened) == len(quantile) == len(shortfall):
         raise api.UserError(
-            f"found {len(happened)} losses, {len(quantile)} and {len(shortfall)} forecasts", fix="give them for the same days"
+            f"found {len(happened)} losses, {len(quantile)} and {len(shortfall)} forecasts",
+            fix="give them for the same days",
         )
     wrong = (shortfall < quantile) | (shortfall <= 0)
     if wrong.any():
@@ -62,11 +63,13 @@ def acerbi_szekely(
 ) -> tuple[Verdict, Verdict]:
     """Return Z1 (size of losses beyond) and Z2 (size and number at once), each with a simulated one-sided p-value.
 
-    The p-value is `(1 + histories with a statistic as low) / (1 + histories)`; for Z1 over histories that have an exceedance.
+    The p-value is `(1 + histories with a statistic as low) / (1 + histories)`; for Z1 over histories that have an
+    exceedance.
 
     Raises
     ------
-    api.UserError : for series that do not fit, an expected shortfall below its value-at-risk, or `xi` outside of [0, 1).
+    api.UserError : for series that do not fit, an expected shortfall below its value-at-risk, or `xi` outside of [0,
+    1).
     """
     happened, var, es = _aligned(losses, value_at_risk, expected_shortfall)
     if not 0 <= xi < 1:
@@ -96,10 +99,9 @@ def acerbi_szekely(
     return one, Verdict("Acerbi-Szekely Z2", observed[1], float(chances[1]))
 
 
-def excess_residuals(
-    losses: npt.ArrayLike, value_at_risk: npt.ArrayLike, expected_shortfall: npt.ArrayLike
-) -> Verdict:
-    """Test whether losses beyond the value-at-risk are larger than the expected shortfall in the mean (McNeil and Frey 2000, 2.3).
+def excess_residuals(losses: npt.ArrayLike, value_at_risk: npt.ArrayLike, expected_shortfall: npt.ArrayLike) -> Verdict:
+    """Test whether losses beyond the value-at-risk are larger than the expected shortfall in the mean (McNeil and
+    Frey 2000, 2.3).
 
     A one-sided t test of `(L - ES) / ES` over exceedances; positive where the shortfall was understated.
     """

@@ -21,7 +21,8 @@ MULTIPLIER_MAR32 = (1.50, 1.50, 1.50, 1.50, 1.50, 1.70, 1.76, 1.83, 1.88, 1.92, 
 class TrafficLight:
     """Zone of a number of exceedances.
 
-    `cumulative` is the probability of so many or fewer under a right model. The multipliers are None unless there are 250 days at 99 %.
+    `cumulative` is the probability of so many or fewer under a right model. The multipliers are None unless there are
+    250 days at 99 %.
     """
 
     exceedances: int
