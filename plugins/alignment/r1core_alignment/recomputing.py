@@ -108,19 +108,18 @@ def _quarters(newest: Mapping[Period, Fact], additive: bool) -> dict[Period, Cel
     made = {period: _reported(fact) for period, fact in newest.items() if _is("quarter", *period)}
     derived: dict[Period, tuple[tuple[date, date], Cell]] = {}
     for short, long in pairwise(_LADDER) if additive else ():
-        for period, whole in newest.items():
-            for other, part in newest.items():
-                if not (_is(long, *period) and _is(short, *other) and whole.start == part.start):
+        parts = [fact for period, fact in newest.items() if _is(short, *period)]
+        for whole in (fact for period, fact in newest.items() if _is(long, *period)):
+            for part in parts:
+                start, end = part.end + _DAY, whole.end
+                if whole.start is None or whole.start != part.start or start > end or not _is("quarter", start, end):
                     continue
-                assert whole.start is not None
-                start = part.end + _DAY
-                if start > whole.end or not _is("quarter", start, whole.end) or (start, whole.end) in made:
-                    continue
-                parts = ((1, whole), (-1, part))
-                cell = Cell(whole.value - part.value, start, whole.end, f"{long} - {short}", parts, (start,))
+                cell = Cell(
+                    whole.value - part.value, start, end, f"{long} - {short}", ((1, whole), (-1, part)), (start,)
+                )
                 rank = (cell.known, whole.start)
-                if (start, whole.end) not in derived or rank > derived[start, whole.end][0]:
-                    derived[start, whole.end] = rank, cell
+                if (start, end) not in made and ((start, end) not in derived or rank > derived[start, end][0]):
+                    derived[start, end] = rank, cell
     return made | {period: cell for period, (_, cell) in derived.items()}
 
 
