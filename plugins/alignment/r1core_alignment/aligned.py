@@ -9,7 +9,7 @@ frame of the values, which holds float64, a decimal as the nearest one; `long(ex
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from r1core.api import UserError
-from r1core_alignment.days import Days, to_datetimes
+from r1core_alignment.days import Days, iso, to_datetimes
 from r1core_alignment.exact import as_floats, as_numbers, over_floats
 from r1core_alignment.facts import Facts
 from r1core_alignment.periods import INSTANT, MEASURES, Measure
@@ -34,7 +34,7 @@ LONG = ("date", *LEVELS, *_CARD)
 """Columns of the tidy table."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Block:
     """One measure: `series` (C,) codes of its columns, `cells` (C, G) places of versions, -1 where nothing is known."""
 
@@ -44,7 +44,7 @@ class Block:
     cells: np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Aligned:
     """Facts on a grid.
 
@@ -59,7 +59,11 @@ class Aligned:
     blocks: tuple[Block, ...]
     settings: Settings
     measures: tuple[Measure, ...]
-    reasons: tuple[str | None, ...] = field(repr=False)
+    reasons: tuple[str | None, ...]
+
+    def __repr__(self) -> str:
+        first, last = (iso(day) for day in self.days[[0, -1]])
+        return f"<Aligned: {len(self.days)} dates from {first} to {last}, {len(self._order)} columns>"
 
     @property
     def dates(self) -> pd.DatetimeIndex:

@@ -7,7 +7,7 @@ entity in the text.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from functools import cached_property
@@ -64,16 +64,16 @@ class KnownFacts:
         entity = self._entity(example)
         if entity is None:
             return example
-        if example.as_of is None:
+        as_of = self._said(example, "as_of", {"as_of": example.as_of}, example.facts or {})
+        if as_of is None:
             raise UserError(
                 f"example {example.id}: it has no as_of, so nothing can be called known",
-                fix="name the column that holds its day: [data.columns] as_of = ...",
+                fix='name the column that holds its day, [data.columns] as_of = ..., or give the fact "as_of"',
             )
-        day = day_of(example.as_of, f"example {example.id}: as_of")
-        known = self._known(entity, day)
+        known = self._known(entity, day_of(as_of, f"example {example.id}: as_of"))
         told: list[JSON] = [{**dict(zip(_HEADS, column, strict=True)), **_card(card)} for column, card in known]
         made = replace(example, facts={**(example.facts or {}), KEY: told})
-        return self._prompted(made, known) if self._config.prompt else made
+        return self._prompted(made, known, as_of) if self._config.prompt else made
 
     def fingerprint(self) -> str:
         """Hash of the files' bytes and of the settings."""
@@ -90,20 +90,14 @@ class KnownFacts:
         from r1core_alignment.facts import entity_name
 
         key = self._config.entity
-        said = {str(held[key]) for held in (example.fields, example.facts or {}) if held.get(key) is not None}
-        if len(said) > 1:
-            raise UserError(
-                f"example {example.id}: {key!r} is {' and '.join(sorted(said))}, in its fields and in its facts",
-                fix="leave one of them out",
-            )
-        if not said:
+        name = self._said(example, key, example.fields, example.facts or {})
+        if name is None:
             if self._config.unnamed == "leave":
                 return None
             raise UserError(
                 f"example {example.id}: it names no entity: neither its fields nor its facts have {key!r}",
                 fix='plugins.alignment.entity names the column; unnamed = "leave" leaves such records as they are',
             )
-        name = said.pop()
         every = set(self.facts.series["entity"])
         entity = entity_name(self._config.names.get(name, name), every)
         if entity not in every:
@@ -112,6 +106,15 @@ class KnownFacts:
                 fix=f"add its file to plugins.alignment.files, or its name to names; there are {_some(every)}",
             )
         return entity
+
+    @staticmethod
+    def _said(example: Example, key: str, *places: Mapping[str, JSON]) -> str | None:
+        """What a record says under a key, wherever it says it; None where it does not."""
+        said = {str(held[key]) for held in places if held.get(key) is not None}
+        if len(said) > 1:
+            told = f"example {example.id}: {key!r} is {' and '.join(sorted(said))}, in its columns and in its facts"
+            raise UserError(told, fix="leave one of them out")
+        return said.pop() if said else None
 
     def _known(self, entity: str, day: int) -> list[tuple[tuple[str, ...], Provenance]]:
         """Column and provenance of everything known of an entity on a day."""
@@ -137,16 +140,12 @@ class KnownFacts:
         oldest = 0 if config.max_age is None else day - config.max_age
         return [(column, card) for column, card in cards if card is not None and day_of(card.end, "end") >= oldest]
 
-    def _prompted(self, example: Example, known: Sequence[tuple[tuple[str, ...], Provenance]]) -> Example:
+    def _prompted(self, example: Example, known: Sequence[tuple[tuple[str, ...], Provenance]], as_of: str) -> Example:
         parts = [part for part, message in enumerate(example.messages) if message.role == "user"]
         if not parts:
             raise UserError(f"example {example.id}: it has no user message to append to", fix="set prompt = false")
         lines = [_line(column, card) for column, card in known] or ["nothing"]
-        text = (
-            f"\n\nKnown of {known[0][0][0]} before {example.as_of}:\n"
-            if known
-            else f"\n\nKnown before {example.as_of}:\n"
-        )
+        text = f"\n\nKnown of {known[0][0][0]} before {as_of}:\n" if known else f"\n\nKnown before {as_of}:\n"
         end = len(example.messages[parts[-1]].content)
         return edit(example, parts[-1], end, end, text + "\n".join(f"- {line}" for line in lines))
 

@@ -26,7 +26,7 @@ def _listed(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
 
 def _which(command: Callable[..., None]) -> Callable[..., None]:
     """The options that say which facts, and how they are used."""
-    for option in (
+    options = (
         click.option("--concepts", callback=_listed, help="Such as Assets,us-gaap:Revenues; without it: all."),
         click.option("--entities", callback=_listed, help="CIKs, or the entities of a CSV; without it: all."),
         click.option(
@@ -35,14 +35,15 @@ def _which(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--max-age", type=int, help="Days from a period's end after which it is no longer shown."),
         click.option("--additive", callback=_listed, help="Concepts whose periods add up, whatever their unit says."),
         click.option("--non-additive", callback=_listed, help="Concepts whose periods do not add up."),
-    ):
+    )
+    for option in reversed(options):
         command = option(command)
     return command
 
 
 def _where(command: Callable[..., None]) -> Callable[..., None]:
     """The options that say which dates and measures."""
-    for option in (
+    options = (
         click.option("--grid", default="month", show_default=True, help="day, week (Fridays), month, quarter (ends)."),
         click.option("--dates", type=_FILE, help="File of dates, one a line, in place of --grid."),
         click.option("--start", help="First date of the grid (YYYY-MM-DD)."),
@@ -53,7 +54,8 @@ def _where(command: Callable[..., None]) -> Callable[..., None]:
             callback=_listed,
             help="Of instant, quarter, six_months, nine_months, year, ttm. [default: instant,quarter,year,ttm]",
         ),
-    ):
+    )
+    for option in reversed(options):
         command = option(command)
     return command
 

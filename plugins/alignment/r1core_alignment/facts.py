@@ -25,7 +25,7 @@ Names = NDArray[np.object_]
 Codes = NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Facts:
     """Facts in the order of series, length of period, end, start, filing date and accession.
 
@@ -54,6 +54,12 @@ class Facts:
 
     def __len__(self) -> int:
         return len(self.code)
+
+    def __repr__(self) -> str:
+        entities = self.series["entity"].nunique()
+        return (
+            f"<Facts: {len(self)} of {entities} entities in {len(self.series)} series, {len(self.left_out)} left out>"
+        )
 
     def frame(self) -> pd.DataFrame:
         """One row a fact, columns `COLUMNS`; `start` is NaT for an instant, `value` an int where every one is."""

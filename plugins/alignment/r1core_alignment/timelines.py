@@ -27,7 +27,7 @@ REPORTED, DIFFERENCES, FOUR = 0, (1, 2, 3), 4
 _NEVER = 2**BITS
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Timeline:
     """Versions of periods, in the order of period and `known`; periods in the order of series, end and start.
 

@@ -120,6 +120,21 @@ def test_names_of_records_and_of_files(path: Path) -> None:
     asked = api.Example("row-1", (), "task", as_of="2023-02-21", fields={"ticker": "ACM"}, facts={"ticker": "X"})
     with pytest.raises(UserError, match="'ticker' is ACM and X"):
         known(asked)
+
+
+def test_a_prompt_may_say_its_day_and_entity_in_its_facts(path: Path) -> None:
+    """`generate` has no columns."""
+    facts = {"cik": 320, "as_of": "2023-02-20"}
+    asked = api.Example("prompt", (api.Message("user", "?"),), "prompt", facts=facts)
+    made = annotator(path)(asked).facts
+    assert [one["value"] for one in made["alignment"]] == [30]
+    assert {name: made[name] for name in facts} == facts
+    torn = api.Example("prompt", (), "prompt", as_of="2023-02-21", facts=facts)
+    with pytest.raises(UserError, match="'as_of' is 2023-02-20 and 2023-02-21"):
+        annotator(path)(torn)
+
+
+def test_records_without_an_entity_can_be_left(path: Path) -> None:
     assert annotator(path, unnamed="leave")(example(other=1)).facts is None
 
 
