@@ -37,7 +37,8 @@ import numpy as np
 from skfolio import RiskMeasure
 from skfolio.optimization import MeanRisk, ObjectiveFunction
 returns, level, aversion, calls = np.load(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
-kinds = {"minimum-CVaR": {}, "mean-CVaR": dict(objective_function=ObjectiveFunction.MAXIMIZE_UTILITY, risk_aversion=aversion)}
+utility = dict(objective_function=ObjectiveFunction.MAXIMIZE_UTILITY, risk_aversion=aversion)
+kinds = {"minimum-CVaR": {}, "mean-CVaR": utility}
 out = {}
 for name, options in kinds.items():
     fit, solver = [], []
@@ -142,10 +143,10 @@ def tested(returns: NDArray[np.float64]) -> list[dict[str, object]]:
                 if table is apart and name == "equal weight":
                     continue
                 figure = table[name][what]
-                rows.append({"figure": f"walk-forward, {name}: {what}{told}", "value": round(100 * figure.value, 3),
-                             "unit": f"% ± {100 * figure.error:.3f}", "target": None, "met": None, "peer": None})  # fmt: skip
-        rows.append({"figure": f"walk-forward, {name}: traded at a refit", "value": round(100 * one.turnover, 1),
-                     "unit": "% of the portfolio", "target": None, "met": None, "peer": None})  # fmt: skip
+                value, unit = round(100 * figure.value, 3), f"% ± {100 * figure.error:.3f}"
+                rows.append({"figure": f"walk-forward, {name}: {what}{told}", "value": value, "unit": unit})
+        traded = round(100 * one.turnover, 1)
+        rows.append({"figure": f"walk-forward, {name}: traded at a refit", "value": traded, "unit": "% of it"})
     return rows
 
 

@@ -121,8 +121,9 @@ def gate(
 
     Both measures fulfil risk(s w) = s risk(w) for s >= 0 and risk(w) + c for a loss c that is the same in every
     scenario, so with a constant the factor is (limit - constant) / risk(w). What is returned is within the limit in
-    exact arithmetic, not only as computed: the limit is compared with the risk and a bound of its rounding error (Higham
-    2002, section 3.1), recomputed from the exposures as rounded to their dtype; the factor steps down until it holds.
+    exact arithmetic, not only as computed: the limit is compared with the risk and a bound of its rounding error
+    (Higham 2002, section 3.1), recomputed from the exposures as rounded to their dtype; the factor steps down until
+    it holds.
     Exposures whose risk is within that bound of the limit (some 1e-14 of the gross exposure) are scaled by as little.
 
     Parameters

@@ -1,15 +1,15 @@
 """Portfolios of least expected shortfall (CVaR), mean against CVaR, equal weight; walk-forward with standard errors.
 
 The linear programme of Rockafellar & Uryasev (2000) is solved in its dual, which has one row for each asset and one
-boxed variable for each scenario, by the dual simplex of HiGHS, and over few scenarios: those that are surely in the tail
-count as their loss, those that are surely not as nothing, and only those near the quantile are variables. That is a
-relaxation, so its value is a lower bound; scenarios that its solution classifies otherwise become variables, and it ends
-when the bound meets the risk of the weights found (usually the third round). The idea of fixing scenarios far from the
-quantile is old (for instance Kuenzi-Bay & Mayer 2006, "Computational aspects of minimizing conditional value-at-risk");
-the result is the exact optimum, not an approximation.
+boxed variable for each scenario, by the dual simplex of HiGHS, and over few scenarios: those that are surely in the
+tail count as their loss, those that are surely not as nothing, and only those near the quantile are variables. That
+is a relaxation, so its value is a lower bound; scenarios that its solution classifies otherwise become variables, and
+it ends when the bound meets the risk of the weights found (usually the third round). The idea of fixing scenarios far
+from the quantile is old (for instance Kuenzi-Bay & Mayer 2006, "Computational aspects of minimizing conditional
+value-at-risk"); the result is the exact optimum, not an approximation.
 
-Losses are positive, returns are fractions of the period (a day). The weights add up to 1. Not covered: transaction costs and
-turnover in the optimisation, cardinality, scenario probabilities.
+Losses are positive, returns are fractions of the period (a day). The weights add up to 1. Not covered: transaction
+costs and turnover in the optimisation, cardinality, scenario probabilities.
 """
 
 # N = assets, S = scenarios (days), P = portfolios, T = days out of sample, D = bootstrap draws
@@ -39,8 +39,8 @@ YEAR = 252  # trading days
 class Portfolio:
     """Weights (N,) and what they come to over the scenarios they were made from.
 
-    `expected_shortfall` : a loss positive, per period; `expected_return` : per period. `gap` : how far the objective may
-    be from the optimum at most, by the bound of the dual.
+    `expected_shortfall` : a loss positive, per period. `expected_return` : per period. `gap` : how far the objective is
+    from the optimum at most, by the bound of the dual.
     """
 
     weights: Array
@@ -163,7 +163,7 @@ def _solve(problem: _Problem) -> Portfolio:
     mass = tail(count, problem.level)[2]
     start = problem.feasible(np.full(problem.returns.shape[1], 1.0 / problem.returns.shape[1]))
     losses = problem.objective(start)[1]
-    scale = max(float(np.abs(losses).mean()), np.finfo(np.float64).tiny)
+    scale = float(np.abs(losses).mean()) or 1.0
     best, bound, weights = np.inf, -np.inf, start
     inside, free = _classified(losses, int(mass), int(BAND * count) + problem.returns.shape[1])
     while True:
@@ -249,8 +249,8 @@ def walk_forward(
 ) -> dict[str, WalkForward]:
     """Fit each strategy on the last `window` days, hold its weights for `every` days, move on; no day is seen before.
 
-    Weights are restored every day without cost; at a refit, `cost` (a fraction) is paid on the sum of the changes of the
-    target weights. The first purchase counts.
+    Weights are restored every day without cost; at a refit, `cost` (a fraction) is paid on the sum of the changes of
+    the target weights. The first purchase counts.
 
     Raises
     ------
