@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 NAME, LAYER = "var/advice", "var/risk"
 MAX_AUTOMATA = 16  # kept, one for each portfolio that was asked about
+MAX_STATES = 200_000  # of one automaton, some 100 bytes each; then it is made anew
 
 
 class AdviceConstraint:
@@ -55,7 +56,9 @@ class AdviceConstraint:
             _log.warning("example %s: no risk limit is known, its advice is not held to any", example.id)
             return None
         key = "" if desk is None else desk.facts.model_dump_json()
-        automaton = self._automata.pop(key, None) or AdviceAutomaton(desk, self._config)
+        automaton = self._automata.pop(key, None)
+        if automaton is None or automaton.size > MAX_STATES:
+            automaton = AdviceAutomaton(desk, self._config)
         self._automata[key] = automaton  # last in the order, as the most recently used
         if len(self._automata) > MAX_AUTOMATA:
             del self._automata[next(iter(self._automata))]

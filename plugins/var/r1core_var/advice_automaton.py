@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -49,11 +49,17 @@ class AdviceAutomaton:
     def __init__(self, desk: Desk | None, config: AdviceConfig) -> None:
         self._desk, self._config = desk, config
         self._names = () if desk is None else desk.names
+        self._beginnings = {name[:end] for name in self._names for end in range(1, len(name))}
         self._states = [_At((0,) * len(self._names), 0, "")]
         self._numbers = {self._states[0]: 0}
         self._lock = threading.Lock()
         self._tail = lru_cache(maxsize=4096)(self._worked_out)
         self._allowed = lru_cache(maxsize=4096)(self._fits)
+
+    @property
+    def size(self) -> int:
+        """How many states were met."""
+        return len(self._states)
 
     def row(self, state: int) -> NDArray[np.int32]:
         """(256,) int32, the next state for each byte; -1 where it is refused."""
@@ -65,7 +71,7 @@ class AdviceAutomaton:
     def may_end(self, state: int) -> bool:
         """Whether the lines so far are whole and within the limit."""
         at = self._states[state]
-        return at.prose or not at.line or at.line == HOLD or self._finished(at) is not None
+        return at.prose or not at.line or at.line == HOLD or (self._finished(at) is not None and not self._open(at))
 
     def explain(self, state: int, data: bytes) -> tuple[Reason, ...]:
         """Why `data` is refused: an order over the limit with its figures, an unknown limit, or the form."""
@@ -96,7 +102,9 @@ class AdviceAutomaton:
         if at.line == HOLD:
             if self._config.rationale:
                 found["\n"] = _At(at.traded, self._config.max_orders, "")
-        elif (made := self._finished(at)) and (at.lines + 1 < self._config.max_orders or self._config.rationale):
+        elif self._open(at) and self._finished(at) is None:  # a line break says that the shorter name is meant
+            found["\n"] = replace(at, line=at.line + "\n")
+        elif made := self._finished(at):
             found["\n"] = _At(traded_with(at.traded, made), at.lines + 1, "")
         return found
 
@@ -123,16 +131,21 @@ class AdviceAutomaton:
         worked_out = self._tail(at.traded, self._wish(at))
         return {worked_out[1][len(written)]} if worked_out and len(written) < len(worked_out[1]) else set()
 
+    def _open(self, at: _At) -> bool:
+        """Whether a line of `stop` names an instrument whose name begins another's: a cut could have made it of that."""
+        begun = _BEGUN["stop"].fullmatch(at.line) if self._config.mode == "stop" else None
+        return begun is not None and begun["id"] in self._names and begun["id"] in self._beginnings
+
     def _wish(self, at: _At) -> Order | None:
         """The order that a line asks for, once it names an instrument."""
-        begun = _BEGUN[self._config.mode].fullmatch(at.line)
+        begun = _BEGUN[self._config.mode].fullmatch(at.line.removesuffix("\n"))
         if begun is None or begun["id"] not in self._names:
             return None
         return Order(begun["side"].upper(), int(begun["units"]), self._names.index(begun["id"]))
 
     def _finished(self, at: _At) -> Order | None:
         """The order that a line comes to, where it is whole and allowed."""
-        wish = self._wish(at)
+        wish = None if at.line.endswith("\n") else self._wish(at)
         if wish is None:
             return None
         if self._config.mode == "stop":
@@ -152,7 +165,7 @@ class AdviceAutomaton:
         if self._desk is None:
             return UNKNOWN
         wish = None if at.prose else self._wish(at)
-        over = wish is not None and self._finished(at) is None
+        over = wish is not None and self._finished(replace(at, line=at.line.removesuffix("\n"))) is None
         if wish is not None and over and (self._config.mode == "stop" or self._tail(at.traded, wish) is None):
             return Reason("var/limit", self._desk.limit(), self._desk.breach(at.traded, wish))
         return FORM

@@ -100,7 +100,9 @@ class ScenarioRisk:
         whole = np.floor(crossing[(crossing > -1) & (crossing < most)])
         candidates = np.unique(np.clip(np.concatenate([whole - 1, whole, whole + 1, [0, most]]), 0, most))[::-1]
         for some in np.array_split(candidates, -(-len(candidates) // 256)):
-            covered = (base[:, None] + slope[:, None] * some <= self._limit).sum(axis=0) >= self._within
+            over = base[:, None] + slope[:, None] * some - self._limit
+            rounding = 1e-12 * (np.abs(base)[:, None] + np.abs(slope)[:, None] * some + self._limit)
+            covered = (over <= rounding).sum(axis=0) >= self._within
             for q in some[covered]:
                 if self.within(positions(int(q))):
                     return int(q)
