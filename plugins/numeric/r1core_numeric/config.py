@@ -23,7 +23,9 @@ class NumericConfig(BaseModel):
     results : where the results of a program have to stand: `first`, before any other quantity; `anywhere`; `answer`,
         nothing but them.
     program : field of the example that holds a program, or a list of programs.
-    layer : layer whose output holds programs; its programs come before those of the field.
+    layer : layer whose output holds programs; its programs come before those of the field. `numeric/pointer` is the
+        plugin's own, which learns to choose them.
+    least_probability : below this the plugin's own layer abstains.
     on_abstain : what becomes of an answer whose program has no result: `inputs`, it may state the numbers of the input;
         `silent`, it may state no quantity at all.
     """
@@ -39,6 +41,7 @@ class NumericConfig(BaseModel):
     results: Literal["first", "anywhere", "answer"] = "first"
     program: str = "program"
     layer: str = ""
+    least_probability: float = Field(0.0, ge=0.0, le=1.0)
     on_abstain: Literal["inputs", "silent"] = "inputs"
 
     @field_validator("dollar", "yen", "currency")

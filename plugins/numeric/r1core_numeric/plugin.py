@@ -1,4 +1,4 @@
-"""The plugin: numbers as spans, constraints on numbers in answers, metrics of them."""
+"""The plugin: numbers as spans, layers that choose programs, constraints on numbers in answers, metrics of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from r1core_numeric.config import NumericConfig
 
 
 def _config(ctx: api.Context) -> NumericConfig:
-    return ctx.config if isinstance(ctx.config, NumericConfig) else NumericConfig()
+    return ctx.config if isinstance(ctx.config, NumericConfig) else NumericConfig.model_validate({})
 
 
 class NumericPlugin(api.Plugin):
@@ -20,10 +20,21 @@ class NumericPlugin(api.Plugin):
 
     @hookimpl
     def preprocess(self, ctx: api.Context) -> Sequence[api.Annotator]:
-        """Return the annotator that marks numbers in prompts."""
+        """Return the annotator that marks numbers in prompts; where programs are learnt, also what teaches them."""
         from r1core_numeric.annotator import NumberAnnotator
+        from r1core_numeric.layer import POINTER
+        from r1core_numeric.learned import ChoiceAnnotator
 
-        return [NumberAnnotator(_config(ctx))]
+        config = _config(ctx)
+        learnt = [ChoiceAnnotator(config)] if config.layer == POINTER else []
+        return [NumberAnnotator(config), *learnt]
+
+    @hookimpl
+    def extra_layer(self, ctx: api.Context, model: object) -> Sequence[api.LayerSpec]:
+        """Return value features and the heads that choose a program, where `layer = "numeric/pointer"`."""
+        from r1core_numeric.layer import layers
+
+        return layers(_config(ctx))
 
     @hookimpl
     def decode_constraint(self, ctx: api.Context) -> Sequence[api.DecodeConstraint]:
