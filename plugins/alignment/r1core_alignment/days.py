@@ -63,7 +63,7 @@ def column_of_days(column: pd.Series, name: str, where: Callable[[int], str]) ->
     """
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         raise UserError(f"column {name!r} has a time zone ({column.dtype.tz}), expected days", fix=NO_TIME)
-    if column.dtype.kind == "M":
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind == "M":
         return _of_datetimes(column.to_numpy(), name, where)
     codes, uniques = pd.factorize(column.to_numpy(dtype=object), use_na_sentinel=True)
     parsed = np.full(len(uniques) + 1, MISSING, np.int64)  # the last one serves the code -1 of an empty cell

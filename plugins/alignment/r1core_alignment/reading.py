@@ -75,7 +75,7 @@ def read_csv(path: str | Path) -> Facts:
     UserError : for what `from_frame` refuses, naming the row of the file.
     """
     try:
-        frame = pd.read_csv(path, dtype=object, keep_default_na=False, na_values=[""], encoding="utf-8")
+        frame = pd.read_csv(path, dtype=object, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
     except (OSError, ValueError, zlib.error, EOFError) as error:  # pandas' own errors are ValueErrors
         raise UserError(f"{path}: no readable CSV ({error})", fix=f"write columns {', '.join(COLUMNS)}") from error
     return from_frame(frame, where=lambda position: f"{path}: row {position + 2}")

@@ -13,13 +13,13 @@ class Settings:
 
     Parameters
     ----------
-    lag : days that a fact stays unknown beyond its filing date, 0 or more.
-    max_age : days from a period's end after which it is no longer shown, 0 or more; None = until a later one is known.
+    lag : days that a fact stays unknown beyond its filing date, 0 to 3,650.
+    max_age : days from a period's end after which it is not shown, 0 to 73,000; None = until a later one is known.
     additive, non_additive : concepts whose periods add up, or do not, whatever their unit and name say.
 
     Raises
     ------
-    UserError : for a lag or an age that is negative or no whole number.
+    UserError : for a lag or an age outside of that, or that is no whole number.
     """
 
     lag: int = 0
@@ -28,7 +28,9 @@ class Settings:
     non_additive: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        for name, days in (("lag", self.lag), ("max_age", 0 if self.max_age is None else self.max_age)):
-            if isinstance(days, bool) or not isinstance(days, int) or days < 0:
+        for name, days, most in (("lag", self.lag, 3_650), ("max_age", self.max_age, 73_000)):
+            if days is None and name == "max_age":
+                continue
+            if isinstance(days, bool) or not isinstance(days, int) or not 0 <= days <= most:
                 why = "; a negative one would show facts before they were filed" if name == "lag" else ""
-                raise UserError(f"{name} is {days!r}, expected whole days, 0 or more{why}", fix=f"{name} = 0")
+                raise UserError(f"{name} is {days!r}, expected whole days, 0 to {most}{why}", fix=f"{name} = 0")

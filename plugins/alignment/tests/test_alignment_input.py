@@ -80,6 +80,26 @@ def test_csv_and_frame_give_the_same_facts(tmp_path: Path, table: Table) -> None
     pd.testing.assert_frame_equal(alignment.from_frame(dated).frame(), told)
 
 
+def test_columns_of_every_kind_that_pandas_has_are_read(tmp_path: Path, table: Table) -> None:
+    frame = table("2022-01-01..2022-03-31 10 2022-04-20\n2022-03-31 12 2022-04-20")
+    told = alignment.from_frame(frame).frame()
+    days = {name: pd.to_datetime(frame[name]) for name in ("start", "end", "filed")}
+    kinds = [
+        frame.assign(**days, value=[10, 12], entity=frame["entity"].astype("category"), index=7).set_index("index"),
+        frame.assign(value=pd.array([10, 12], dtype="Int64"), concept=frame["concept"].astype("string")),
+        frame.assign(
+            value=np.array([10, 12], np.float32), **{name: one.astype("datetime64[s]") for name, one in days.items()}
+        ),
+        frame.assign(
+            **{name: one.dt.to_period("D").dt.to_timestamp() for name, one in days.items()}, value=[Decimal(10), 12]
+        ),
+    ]
+    for one in kinds:
+        pd.testing.assert_frame_equal(alignment.from_frame(one).frame(), told)
+    (tmp_path / "excel.csv").write_text("\ufeff" + frame.to_csv(index=False), encoding="utf-8")
+    pd.testing.assert_frame_equal(alignment.read(tmp_path / "excel.csv").frame(), told)
+
+
 def test_several_sources_are_one(table: Table) -> None:
     parts = [alignment.from_frame(table(f"2022-03-31 {n} 2022-04-2{n}\n2032-01-01 1 2022-01-01")) for n in (1, 2, 3)]
     every = alignment.concat(parts)

@@ -45,7 +45,7 @@ def test_a_fact_is_known_strictly_after_its_filing_date(table: Table) -> None:
 def test_a_lag_makes_it_later_and_never_earlier(table: Table) -> None:
     frame = table("2022-03-31 5 2022-04-20")
     assert on(frame, ["2022-04-21", "2022-04-22", "2022-04-23"], "instant", lag=2) == [None, None, 5]
-    for lag in (-1, 1.5, True):
+    for lag in (-1, 1.5, True, None, 10**30):
         with pytest.raises(UserError, match="lag is"):
             alignment.align(frame, lag=lag)  # type: ignore[arg-type]
 
