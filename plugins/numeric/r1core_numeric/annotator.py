@@ -22,9 +22,10 @@ WIDTH = len(_KINDS) + len(_UNITS) + 6 + FIGURES
 def features(number: Number) -> Sequence[float]:
     """What a layer is told of a number: `WIDTH` numbers, each between -1 and 1 but for very large magnitudes.
 
-    In order: kind (one of six); unit (one of six: unstated, money, percent, basis points, multiple, another measure); sign
-    (-1, 0, 1); log10 of the magnitude of the value / 12 (0 for 0); whether it is above zero in magnitude; scale / 12; per
-    share; places behind the point / 6; then the first twelve significant digits of the amount / 9, the first one first.
+    In order: kind (one of six); unit (one of six: unstated, money, percent, basis points, multiple, another measure);
+    sign (-1, 0, 1); log10 of the magnitude of the value / 12 (0 for 0); whether it is above zero in magnitude; scale
+    / 12; per share; places behind the point / 6; then the first twelve significant digits of the amount / 9, the
+    first one first.
     """
     found = [float(number.kind == kind) for kind in _KINDS]
     if number.amount is None:

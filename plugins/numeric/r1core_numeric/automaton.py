@@ -1,7 +1,8 @@
 """The grammar over UTF-8 bytes: an `api.ByteAutomaton` whose states are made when they are asked for.
 
-Broken UTF-8 is refused, and so is what lies beyond plane 2 of Unicode (tags, private use). A byte that begins a character is
-allowed where some character that it begins is, so that no text is led into a dead end inside of one.
+Broken UTF-8 is refused, and so are private use and what lies beyond the basic plane but for emoji (mathematical letters
+and digits, tags). A byte that begins a character is allowed where some character that it begins is, so that no text is
+led into a dead end inside of one.
 """
 
 # A = automaton states
@@ -15,16 +16,23 @@ import numpy as np
 
 from r1core.api import Reason
 from r1core_numeric.grammar import Grammar, State
-from r1core_numeric.symbols import LETTER, NEUTRAL, symbol
+from r1core_numeric.symbols import LETTER, NUMERIC, symbol
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_LEADS = (*range(0xC2, 0xF1),)
+_LEADS = (*range(0xC2, 0xEE), 0xEF, 0xF0)
 _LENGTHS = {lead: 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4 for lead in _LEADS}
-_FIRST = {0xE0: 0xA0, 0xF0: 0x90}  # the least second byte behind these, by the encoding
-_LAST = {0xED: 0x9F}
+_FIRST = {0xE0: 0xA0, 0xF0: 0x9F}  # the least second byte behind these: by the encoding, and for emoji
+_LAST = {0xED: 0x9F, 0xF0: 0x9F}
+_IDEOGRAPHS = (*range(0xE5, 0xEA), 0xEB, 0xEC)  # all that begins like this are letters, or numerals, which are refused
 _ASCII = tuple(symbol(chr(byte)) for byte in range(128))
+
+
+def _sign(character: str) -> str:
+    """The symbol of a character beyond ASCII in an answer; digits of other scripts are not written."""
+    found = symbol(character)
+    return NUMERIC if found.isdigit() else found
 
 
 def _following(prefix: bytes) -> range:
@@ -36,11 +44,11 @@ def _following(prefix: bytes) -> range:
 
 @lru_cache(maxsize=4096)
 def _symbols(prefix: bytes) -> frozenset[str]:
-    """What the characters that begin like this stand for; of four-byte characters, letters and emoji stand for all."""
-    if prefix == b"\xf0":
-        return frozenset((LETTER, NEUTRAL))
+    """What the characters that begin like this stand for."""
+    if len(prefix) == 1 and prefix[0] in _IDEOGRAPHS:
+        return frozenset((LETTER,))
     if len(prefix) + 1 == _LENGTHS[prefix[0]]:
-        return frozenset(symbol((prefix + bytes([byte])).decode()) for byte in _following(prefix))
+        return frozenset(_sign((prefix + bytes([byte])).decode()) for byte in _following(prefix))
     return frozenset().union(*(_symbols(prefix + bytes([byte])) for byte in _following(prefix)))
 
 
@@ -75,7 +83,7 @@ class ProvenanceAutomaton:
             if len(data) < _LENGTHS[prefix[0]]:
                 found[byte] = self._started(items, data)
             else:
-                found[byte] = self._id(self._step(items, symbol(data.decode())), b"")
+                found[byte] = self._id(self._step(items, _sign(data.decode())), b"")
         return found
 
     def may_end(self, state: int) -> bool:

@@ -1,7 +1,8 @@
-"""What an answer may say: the numbers of the input and the results of programs; and whether a finished text keeps to it.
+"""What an answer may say: the numbers of the input and the results of programs; and whether a finished text keeps to
+it.
 
-`provenance` reads the text with the reader and shares no code with the automaton that made it, so that either finds what
-the other misses.
+`provenance` reads the text with the reader and shares no code with the automaton that made it, so that either finds
+what the other misses.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from r1core_numeric.execute import Result
-from r1core_numeric.reader import Reading, read
+from r1core_numeric.reader import DEFAULT, Reading, read
 from r1core_numeric.symbols import fold
 from r1core_numeric.values import MEASURES, Number, Unit
 
 _YEARS = re.compile(r"(?<!\d)(?:1[5-9]|2[01])\d\d(?!\d)")
+_MARKS = re.compile(r"^[(\[]|[.)\]]$")
 _SPACE = re.compile(r"\s+")
 
 
@@ -38,8 +40,8 @@ class Allowed:
     Parameters
     ----------
     claims : values, in any of their renderings.
-    literals : spellings of the input that are allowed as they stand, folded and with single spaces, each with its number:
-        dates, names with digits, numbers that could not be read.
+    literals : spellings of the input that are allowed as they stand, folded and with single spaces, each with its
+        number: dates, names with digits, numbers that could not be read.
     absolute : whether a negative value may be stated without its sign ("fell by 12 %").
     currency : money in which numbers without a unit may be stated, or "".
     """
@@ -110,14 +112,15 @@ def supports(claim: Claim, number: Number, may: Allowed) -> bool:
     return False
 
 
-def provenance(text: str, may: Allowed, reading: Reading = Reading()) -> tuple[Origin, ...]:
+def provenance(text: str, may: Allowed, reading: Reading = DEFAULT) -> tuple[Origin, ...]:
     """Read every number of a text and say where it comes from; those without sources have no provenance."""
     literals = dict(may.literals)
     found = []
     for number in read(text, reading):
         sources = [f"{c.place}: {c.number.text}" for c in may.claims if supports(c, number, may)]
-        if not sources and number.kind == "year":
-            sources = [f"{c.place}: {c.number.text}" for c in may.claims if _as_year(c, number)]
+        if not sources:
+            bare = _MARKS.sub("", fold(number.text)) if number.kind in ("year", "label") else ""
+            sources = [f"{c.place}: {c.number.text}" for c in may.claims if bare.isdigit() and _counts(c, bare)]
         spelled = literals.get(normal(number.text))
         if spelled is not None and (number.kind == spelled.kind or number.kind != "quantity"):
             sources.append(f"{spelled.place()}: {spelled.text}")
@@ -125,11 +128,11 @@ def provenance(text: str, may: Allowed, reading: Reading = Reading()) -> tuple[O
     return tuple(found)
 
 
-def _as_year(claim: Claim, number: Number) -> bool:
-    """A quantity such as 2,019 written without its comma looks like a year."""
-    return claim.value == number.fraction and claim.unit.name not in ("percent", "basis_point", "multiple")
+def _counts(claim: Claim, digits: str) -> bool:
+    """Whether plain digits say a claim: 2,019 without its comma looks like a year, "5." like the mark of a list."""
+    return claim.value == int(digits) and claim.unit.name not in ("percent", "basis_point", "multiple")
 
 
-def unsupported(text: str, may: Allowed, reading: Reading = Reading()) -> tuple[Number, ...]:
+def unsupported(text: str, may: Allowed, reading: Reading = DEFAULT) -> tuple[Number, ...]:
     """The numbers of a text that have no provenance."""
     return tuple(origin.number for origin in provenance(text, may, reading) if not origin.sources)

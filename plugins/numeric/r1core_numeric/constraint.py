@@ -1,8 +1,8 @@
 """The decode constraints: no number without provenance, and the results of programs stand in the answer.
 
 `numeric/provenance` forbids: a token that would begin or extend a number that is neither in the input nor a result is
-masked, and where a result is due its digits are all that is left. `numeric/results` requires: the answer may not end before
-every result stands in it. Programs come from a layer's output, from a field of the example, or from both.
+masked, and where a result is due its digits are all that is left. `numeric/results` requires: the answer may not end
+before every result stands in it. Programs come from a layer's output, from a field of the example, or from both.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from r1core import api
 from r1core_numeric.claims import Allowed, allowed, unsupported
@@ -23,7 +24,11 @@ from r1core_numeric.values import Number
 
 _log = logging.getLogger(__name__)
 PROVENANCE, RESULTS = "numeric/provenance", "numeric/results"
-KEPT = 256  # requests remembered until their answer is rechecked
+KEPT = 1024  # prompts remembered until their answer is rechecked
+AUTOMATA = 32  # kept for equal prompts; some MB each
+_Key = tuple[str, str]
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 _RULE = "every number in an answer is in the input or a program's result"
 
 
@@ -82,15 +87,14 @@ class Memory:
 
     def __init__(self, config: NumericConfig) -> None:
         self._config = config
-        self._kept: OrderedDict[tuple[str, str], Grounds] = OrderedDict()
+        self._kept: OrderedDict[_Key, Grounds] = OrderedDict()
+        self._automata: OrderedDict[tuple[_Key, bool], tuple[Grounds, api.ByteAutomaton]] = OrderedDict()
 
     def begin(self, request: api.DecodeRequest) -> Grounds:
         """The grounds of a request, kept for its recheck."""
         said = request.outputs.get(self._config.layer) if self._config.layer else None
-        found = self._kept[_key(request.example)] = grounds(request.example, self._config, said)
-        self._kept.move_to_end(_key(request.example))
-        while len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
+        found = grounds(request.example, self._config, said)
+        _keep(self._kept, _key(request.example), found, KEPT)
         return found
 
     def of(self, example: api.Example) -> Grounds:
@@ -98,8 +102,29 @@ class Memory:
         found = self._kept.get(_key(example))
         return grounds(example, self._config) if found is None else found
 
+    def automaton(self, example: api.Example, found: Grounds, *, requires: bool) -> api.ByteAutomaton:
+        """The automaton of a request; the same one for equal requests, so that its masks are made once."""
+        from r1core_numeric.automaton import ProvenanceAutomaton
+        from r1core_numeric.grammar import Grammar
+        from r1core_numeric.lexis import lexis
 
-def _key(example: api.Example) -> tuple[str, str]:
+        key = (_key(example), requires)
+        held = self._automata.get(key)
+        if held is None or held[0] != found:
+            grammar = Grammar(lexis(found.allowed, found.results), self._config.results)
+            held = (found, ProvenanceAutomaton(grammar, requires=requires))
+        _keep(self._automata, key, held, AUTOMATA)
+        return held[1]
+
+
+def _keep(where: OrderedDict[_K, _V], key: _K, value: _V, most: int) -> None:
+    where[key] = value
+    where.move_to_end(key)
+    while len(where) > most:
+        where.popitem(last=False)
+
+
+def _key(example: api.Example) -> _Key:
     return example.id, repr((example.messages, sorted(example.fields.items(), key=lambda pair: pair[0])))
 
 
@@ -117,18 +142,13 @@ class NumericConstraint:
         ------
         UserError : for a program or a table in no form that can be read.
         """
-        from r1core_numeric.automaton import ProvenanceAutomaton
-        from r1core_numeric.grammar import Grammar
-        from r1core_numeric.lexis import lexis
-
         found = self._memory.begin(request)
         if self.requires and not found.results:
             return None
         if not self.requires:
             for one in found.abstained:
                 _log.warning("example %s: program %s abstains: %s", request.example.id, one.name, one.reason)
-        grammar = Grammar(lexis(found.allowed, found.results), self._config.results)
-        return request.lift(ProvenanceAutomaton(grammar, requires=self.requires))
+        return request.lift(self._memory.automaton(request.example, found, requires=self.requires))
 
     def recheck(self, example: api.Example, text: str) -> Sequence[api.Reason]:
         """What a finished text states without provenance, by the reader; or which results it lacks."""

@@ -3,8 +3,9 @@
     expression := term (("+" | "-") term)*      term := factor (("*" | "×" | "/" | "÷") factor)*
     factor := "-" factor | "$"? "(" expression ")" | "[" expression "]" | number
 
-Numbers are the reader's. Parentheses around one number alone are accounting's minus, as in "-114 - (71)"; around a number
-that has a minus already they are brackets. `(a-b)/b` and `a/b-1` become `percent_change`, `(a+b+c)/3` becomes `average`.
+Numbers are the reader's. Parentheses around one number alone are accounting's minus, as in "-114 - (71)"; around a
+number that has a minus already they are brackets. `(a-b)/b` and `a/b-1` become `percent_change`, `(a+b+c)/3` becomes
+`average`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,21 @@ from decimal import Decimal
 
 from r1core.api import UserError
 from r1core_numeric.programs import CONSTANTS, Apply, Constant, Declared, Node, Slot
-from r1core_numeric.reader import Reading
+from r1core_numeric.reader import DEFAULT, Reading
 from r1core_numeric.spelling import RUN, read_digits
 from r1core_numeric.suffixes import suffix
 from r1core_numeric.symbols import DASH, fold
-from r1core_numeric.values import Number, Unit
+from r1core_numeric.values import UNSTATED, Number, Unit
 
-_OPERATORS = {"+": "add", "-": "subtract", DASH: "subtract", "*": "multiply", "×": "multiply", "/": "divide", "÷": "divide"}
+_OPERATORS = {
+    "+": "add",
+    "-": "subtract",
+    DASH: "subtract",
+    "*": "multiply",
+    "×": "multiply",
+    "/": "divide",
+    "÷": "divide",
+}
 _CURRENCY = {"$": "USD", "€": "EUR", "£": "GBP"}
 _BARE = re.compile(rf"\(\s*[$€£]?\s*(?:{RUN.pattern})\s*%?\s*\)")
 _NAMES = {Decimal(value): name for name, value in CONSTANTS.items()}
@@ -36,7 +45,7 @@ class Derivation:
     numbers: tuple[Number, ...]
 
 
-def read_derivation(text: str, reading: Reading = Reading()) -> Derivation:
+def read_derivation(text: str, reading: Reading = DEFAULT) -> Derivation:
     """Read a derivation.
 
     Raises
@@ -168,7 +177,7 @@ def _same(left: Node, right: Node, numbers: Sequence[Number]) -> bool:
     return False
 
 
-def pointed(derivation: Derivation, slots: Sequence[Number], unit: Unit = Unit()) -> tuple[Node, int, int]:
+def pointed(derivation: Derivation, slots: Sequence[Number], unit: Unit = UNSTATED) -> tuple[Node, int, int]:
     """Point a derivation's numbers at the slots of the text from which it was derived.
 
     A number is found where a slot has the same amount as spelled, whatever its sign; slots of the table come first. One
@@ -185,7 +194,7 @@ def pointed(derivation: Derivation, slots: Sequence[Number], unit: Unit = Unit()
     by_amount: dict[Decimal, int] = {}
     for at, slot in sorted(enumerate(slots), key=lambda pair: (pair[1].kind != "quantity", pair[1].cell is None)):
         if slot.amount is not None:
-            by_amount.setdefault(abs(slot.amount), at)
+            by_amount.setdefault(slot.amount.copy_abs(), at)
     named = found = 0
 
     def point(node: Node) -> Node:

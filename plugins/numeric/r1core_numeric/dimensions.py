@@ -1,8 +1,8 @@
 """Units in calculation: what may be added to what, and what a product or a quotient counts.
 
-A dimension maps base units to exponents: USD per share is {USD: 1, share: -1}, percent and ratios are {}. A number whose
-unit the text does not state counts as `?`: it may be added to a number of any one unit and then takes that unit, which
-the result records as an assumption; it may not be added to a percent (are 3 and 5 % to be 3.05, or 8 %?).
+A dimension maps base units to exponents: USD per share is {USD: 1, share: -1}, percent and ratios are {}. A number
+whose unit the text does not state counts as `?`: it may be added to a number of any one unit and then takes that
+unit, which the result records as an assumption; it may not be added to a percent (are 3 and 5 % to be 3.05, or 8 %?).
 """
 
 from __future__ import annotations
@@ -54,9 +54,7 @@ class Dimension:
         """As `USD·share^-1`."""
         if self.is_pure:
             return self.shown or "pure"
-        return "·".join(
-            ("unstated" if n == UNSTATED else n) + ("" if p == 1 else f"^{p}") for n, p in self.powers
-        )
+        return "·".join(("unstated" if n == UNSTATED else n) + ("" if p == 1 else f"^{p}") for n, p in self.powers)
 
 
 def dimension_of(unit: Unit) -> Dimension:

@@ -1,7 +1,7 @@
 """Runs a program over slots, exactly, and keeps where every number came from; it abstains with a reason, never guesses.
 
-All arithmetic is rational (`fractions.Fraction`). Only a growth rate or a rate of return that is irrational is a root to 50
-significant digits, and then says so. Rounding is `formats.write`'s business alone.
+All arithmetic is rational (`fractions.Fraction`). Only a growth rate or a rate of return that is irrational is a root
+to 50 significant digits, and then says so. Rounding is `formats.write`'s business alone.
 """
 
 from __future__ import annotations

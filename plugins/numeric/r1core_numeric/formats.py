@@ -1,4 +1,4 @@
-"""Writing an exact value: the only place where anything is rounded, by a stated mode, from the exact rational number."""
+"""Writing an exact value: the only place where anything is rounded, by a stated mode, from the rational number."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def write(value: Fraction, unit: Unit, form: Format) -> Written:
     amount = rounded(exact, places, form.rounding)
     if form.trim:
         amount = _trimmed(amount)
-    digits = f"{abs(amount):,f}" if form.group else f"{abs(amount):f}"
+    digits = f"{amount.copy_abs():,f}" if form.group else f"{amount.copy_abs():f}"
     text = _dressed(digits, amount < 0, shown, form)
     number = Number(text, 0, len(text), "quantity", amount, SCALES[form.scale], shown)
     return Written(text, number)

@@ -1,9 +1,9 @@
 """Which texts hold no number without provenance, symbol by symbol: a nondeterministic automaton.
 
-A text is free text and stretches in turn. A stretch is a rendering of a claim, a literal of the input, or a result; every
-digit lies in one, and what stands before and behind it cannot make another number of it (no digit, letter, sign, currency
-or scale that is not the stretch's own). Free text holds no number in words. Items are the ways in which a text so far can
-be read as such; a state is a set of them, and a text is refused when none is left.
+A text is free text and stretches in turn. A stretch is a rendering of a claim, a literal of the input, or a result;
+every digit lies in one, and what stands before and behind it cannot make another number of it (no digit, letter,
+sign, currency or scale that is not the stretch's own). Free text holds no number in words. Items are the ways in
+which a text so far can be read as such; a state is a set of them, and a text is refused when none is left.
 
     Free(at, words, left, due)      free text; `at` says what may follow, `words` are places in the watch trie
     Lead, Digits, Suffix, Literal, Written    inside of a stretch
@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 from r1core_numeric import watch
-from r1core_numeric.lexis import BARE, BEHIND, DATED, MEASURED, MONEY, SLASHED, WORDS, Lexis
-from r1core_numeric.tries import Trie
+from r1core_numeric.lexis import BARE, BEHIND, DATED, MEASURED, MONEY, NAMED, SLASHED, WORDS, Lexis
 from r1core_numeric.symbols import CONTROL, DASH, GROUP_SPACE, INVISIBLE, LETTER, NEUTRAL, NUMERIC
+from r1core_numeric.tries import Trie
 
 Mode = Literal["first", "anywhere", "answer"]
 
@@ -27,7 +28,7 @@ DIGITS = "0123456789"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 BLANKS = (" ", GROUP_SPACE, "\n")
 _OPEN, _CLOSE = "([{", ")]}"
-_QUIET = ('"', "`", "*", "_", "|", "<", ">", "~", NEUTRAL)
+_QUIET = ('"', "`", "*", "|", "<", ">", "~", NEUTRAL)
 _MONEY_SIGNS = "€£₹"
 
 
@@ -37,8 +38,8 @@ class Free:
 
     `at` : `begin` (a number may begin), `ranged` (behind "5 to"), `sign` (behind a sign or "Note": no digits), `glued`
     (no digits before a space), `word`, `bracket` (dates only), `spaced` (behind a number and a space), `dash` (behind a
-    number and a hyphen), `line` (behind a number and a line end), `inner` (behind a number and a parenthesis), `operator`,
-    `due` (a result has to follow).
+    number and a hyphen), `line` (behind a number and a line end), `inner` (behind a number and a parenthesis),
+    `operator`, `due` (a result has to follow).
     """
 
     at: str
@@ -141,7 +142,8 @@ class Grammar:
 
     def _after(self, item: Item, sign: str) -> Iterator[Item]:
         if isinstance(item, Free):
-            yield from self._free(item, sign)
+            word = item.at == "word"
+            yield from _in_word(item, sign, item.due < self.count) if word else self.free(item, sign)
         elif isinstance(item, Behind):
             yield from self._behind(item, sign)
         elif isinstance(item, Digits):
@@ -202,7 +204,7 @@ class Grammar:
             yield replace(item, node=node)
         ends = trie.ends[item.node] & item.forms
         bare = item.node in (0, trie.children[0].get(")"))
-        kept = ~0 if bare else ~BARE
+        kept = (~0 if bare else ~BARE) & (~MEASURED if self.lexis.lead_money[item.lead] else ~0)
         for left in {left & kept for form, left in self.lexis.left_by.items() if form & ends}:
             yield from self._behind(Behind(False, left, item.due), sign)
 
@@ -215,7 +217,6 @@ class Grammar:
             yield replace(item, node=node)
         for bit, left in enumerate(self.lexis.behind.all):
             if trie.ends[item.node] >> bit & 1:
-                assert isinstance(left, int)
                 yield from self._behind(Behind(False, left, item.due), sign)
 
     def _written(self, item: Written, sign: str) -> Iterator[Item]:
@@ -228,11 +229,14 @@ class Grammar:
 
     def _behind(self, item: Behind, sign: str) -> Iterator[Item]:
         left, due = item.left, item.due
+        sign = LETTER if sign == "_" else sign
         if self.mode == "answer" and self.count:
             if sign in (",", ";", *BLANKS) and due < self.count:
                 yield Free("due", (), 0, due)
             return
         if sign.isalnum() or sign in (LETTER, INVISIBLE, "%", "‰", "‱") or sign in _MONEY_SIGNS:
+            return
+        if left & NAMED and sign in ("-", DASH, "/", "("):
             return
         if item.mark:
             if sign in BLANKS:
@@ -245,7 +249,7 @@ class Grammar:
             yield replace(item, mark=True)
         elif sign in ("-", DASH, "/"):
             yield Free("dash", (), left | (SLASHED if sign == "/" else 0), due)
-        elif sign in _CLOSE or sign in "\"'`*_>" or sign == NEUTRAL:
+        elif sign in _CLOSE or sign in "\"'`*>" or sign == NEUTRAL:
             yield item
         else:
             yield self._punctuation_behind(left, due, sign)
@@ -264,9 +268,11 @@ class Grammar:
 
     # -- free text ------------------------------------------------------------------------------------------------
 
-    def _free(self, item: Free, sign: str) -> Iterator[Item]:
+    def free(self, item: Free, sign: str) -> Iterator[Item]:
+        """The items behind free text and a symbol."""
         if item.at in ("begin", "ranged", "line", "due", "bracket", "inner"):
             yield from self._begin(item, sign)
+        sign = LETTER if sign == "_" else sign  # it joins digits to a name, as a letter does
         if item.at == "due":
             if sign in BLANKS:
                 yield item
@@ -328,7 +334,8 @@ class Grammar:
                 at = "line"
             return replace(item, at=at, words=tuple(sorted({*item.words, *self._phrases(item.words)})))
         bits, ends = self._bits(item.words), ""
-        if bits & watch.LEAD or (item.left & WORDS and bits & watch.AND):
+        goes_on = (item.left & WORDS and bits & watch.AND) or (item.left & NAMED and bits & watch.RANGE)
+        if bits & watch.LEAD or goes_on:
             ends = "sign"
         elif item.left & BARE and bits & watch.RANGE:
             ends = "ranged"
@@ -348,7 +355,7 @@ class Grammar:
             yield replace(item, at="inner", words=())
         elif sign in "+×÷*" and item.at == "spaced":
             yield Free("operator", (), 0, due)
-        elif sign in ".,)]}\"'`_" or sign == NEUTRAL:
+        elif sign in ".,)]}\"'`" or sign == NEUTRAL:
             yield item
         else:
             yield self._punctuation_behind(item.left, due, sign)
@@ -357,9 +364,10 @@ class Grammar:
         """A symbol in free text that is neither letter, digit nor space."""
         words: tuple[int, ...] = ()
         left = 0
-        lead = item.at == "sign" or (item.at == "word" and bool(self._bits(item.words) & watch.LEAD))
+        named = item.at == "word" and bool(self._bits(item.words) & watch.LEAD)
+        lead = item.at == "sign" or (named and sign in ".,([{")
         if sign in _OPEN:
-            at = "bracket"
+            at = "sign" if lead else "bracket"
         elif sign == "=":
             at = "due" if item.due < self.count else "begin"
         elif sign == "|":
@@ -376,6 +384,20 @@ class Grammar:
             words = self._phrases(item.words, "." if sign == "." else " ")
             left = item.left if words else 0
         return Free(at, words, left, item.due)
+
+
+@lru_cache(maxsize=262_144)
+def _in_word(item: Free, sign: str, pending: bool) -> tuple[Item, ...]:
+    """What follows inside of a word: the same for all requests, but for whether a result is due."""
+    return tuple(_plain(item.due + pending).free(item, sign))
+
+
+@lru_cache(maxsize=64)
+def _plain(count: int) -> Grammar:
+    """A grammar of no claims, with so many results."""
+    made = Grammar(Lexis())
+    made.count = count
+    return made
 
 
 def _blank(sign: str) -> str:

@@ -10,7 +10,10 @@ SYMBOLS = {
     "$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY", "₹": "INR", "₩": "KRW",
 }  # fmt: skip
 CODES = frozenset(
-    "USD EUR GBP JPY CNY CHF CAD AUD NZD HKD SGD SEK NOK DKK INR KRW BRL MXN ZAR PLN CZK HUF TRY ILS RMB".split()
+    {
+        *("USD", "EUR", "GBP", "JPY", "CNY", "CHF", "CAD", "AUD", "NZD", "HKD", "SGD", "SEK", "NOK", "DKK"),
+        *("INR", "KRW", "BRL", "MXN", "ZAR", "PLN", "CZK", "HUF", "TRY", "ILS", "RMB"),
+    }
 )
 CURRENCY_WORDS = {
     "dollar": "USD", "dollars": "USD", "euro": "EUR", "euros": "EUR", "pound": "GBP", "pounds": "GBP", "yen": "JPY",

@@ -1,7 +1,8 @@
 """Digits that are no quantity: dates, times, fiscal periods, ordinals, section numbers, telephone numbers, list marks.
 
 Found first, over the folded text, so that what is left can be read as numbers. What two readings share is decided by
-the order of the patterns. Not covered: dates in words of other languages, house numbers, serial numbers without letters.
+the order of the patterns. Not covered: dates in words of other languages, house numbers, serial numbers without
+letters.
 """
 
 from __future__ import annotations
@@ -21,30 +22,29 @@ _BEFORE = rf"(?<![\w.,/$€£¥₹₩'{DASH}-])"
 _AFTER = r"(?![\w%]|[.,/'-]\d)"
 _LABEL = "|".join(sorted(LABELS, key=len, reverse=True))
 
-PATTERNS: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
-    (kind, re.compile(pattern, re.MULTILINE))
-    for kind, pattern in (
-        ("date", rf"{_BEFORE}\d{{4}}-\d\d?-\d\d?(?:[t ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?z?)?{_AFTER}"),
-        ("date", rf"{_BEFORE}\d\d?([/.])\d\d?\1(?:\d{{4}}|\d\d){_AFTER}"),
-        ("date", rf"\b{_MONTH}\s+{_DAY}(?:\s*,\s*{_YEAR}|\s+{_YEAR})?{_AFTER}(?!\s*(?:percent|million|billion))"),
-        ("date", rf"{_BEFORE}{_DAY}\s+(?:of\s+)?{_MONTH}(?:,?\s+{_YEAR}{_AFTER})?(?!\w)"),
-        ("date", rf"\b{_MONTH},?\s+{_YEAR}{_AFTER}"),
-        ("label", rf"{_BEFORE}\d\d?:\d\d(?::\d\d)?{_AFTER}"),
-        ("label", rf"{_BEFORE}(?:[fc]y\s?'?)(?:\d{{4}}|\d\d)(?:[/-]\d\d)?(?:e|a)?{_AFTER}"),
-        ("label", rf"{_BEFORE}(?:[qh][1-4](?:[ -]?(?:{_YEAR}|'\d\d|\d\d))?|[1-4][qh](?:{_YEAR}|\d\d)){_AFTER}"),
-        ("label", rf"{_BEFORE}{_YEAR}(?:/|{_HYPHEN})\d\d{_AFTER}"),
-        ("label", r"(?<![\w])'\d\d(?!\d)"),
-        ("label", rf"\b(?:{_LABEL})\b\.?\s?\(?\d[\w.-]*(?:\(\w\))*(?:(?:,| and| &| to)\s?\d[\w.]*{_AFTER})*(?<![.,-])"),
-        ("label", r"(?<!\w)#\s?\d[\w.-]*(?<![.-])"),
-        ("label", rf"{_BEFORE}\+?\(?\d{{1,4}}\)?(?:[ -]\d{{2,4}}){{1,3}}-\d{{3,4}}{_AFTER}"),
-        ("label", rf"{_BEFORE}\d+(?:{_HYPHEN}\d+){{2,}}{_AFTER}"),
-        ("ordinal", rf"{_BEFORE}\d+(?:st|nd|rd|th){_AFTER}"),
-        ("label", r"^[ \u00a0]*\(?\d{1,2}[.)](?=[ \u00a0]|$)"),
-        ("label", r"\[\d{1,3}\]|(?<![\w$€£¥₹₩)])\(\d{1,2}\)(?!\s*(?:%|percent|million|billion|thousand|bn|mn)|\w)"),
-        ("label", r"(?<![\d.,])[^\W\d]+[-_/]?\d[\w]*(?:[-/.]\w+)*"),
-        ("label", r"\b\d+-[a-z]\b(?!-)"),
-    )
+_PATTERNS: tuple[tuple[Kind, str], ...] = (
+    ("date", rf"{_BEFORE}\d{{4}}-\d\d?-\d\d?(?:[t ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?z?)?{_AFTER}"),
+    ("date", rf"{_BEFORE}\d\d?([/.])\d\d?\1(?:\d{{4}}|\d\d){_AFTER}"),
+    ("date", rf"\b{_MONTH}\s+{_DAY}(?:\s*,\s*{_YEAR}|\s+{_YEAR})?{_AFTER}(?!\s*(?:percent|million|billion))"),
+    ("date", rf"{_BEFORE}{_DAY}\s+(?:of\s+)?{_MONTH}(?:,?\s+{_YEAR}{_AFTER})?(?!\w)"),
+    ("date", rf"\b{_MONTH},?\s+{_YEAR}{_AFTER}"),
+    ("label", rf"{_BEFORE}\d\d?:\d\d(?::\d\d)?{_AFTER}"),
+    ("label", rf"{_BEFORE}(?:[fc]y\s?'?)(?:\d{{4}}|\d\d)(?:[/-]\d\d)?(?:e|a)?{_AFTER}"),
+    ("label", rf"{_BEFORE}(?:[qh][1-4](?:[ -]?(?:{_YEAR}|'\d\d|\d\d))?|[1-4][qh](?:{_YEAR}|\d\d)){_AFTER}"),
+    ("label", rf"{_BEFORE}{_YEAR}(?:/|{_HYPHEN})\d\d{_AFTER}"),
+    ("label", r"(?<![\w.,])(?:us\$|[$€£¥])?\s?'?000'?s?(?!\w)"),
+    ("label", r"(?<![\w])'\d\d(?!\d)"),
+    ("label", rf"\b(?:{_LABEL})\b\.?\s?\(?\d[\w.-]*(?:\(\w\))*(?:(?:,| and| &| to)\s?\d[\w.]*{_AFTER})*(?<![.,-])"),
+    ("label", r"(?<!\w)#\s?\d[\w.-]*(?<![.-])"),
+    ("label", rf"{_BEFORE}\+?\(?\d{{1,4}}\)?(?:[ -]\d{{2,4}}){{1,3}}-\d{{3,4}}{_AFTER}"),
+    ("label", rf"{_BEFORE}\d+(?:{_HYPHEN}\d+){{2,}}{_AFTER}"),
+    ("ordinal", rf"{_BEFORE}\d+(?:st|nd|rd|th){_AFTER}"),
+    ("label", r"^[ \u00a0]*\(?\d{1,2}[.)](?=[ \u00a0]|$)"),
+    ("label", r"\[\d{1,3}\]|(?<![\w$€£¥₹₩)])\(\d{1,2}\)(?!\s*(?:%|percent|million|billion|thousand|bn|mn)|\w)"),
+    ("label", r"(?<![\d.,])[^\W\d]+[-_/]?\d[\w]*(?:[-/.]\w+)*"),
+    ("label", r"(?<![\w.,])\d+-[kqf]\b"),
 )
+PATTERNS = tuple((kind, re.compile(pattern, re.MULTILINE)) for kind, pattern in _PATTERNS)
 _CAPITAL = re.compile(rf"\b(?:{'|'.join(VERBS)})\b")
 
 

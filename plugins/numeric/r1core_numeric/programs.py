@@ -4,8 +4,8 @@
     {"op": "sum", "args": [{"column": 2, "rows": [3, 7]}]}
     {"op": "subtract", "args": [{"op": "divide", "args": [{"slot": 0}, {"slot": 4}]}, {"constant": "one"}]}
 
-A number can enter in three ways only: as a slot, as one of the named constants, or declared with a reason, which is then
-part of the result's provenance. There are no variables, loops or calls.
+A number can enter in three ways only: as a slot, as one of the named constants, or declared with a reason, which is
+then part of the result's provenance. There are no variables, loops or calls.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-
 
 from r1core.api import JSON, UserError
 from r1core_numeric.formats import Format, format_from_json, format_to_json
@@ -72,7 +71,7 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The quantities of a column (`column`) or a row (`row`) of the table, optionally only from one index to another."""
+    """The quantities of a column (`column`) or a row (`row`) of the table, optionally from one index to another."""
 
     axis: str
     index: int
@@ -112,7 +111,9 @@ def program_from_json(found: JSON, where: str = "program") -> Program:
     UserError : for an unknown key, operation or constant, a wrong number of operands, and binary fractions.
     """
     if not isinstance(found, Mapping):
-        raise UserError(f"{where}: found {type(found).__name__}, expected a JSON object", fix='write {"expression": ...}')
+        raise UserError(
+            f"{where}: found {type(found).__name__}, expected a JSON object", fix='write {"expression": ...}'
+        )
     if "expression" not in found:
         return Program(_node(found, where))
     _known(found, {"expression", "format", "name"}, where)
@@ -140,7 +141,9 @@ def _index(value: JSON, where: str) -> int:
 def _node(found: JSON, where: str) -> Node:
     if not isinstance(found, Mapping):
         told = f"{where}: found {found!r}, expected an object"
-        raise UserError(told, fix='a number enters as {"slot": 3}, {"constant": "one"} or {"declared": "2.5", "why": "…"}')
+        raise UserError(
+            told, fix='a number enters as {"slot": 3}, {"constant": "one"} or {"declared": "2.5", "why": "…"}'
+        )
     if "slot" in found:
         _known(found, {"slot"}, where)
         return Slot(_index(found["slot"], f"{where}.slot"))
@@ -164,7 +167,7 @@ def _node(found: JSON, where: str) -> Node:
 
 def _apply(found: Mapping[str, JSON], where: str) -> Apply:
     _known(found, {"op", "args"}, where)
-    op, args = found.get("op"), found.get("args")
+    op, args = str(found.get("op")), found.get("args")
     if op not in OPERATIONS:
         raise UserError(f"{where}: unknown operation {op!r}", fix=f"one of {', '.join(OPERATIONS)}")
     if not isinstance(args, list | tuple):
@@ -204,5 +207,3 @@ def node_to_json(node: Node) -> JSON:
         made: dict[str, JSON] = {node.axis: node.index}
         return made | ({"rows" if node.axis == "column" else "columns": list(node.within)} if node.within else {})
     return {"op": node.op, "args": [node_to_json(arg) for arg in node.args]}
-
-

@@ -54,7 +54,10 @@ class Reading:
     yen: str = "JPY"
 
 
-def read(text: str, reading: Reading = Reading(), part: int = 0) -> tuple[Number, ...]:
+DEFAULT = Reading()
+
+
+def read(text: str, reading: Reading = DEFAULT, part: int = 0) -> tuple[Number, ...]:
     """Read every number of a text, in order of position; `text[n.start : n.end] == n.text` for each.
 
     Parameters
@@ -75,7 +78,7 @@ class _Scan:
         return fold(self.text)
 
     def numbers(self) -> tuple[Number, ...]:
-        found = [] if self.cell else [self._made(kind, *at) for kind, *at in self._names()]
+        found = [] if self.cell else [self._made(*name) for name in self._names()]
         taken = bytearray(len(self.text))
         for number in found:
             taken[number.start : number.end] = b"\x01" * (number.end - number.start)
@@ -106,8 +109,11 @@ class _Scan:
                 at = start + 1  # a full stop before a number, not its decimal point
                 continue
             number = self._quantity(start, at)
+            if any(taken[number.start : number.end]):
+                end = next((i for i in range(start, run.end()) if taken[i]), run.end())
+                number = self._made("unread", start, end, "it hugs a name")
             yield number
-            at = max(number.end, run.end())
+            at = number.end
 
     def _quantity(self, digits: int, floor: int) -> Number:
         """Read the number whose digits start at a place; nothing before `floor` belongs to it."""
@@ -224,7 +230,9 @@ class _Scan:
             if sign != NUMERIC or taken[at]:
                 continue
             character = self.text[at]
-            alone = not any(c.isalnum() or c == NUMERIC for c in self.folded[max(0, at - 1) : at] + self.folded[at + 1 : at + 2])
+            alone = not any(
+                c.isalnum() or c == NUMERIC for c in self.folded[max(0, at - 1) : at] + self.folded[at + 1 : at + 2]
+            )
             if alone and character in _FRACTIONS:
                 follows = suffix(self.folded, at + 1, Unit())
                 amount = Decimal(_FRACTIONS[character])
@@ -239,19 +247,22 @@ class _Scan:
             behind = found[at + 1] if at + 1 < len(found) else None
             if behind is not None and {number.kind, behind.kind} == {"quantity"}:
                 between = self.folded[number.end : behind.start]
-                bare = not suffix(self.folded, self._last_digit(number), number.unit).own
+                bare = self._bare(number)
                 if bare and _RANGE.fullmatch(between) and (behind.scale or behind.unit.name):
                     unit = number.unit if number.unit.name else behind.unit
                     if unit == behind.unit or number.unit.is_currency == behind.unit.is_currency:
                         number = replace(number, scale=behind.scale, unit=unit, note="range: as its other end")
             yield number
 
-    def _last_digit(self, number: Number) -> int:
-        """Where the digits of a number end."""
-        return next(i for i in range(number.end, number.start, -1) if self.folded[i - 1].isalnum())
+    def _bare(self, number: Number) -> bool:
+        """Whether a number has no scale or unit behind its digits."""
+        digits = [i for i in range(number.start, number.end) if self.folded[i].isdigit()]
+        if not digits:
+            return number.unit == Unit()
+        return not suffix(self.folded, digits[-1] + 1, number.unit).own
 
 
-def read_cell(text: str, reading: Reading = Reading()) -> Number | None:
+def read_cell(text: str, reading: Reading = DEFAULT) -> Number | None:
     """Read a cell that holds a number and nothing else; None for any other cell.
 
     Parentheses, a minus behind the digits and a minus with a space are signs here; a year is a plain number.

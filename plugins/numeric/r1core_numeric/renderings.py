@@ -1,7 +1,8 @@
 """Every way in which a value may be written in an answer: exact, with the same unit, in another scale or grouping.
 
-For 1,234,500 USD among others: 1234500, $1,234,500, $1,234,500.00, 1.2345 million, $1.2345 million, USD 1,234.5 thousand,
-1,234,500 dollars. For -5 %: -5%, (5)%, -5.0 percent, -500 bp. Nothing is rounded, no unit is added, no sign dropped.
+For 1,234,500 USD among others: 1234500, $1,234,500, $1,234,500.00, 1.2345 million, $1.2345 million, USD 1,234.5
+thousand, 1,234,500 dollars. For -5 %: -5%, (5)%, -5.0 percent, -500 bp. Nothing is rounded, no unit is added, no sign
+dropped.
 """
 
 from __future__ import annotations

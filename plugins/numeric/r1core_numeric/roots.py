@@ -1,7 +1,8 @@
 """Roots to a stated precision: growth rates and internal rates of return, with their number proved before one is taken.
 
-Everything up to the last step is rational. How many rates there are is counted exactly, by Sturm's theorem (for instance
-Basu, Pollack, Roy, Algorithms in Real Algebraic Geometry, section 2.2), so that "the" rate exists and is the only one.
+Everything up to the last step is rational. How many rates there are is counted exactly, by Sturm's theorem (for
+instance Basu, Pollack, Roy, Algorithms in Real Algebraic Geometry, section 2.2), so that "the" rate exists and is the
+only one.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
+from itertools import pairwise
 
 DIGITS = 50  # significant digits of a root
 _WORK = Context(prec=DIGITS + 20, rounding=ROUND_HALF_EVEN, Emin=-(10**6), Emax=10**6)
@@ -63,7 +65,11 @@ def rate_of_return(flows: Sequence[Fraction]) -> tuple[Fraction, bool]:
     bound = 1 + max(abs(c) for c in poly[:-1]) / abs(poly[-1])  # Cauchy's bound on every root
     count = _changes(chain, Fraction(0)) - _changes(chain, bound)
     if count != 1:
-        raise NoRoot("no rate of return solves these cash flows" if not count else f"{count} rates of return solve these cash flows")
+        raise NoRoot(
+            "no rate of return solves these cash flows"
+            if not count
+            else f"{count} rates of return solve these cash flows"
+        )
     low, high = Fraction(0), bound
     while high - low > _WIDTH * high:
         middle = _short((low + high) / 2, low, high)
@@ -135,4 +141,4 @@ def _remainder(top: Polynomial, low: Polynomial) -> Polynomial:
 
 def _changes(chain: Sequence[Polynomial], x: Fraction) -> int:
     signs = [value > 0 for poly in chain if (value := _at(poly, x))]
-    return sum(a != b for a, b in zip(signs, signs[1:], strict=False))
+    return sum(a != b for a, b in pairwise(signs))

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from r1core.api import Example
-from r1core_numeric.reader import Reading, read
+from r1core_numeric.reader import DEFAULT, Reading, read
 from r1core_numeric.tables import read_table, rows_of
 from r1core_numeric.values import Number
 
 TABLE = "table"
 
 
-def slots_of(example: Example, reading: Reading = Reading()) -> tuple[Number, ...]:
+def slots_of(example: Example, reading: Reading = DEFAULT) -> tuple[Number, ...]:
     """Read every number that an example's prompt states.
 
     Raises

@@ -1,4 +1,4 @@
-"""What follows the digits and belongs to them: scale, percent, basis points, currency, multiple, measure, "per share"."""
+"""What follows the digits and belongs to them: scale, percent, basis points, currency, multiple, measure."""
 
 from __future__ import annotations
 
@@ -53,7 +53,6 @@ def suffix(folded: str, at: int, unit: Unit) -> Suffix:
     unit : the currency before the digits, or `Unit()`.
     """
     scale, end = 0, at
-    why = ""
     found = _SCALE.match(folded, end)
     while found:
         word = found.group(1)
@@ -65,14 +64,13 @@ def suffix(folded: str, at: int, unit: Unit) -> Suffix:
             scale, end = lx.SCALE_LETTERS[which], letter.end()
         elif spaced or which == "mm":
             why = f"`{which}` behind a number without a currency: a scale, or a unit of measure?"
-            end = letter.end()
-        scale = scale if not why else 0
+            return Suffix(0, unit, letter.end(), why, own=True)
+    if mark := _PERMILLE.match(folded, end):
+        return Suffix(scale, unit, mark.end(), "per mille is not read", own=True)
     unit, end = _unit(folded, end, unit)
-    if _PERMILLE.match(folded, end):
-        why = "per mille is not read"
     if unit.is_currency and (per := _SHARE.match(folded, end)):
         unit, end = Unit(unit.name, "share"), per.end()
-    return Suffix(scale, unit, end, why, own=end > at)
+    return Suffix(scale, unit, end, own=end > at)
 
 
 def _unit(folded: str, at: int, unit: Unit) -> tuple[Unit, int]:

@@ -39,6 +39,8 @@ def symbol(character: str) -> str:
         return "\n" if character in "\u0085\u2028\u2029" else " "
     if character in _KEPT:
         return character
+    if character in "\u2018\u2019":
+        return "'"
     if (digit := unicodedata.decimal(character, None)) is not None:
         return str(digit)
     return _other(character)
@@ -51,7 +53,7 @@ def _other(character: str) -> str:
         return NUMERIC
     if len(folded) == 1 and folded < "\x80":
         return folded
-    if category in ("Cf", "Cc", "Co", "Cn", "Cs") or "\ufe00" <= character <= "\ufe0f":
+    if category in ("Cf", "Cc", "Co", "Cs") or "\ufe00" <= character <= "\ufe0f":
         return INVISIBLE
     return LETTER if category[0] in "LM" else NEUTRAL
 

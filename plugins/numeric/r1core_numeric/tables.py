@@ -1,7 +1,8 @@
 """Numbers of a table: each cell with its headers, its scale from "(in thousands)" and its unit from a `%` in a header.
 
-The head is the rows above the first row that holds a number beside its label; years there are dates. An empty cell of the
-head belongs to the header on its left. Not covered: tables on their side, heads in the middle, nested row labels by indent.
+The head is the rows above the first row that holds a number beside its label; years there are dates. An empty cell of
+the head belongs to the header on its left. Not covered: tables on their side, heads in the middle, nested row labels
+by indent.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ from dataclasses import dataclass, replace
 
 from r1core.api import JSON, UserError
 from r1core_numeric.lexicon import CODES, SYMBOLS
-from r1core_numeric.reader import Reading, read, read_cell
+from r1core_numeric.reader import DEFAULT, Reading, read, read_cell
 from r1core_numeric.symbols import fold
 from r1core_numeric.values import Cell, Number, Unit
 
 _SCALES = {"thousand": 3, "000": 3, "million": 6, "billion": 9, "mn": 6, "bn": 9, "m": 6, "k": 3}
 _HEADER_SCALE = re.compile(
-    r"\b(?:in|amounts in|expressed in)\s+(?:(?P<code>[a-z]{3}|us dollars?|u\.s\. dollars?|dollars|euros?|[$€£¥]+|us\$)\s+)?"
+    r"\b(?:in|amounts in|expressed in)\s+(?:(?P<code>[a-z]{3}|us dollars?|u\.s\. dollars?|dollars|euros?|[$€£¥]+"
+    r"|us\$)\s+)?"
     r"(?:of\s+)?(?P<word>thousand|million|billion)s?\b(?:\s+of\s+(?P<of>us dollars|dollars|euros?|[a-z]{3}\b))?"
-    r"|(?P<code2>us\$|[$€£¥]|\b[a-z]{3})\s?(?P<word2>million|billion|thousand|000|mn|bn|m|k)s?(?![\w])"
-    r"|\(\s*(?P<word3>thousand|million|billion)s?\s*\)|(?<!\d)['’]?(?P<word4>000)s(?!\w)"
+    r"|(?P<code2>us\$|[$€£¥]|\b[a-z]{3})\s?'?(?P<word2>million|billion|thousand|000|mn|bn|m|k)s?(?![\w])"
+    r"|\(\s*(?P<word3>thousand|million|billion)s?\s*\)|(?<![\d,.])'?(?P<word4>000)'?s(?!\w)"
 )
 _WORDS = {"dollars": "USD", "dollar": "USD", "us dollars": "USD", "us dollar": "USD", "u.s. dollars": "USD",
           "euro": "EUR", "euros": "EUR", "us$": "USD"}  # fmt: skip
@@ -60,7 +62,9 @@ def rows_of(table: JSON, where: str) -> tuple[tuple[str, ...], ...]:
     UserError : where it is none.
     """
     if not isinstance(table, list | tuple) or not all(isinstance(row, list | tuple) for row in table):
-        raise UserError(f"{where}: found {type(table).__name__}, expected a list of rows", fix='write [["", "2019"], …]')
+        raise UserError(
+            f"{where}: found {type(table).__name__}, expected a list of rows", fix='write [["", "2019"], …]'
+        )
     for at, row in enumerate(table):
         for cell in row:
             if not isinstance(cell, str | int | None) or isinstance(cell, bool):
@@ -69,9 +73,7 @@ def rows_of(table: JSON, where: str) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple("" if cell is None else str(cell) for cell in row) for row in table)
 
 
-def read_table(
-    rows: Sequence[Sequence[str]], reading: Reading = Reading(), *, caption: str = ""
-) -> tuple[Number, ...]:
+def read_table(rows: Sequence[Sequence[str]], reading: Reading = DEFAULT, *, caption: str = "") -> tuple[Number, ...]:
     """Read every number of a table, row by row; offsets count within the cell.
 
     Parameters

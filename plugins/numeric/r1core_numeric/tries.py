@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+Value = TypeVar("Value", bound=Hashable)
 
 
 class Trie:
@@ -33,14 +36,15 @@ class Trie:
         return self.children[node].get(sign, -1)
 
 
-class Numbering:
+class Numbering(Generic[Value]):
     """Small numbers for values, in the order in which they are met."""
 
     def __init__(self) -> None:
-        self.of: dict[Hashable, int] = {}
-        self.all: list[Hashable] = []
+        self.of: dict[Value, int] = {}
+        self.all: list[Value] = []
 
-    def __call__(self, value: Hashable) -> int:
+    def __call__(self, value: Value) -> int:
+        """The number of a value; a new one where it was not met before."""
         found = self.of.get(value)
         if found is None:
             found = self.of[value] = len(self.all)

@@ -55,6 +55,9 @@ class Unit:
         return f"{name}/{self.per}" if self.per else name
 
 
+UNSTATED = Unit()
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """Where in a table a number stands: row and column from 0, and the headers that lead to it, outermost first."""

@@ -35,7 +35,19 @@ def words() -> Trie:
     for article in lx.ONES:
         for factor in _FACTORS:
             trie.add(f"{article} {factor}", NUMBER_PREFIX)
-    for word in ("one", *lx.SCALE_ABBREVIATIONS, *lx.SCALE_LETTERS, *lx.MONTHS, "x", "pct", "bp", "bps", "hundred"):
+    for word in (
+        "one",
+        *lx.SCALE_ABBREVIATIONS,
+        *lx.SCALE_LETTERS,
+        "q",
+        "f",
+        *lx.MONTHS,
+        "x",
+        "pct",
+        "bp",
+        "bps",
+        "hundred",
+    ):
         trie.add(word, AFTER)
     for month in lx.MONTHS:
         trie.add(f"of {month}", AFTER)
