@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -25,7 +26,8 @@ def answered(text: str) -> float | None:
 class ForecastScore:
     """Scores answers that state a value-at-risk against the loss that followed.
 
-    An answer without a number counts as a forecast of 0: no protection was stated. References are not read.
+    An answer without a number counts as a forecast of 0: no protection was stated. A record without a realised loss
+    is not scored. References are not read.
     """
 
     higher_is_better = False
@@ -38,17 +40,24 @@ class ForecastScore:
 
         Raises
         ------
-        api.UserError : for a record without a realised loss.
+        api.UserError : where no record has a realised loss, or one that is no finite number.
         """
-        level, total = self._config.level, 0.0
+        level, scores = self._config.level, []
         for text, example in zip(predictions, examples, strict=True):
+            if self._config.loss_field not in example.fields:
+                continue
             gap = self._loss(example) - (answered(text) or 0.0)
-            total += max(level * gap, (level - 1) * gap) if self.name == "var/pinball" else float(gap > 0)
-        return total / max(len(predictions), 1)
+            scores.append(max(level * gap, (level - 1) * gap) if self.name == "var/pinball" else float(gap > 0))
+        if not scores:
+            raise api.UserError(
+                f"{self.name}: none of {len(examples)} records has a field {self._config.loss_field!r}",
+                fix="add the realised loss to the data, or set loss_field in [plugins.var]",
+            )
+        return sum(scores) / len(scores)
 
     def _loss(self, example: api.Example) -> float:
-        value = example.fields.get(self._config.loss_field)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        value = example.fields[self._config.loss_field]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise api.UserError(
                 f"example {example.id}: field {self._config.loss_field!r} is {value!r}, expected a realised loss",
                 fix="add the column to the data, or set loss_field in [plugins.var]",

@@ -217,8 +217,8 @@ def forecast(
     ------
     api.UserError : for an unknown model, too few returns, or values that are not finite.
     """
-    values = checked(returns, window, level, days=1, nan_policy=nan_policy)
+    make, values = roller(model), checked(returns, window, level, days=1, nan_policy=nan_policy)
     if refit < 1:
         raise api.UserError(f"found refit {refit}, expected days", fix="write 1 to refit every day")
-    var, es = roller(model)(values, window, level, refit)
+    var, es = make(values, window, level, refit)
     return Forecasts(model, level, window, window, -values[window:], var[:-1], es[:-1])
