@@ -78,7 +78,7 @@ def _timelines(held: Facts, wanted: Sequence[Measure], additive: np.ndarray) -> 
     if {"quarter", "ttm"} & set(wanted):
         made["quarter"] = quarters(held, list(plain.values()), additive)
         if "ttm" in wanted:
-            made["ttm"] = twelve_months(made["quarter"], additive)
+            made["ttm"] = twelve_months(made["quarter"], additive, held.series["concept"].to_numpy())
     if "instant" in wanted:
         made["instant"] = reported(held, KINDS["instant"])
     return {measure: made[measure] if measure in made else plain[measure] for measure in wanted}

@@ -135,7 +135,8 @@ def _compared(
             mine = at.get(day.isoformat(), [])
             if len(mine) > 1:
                 findings.append(Finding("twice", day.isoformat(), key, f"{len(mine)} rows", "one row"))
-            for one in mine or [None]:
+            found_rows: list[Row | None] = [*mine] or [None]
+            for one in found_rows:
                 found = list(column.findings(day, one, count))
                 count["look_ahead"] += any(finding.kind == "look_ahead" for finding in found)
                 findings += found

@@ -1,7 +1,7 @@
 """Exact decimals in arrays: a value is `mantissa / 10**scale`, both integers, so that sums and differences are exact.
 
 A float stands for the shortest decimal that reads back as it: what was written, up to 15 digits.
-Not covered: more than 17 digits (`LIMIT`), infinities and NaN; they are refused, never rounded.
+Not covered: more than 17 digits (`LIMIT`), infinities and NaN; they are told or refused, never rounded.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from r1core.api import UserError
 
 LIMIT = 2**59
 """Mantissas stay below it: the eight sources of a twelve-month sum then fit into an int64."""
+TOO_LONG = -1
+"""In place of a scale: the number has more digits than a mantissa below `LIMIT` holds."""
 _WHOLE = 2**53
 """Every integer up to it is a float64."""
 _TRIED = 6
@@ -24,12 +26,13 @@ _TRIED = 6
 Amounts = tuple[NDArray[np.int64], NDArray[np.int8]]
 
 
-def column_of_amounts(column: pd.Series, where: Callable[[int], str]) -> Amounts:
-    """Mantissas and scales of a column of numbers: ints, floats, decimals, or texts of them.
+def column_of_amounts(column: pd.Series, where: Callable[[int], str]) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+    """Mantissas and scales of a column of numbers: ints, floats, decimals, or texts of them; `TOO_LONG` where one has
+    more digits than are kept.
 
     Raises
     ------
-    UserError : for what is no finite number, or has too many digits, naming the place by `where(position)`.
+    UserError : for what is no finite number, naming the place by `where(position)`.
     """
     kind = column.dtype.kind if isinstance(column.dtype, np.dtype) else "O"
     if kind in "iuf":
@@ -38,26 +41,28 @@ def column_of_amounts(column: pd.Series, where: Callable[[int], str]) -> Amounts
         if bad.any():
             at = int(np.argmax(bad))
             raise _no_number(where(at), values[at])
-        return _of_floats(values.astype(np.float64), where) if kind == "f" else _of_integers(values, where)
+        return _of_floats(values.astype(np.float64)) if kind == "f" else _of_integers(values)
     return _of_objects(column.to_numpy(dtype=object), where)
 
 
-def combined(mantissas: NDArray[np.int64], scales: NDArray[np.int8], signs: NDArray[np.int64]) -> Amounts:
-    """Sums of signed amounts along the last axis: (n, k) each, `signs` 0 where there is none; exact.
+def combined(
+    mantissas: NDArray[np.int64], scales: NDArray[np.int8], signs: NDArray[np.int64], what: Callable[[int], str]
+) -> Amounts:
+    """Sums of signed amounts along the last axis, (n, k) each; exact.
 
     Raises
     ------
-    UserError : where a sum would need more digits than an int64 has.
+    UserError : where a sum would need more digits than an int64 has, naming it by `what(position)`.
     """
-    used = signs != 0
-    scale = np.where(used, scales, 0).max(axis=1)
-    shift = np.where(used & (mantissas != 0), scale[:, None] - scales, 0)
-    if shift.any():
-        most = np.abs(np.where(used, mantissas, 0)).astype(np.float64) * 10.0**shift
-        if (most >= 2.0**60).any():
-            raise UserError("amounts of one concept differ by more digits than can be added exactly", fix="round them")
-        mantissas = mantissas * np.power(10, shift, dtype=np.int64)
-    return (mantissas * signs).sum(axis=1), scale.astype(np.int8)
+    scale = scales.max(axis=1)
+    shift = np.where(mantissas != 0, scale[:, None] - scales, 0)
+    over = (np.abs(mantissas) * 10.0**shift).sum(axis=1) >= 2.0**62
+    if over.any():
+        name = what(int(np.argmax(over)))
+        raise UserError(
+            f"{name}: its amounts differ by more digits than can be added exactly", fix="name it as not additive"
+        )
+    return (mantissas * np.power(10, shift, dtype=np.int64) * signs).sum(axis=1), scale
 
 
 def as_floats(mantissa: NDArray[np.int64], scale: NDArray[np.int8]) -> NDArray[np.float64]:
@@ -82,15 +87,12 @@ def over_floats(mantissa: NDArray[np.int64], scale: NDArray[np.int8]) -> NDArray
     return (np.abs(mantissa) > _WHOLE) & (scale == 0)
 
 
-def _of_integers(values: NDArray[np.integer], where: Callable[[int], str]) -> Amounts:
+def _of_integers(values: NDArray[np.integer]) -> Amounts:
     large = (values >= LIMIT) | (values <= -LIMIT) if values.dtype.kind == "i" else values >= LIMIT
-    if large.any():
-        at = int(np.argmax(large))
-        raise _too_long(where(at), values[at])
-    return values.astype(np.int64), np.zeros(len(values), np.int8)
+    return np.where(large, 0, values).astype(np.int64), np.where(large, TOO_LONG, 0).astype(np.int8)
 
 
-def _of_floats(values: NDArray[np.float64], where: Callable[[int], str]) -> Amounts:
+def _of_floats(values: NDArray[np.float64]) -> Amounts:
     mantissa, scale = np.zeros(len(values), np.int64), np.zeros(len(values), np.int8)
     left = np.arange(len(values))
     for places in range(_TRIED + 1):
@@ -102,7 +104,7 @@ def _of_floats(values: NDArray[np.float64], where: Callable[[int], str]) -> Amou
         if not left.size:
             break
     for at in left:
-        mantissa[at], scale[at] = _split(Decimal(repr(float(values[at]))), where, int(at), values[at])
+        mantissa[at], scale[at] = _split(Decimal(repr(float(values[at]))))
     return mantissa, scale
 
 
@@ -121,13 +123,14 @@ def _of_objects(values: NDArray[np.object_], where: Callable[[int], str]) -> Amo
                 amount = Decimal(value.strip() if isinstance(value, str) else value)
             except (InvalidOperation, TypeError, ValueError):
                 raise _no_number(where(at), value) from None
-        mantissa[at], scale[at] = _split(amount, where, at, value)
+        if not amount.is_finite():
+            raise _no_number(where(at), value)
+        mantissa[at], scale[at] = _split(amount)
     return mantissa, scale
 
 
-def _split(amount: Decimal, where: Callable[[int], str], at: int, value: object) -> tuple[int, int]:
-    if not amount.is_finite():
-        raise _no_number(where(at), value)
+def _split(amount: Decimal) -> tuple[int, int]:
+    """Mantissa and scale of a finite number."""
     sign, digits, exponent = amount.as_tuple()
     mantissa, power = int("".join(map(str, digits))), int(exponent)
     while power < 0 and mantissa % 10 == 0 and mantissa:
@@ -135,7 +138,7 @@ def _split(amount: Decimal, where: Callable[[int], str], at: int, value: object)
     if mantissa == 0:
         return 0, 0
     if power > 18 or power < -100 or mantissa * 10 ** max(power, 0) >= LIMIT:
-        raise _too_long(where(at), value)
+        return 0, TOO_LONG
     return (-1 if sign else 1) * mantissa * 10 ** max(power, 0), max(-power, 0)
 
 
@@ -143,12 +146,4 @@ def _no_number(place: str, value: object) -> UserError:
     return UserError(
         f"{place}, column 'value': found {value!r}, expected a finite number",
         fix="leave rows without a value out; write 1234.5, without separators or a currency",
-    )
-
-
-def _too_long(place: str, value: object) -> UserError:
-    return UserError(
-        f"{place}, column 'value': {value} has more digits than are kept exactly (its digits read as a whole number "
-        f"must be below {LIMIT})",
-        fix="round it, or state it in millions with a unit that says so",
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from r1core.api import UserError
 from r1core_alignment.days import BITS, MISSING, OUTSIDE, Days, column_of_days
-from r1core_alignment.exact import column_of_amounts
+from r1core_alignment.exact import TOO_LONG, column_of_amounts
 from r1core_alignment.facts import COLUMNS, Codes, Facts, Names
 from r1core_alignment.periods import kinds_of
 
@@ -28,6 +28,7 @@ _REASONS = (
     "its period ends behind its filing date",
     "a date outside of 1900 to 2199",
     "its filing states several values for one period",
+    "its value has more digits than are kept exactly",
 )
 
 
@@ -138,6 +139,7 @@ def _placed(columns: dict[str, NDArray[np.int64]]) -> tuple[Codes, NDArray[np.in
     start, end, filed = (columns[name] for name in ("start", "end", "filed"))
     reasons = np.zeros(len(end), np.int8)
     reasons[end > filed] = 1
+    reasons[columns["scale"] == TOO_LONG] = 4
     reasons[(end == OUTSIDE) | (filed == OUTSIDE) | (start == OUTSIDE)] = 2
     key = ((columns["code"] << 3 | columns["kind"]) << BITS | np.maximum(end, 0)) << BITS | np.maximum(start, 0)
     filing = np.maximum(filed, 0) << (63 - BITS) | columns["accession"]  # one key less to sort by

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from r1core_alignment.days import BITS, Days
 from r1core_alignment.exact import combined
-from r1core_alignment.facts import Facts
+from r1core_alignment.facts import Facts, Names
 from r1core_alignment.periods import LENGTHS, YEAR
 
 Indices = NDArray[np.int64]
@@ -148,10 +148,11 @@ def quarters(facts: Facts, spans: Sequence[Timeline], additive: NDArray[np.bool_
     )  # fmt: skip
 
 
-def twelve_months(told: Timeline, additive: NDArray[np.bool_]) -> Timeline:
+def twelve_months(told: Timeline, additive: NDArray[np.bool_], names: Names) -> Timeline:
     """Sums of four quarters, each beginning on the day after the one before it ends, a year long in all.
 
     Versions that are never the newest at any date, because a later twelve months is known by then, are left out.
+    `additive` : (S,) series whose periods add up. `names` : (S,) their concepts, for messages.
     """
     chain = np.flatnonzero(additive[told.series])[:, None]
     ends = told.series << BITS | told.end
@@ -174,7 +175,12 @@ def twelve_months(told: Timeline, additive: NDArray[np.bool_]) -> Timeline:
         key = np.unique(np.concatenate((key, owner[later] << BITS | known[later])))
     owner, known = key >> BITS, key & (_NEVER - 1)
     parts = told.at(chain[owner], np.repeat(known[:, None], 4, axis=1))
-    mantissa, scale = combined(told.mantissa[parts], told.scale[parts], np.ones(parts.shape, np.int64))
+    mantissa, scale = combined(
+        told.mantissa[parts],
+        told.scale[parts],
+        np.ones((1, 4), np.int64),
+        lambda at: names[told.series[chain[owner[at], 0]]],
+    )
     first = np.flatnonzero(_changes(owner))
     held = chain[owner[first]]
     rule = np.full(len(owner), FOUR, np.int8)
@@ -223,8 +229,13 @@ def _valued(facts: Facts, parts: Indices) -> tuple[NDArray[np.int64], NDArray[np
     """The first part, less the second one where there is one; (V, 2) rows of facts."""
     mantissa, scale = facts.mantissa[parts[:, 0]], facts.scale[parts[:, 0]]
     two = np.flatnonzero(parts[:, 1] >= 0)
-    signs = np.broadcast_to(np.array([1, -1]), (len(two), 2))
-    mantissa[two], scale[two] = combined(facts.mantissa[parts[two]], facts.scale[parts[two]], signs)
+    names = facts.series["concept"].to_numpy()
+    mantissa[two], scale[two] = combined(
+        facts.mantissa[parts[two]],
+        facts.scale[parts[two]],
+        np.array([[1, -1]]),
+        lambda at: names[facts.code[parts[two[at], 0]]],
+    )
     return mantissa, scale
 
 

@@ -129,7 +129,6 @@ def test_several_sources_are_one(table: Table) -> None:
         ({"value": "nan"}, r"row 1, column 'value': found 'nan'"),
         ({"value": float("inf")}, r"row 1, column 'value': found inf"),
         ({"value": True}, r"row 1, column 'value': found True"),
-        ({"value": 10**18}, r"row 1, column 'value': 1000000000000000000 has more digits"),
     ],
 )
 def test_a_bad_row_is_named_with_its_column(table: Table, change: dict[str, Any], said: str) -> None:
@@ -205,9 +204,31 @@ def test_differences_of_decimals_are_exact(table: Table) -> None:
         assert aligned.provenance.iloc[0, 0].value == Decimal("0.2")
 
 
+def test_what_has_too_many_digits_is_left_out_and_told(table: Table) -> None:
+    frame = table("2022-03-31 5 2022-04-20\n2022-06-30 1000000000000000000 2022-07-20\n2022-09-30 6 2022-10-20")
+    long = frame.assign(value=["0.1234567890123456789", "-1e18", "1e-120"])
+    for value in (frame["value"], frame["value"].astype(object).map(int), frame["value"].astype(float)):
+        facts = alignment.from_frame(frame.assign(value=value))
+        assert facts.frame()["value"].tolist() == [5, 6]
+        assert facts.left_out["reason"].tolist() == ["its value has more digits than are kept exactly"]
+    assert len(alignment.from_frame(long).left_out) == 3
+    assert len(alignment.from_frame(frame.assign(value=np.array([5, 2**59, 2**59 - 1]))).left_out) == 1
+
+
+def test_sums_up_to_the_last_bit(table: Table) -> None:
+    most = 2**59 - 1
+    lines = [f"2022-01-01..2022-0{month}-30 {-most} 2022-11-20" for month in (6, 9)]
+    frame = table(
+        "\n".join([f"2022-01-01..2022-03-31 {most} 2022-11-20", *lines, f"2022-01-01..2022-12-31 {most} 2023-02-20"])
+    )
+    aligned = alignment.align(frame, grid=["2022-12-01", "2023-03-01"], measures=["quarter", "ttm"])
+    assert aligned.values.iloc[1].tolist() == [2 * most, most]
+    assert aligned.audit().ok
+
+
 def test_differences_that_no_integer_holds_are_refused(table: Table) -> None:
     frame = table("2022-01-01..2022-09-30 0.000001234567 2022-10-20\n2022-01-01..2022-12-31 123456789012 2023-02-20")
-    with pytest.raises(UserError, match="more digits than can be added exactly"):
+    with pytest.raises(UserError, match="us-gaap:Revenues: its amounts differ by more digits"):
         alignment.align(frame, grid=["2023-03-01"], measures="quarter")
 
 
