@@ -55,6 +55,7 @@ class AdviceAutomaton:
         self._lock = threading.Lock()
         self._tail = lru_cache(maxsize=4096)(self._worked_out)
         self._allowed = lru_cache(maxsize=4096)(self._fits)
+        self._reason = lru_cache(maxsize=4096)(self._refusal)  # a dead end asks for every token of a vocabulary
 
     @property
     def size(self) -> int:
@@ -132,7 +133,7 @@ class AdviceAutomaton:
         return {worked_out[1][len(written)]} if worked_out and len(written) < len(worked_out[1]) else set()
 
     def _open(self, at: _At) -> bool:
-        """Whether a line of `stop` names an instrument whose name begins another's: a cut could have made it of that."""
+        """Whether a line of `stop` names an instrument whose name begins another's, so that it may have been cut."""
         begun = _BEGUN["stop"].fullmatch(at.line) if self._config.mode == "stop" else None
         return begun is not None and begun["id"] in self._names and begun["id"] in self._beginnings
 
@@ -161,7 +162,7 @@ class AdviceAutomaton:
     def _fits(self, traded: tuple[int, ...], wish: Order) -> bool:
         return self._desk is not None and self._desk.fits(traded, wish)
 
-    def _reason(self, at: _At) -> Reason:
+    def _refusal(self, at: _At) -> Reason:
         if self._desk is None:
             return UNKNOWN
         wish = None if at.prose else self._wish(at)

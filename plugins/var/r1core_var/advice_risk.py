@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from statistics import NormalDist
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from r1core import api
 from r1core_var.advice_facts import RiskFacts
@@ -129,8 +129,9 @@ class NormalRisk:
             raise api.UserError("facts.risk.covariance is not symmetric", fix="give a covariance matrix")
         if np.linalg.eigvalsh(self._covariance).min() < -1e-10 * size * count:
             raise api.UserError("facts.risk.covariance has a negative eigenvalue", fix="give a covariance matrix")
-        quantile = float(norm.ppf(facts.level))
-        self._factor = quantile if facts.measure == "var" else float(norm.pdf(quantile)) / (1.0 - facts.level)
+        standard = NormalDist()
+        quantile = standard.inv_cdf(facts.level)
+        self._factor = quantile if facts.measure == "var" else standard.pdf(quantile) / (1.0 - facts.level)
         self._limit = facts.limit
 
     def risk(self, positions: Array) -> float:

@@ -126,7 +126,7 @@ def test_orders_of_one_answer_add_up() -> None:
     assert not passes(state, "BUY 4 GLOBEX\nSELL 15 GLOBEX")
     many = "\n".join(["BUY 1 ACME"] * 8)
     assert passes(state, many)
-    assert write(state, many + "\nB")[0] == many
+    assert write(state, many + "\nB")[0] == many + "\n"
 
 
 ATTACKS = (
