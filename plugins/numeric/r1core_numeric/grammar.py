@@ -23,6 +23,7 @@ from r1core_numeric.symbols import CONTROL, DASH, GROUP_SPACE, INVISIBLE, LETTER
 from r1core_numeric.tries import Trie
 
 Mode = Literal["first", "anywhere", "answer"]
+Which = Literal["literals", "names", "dates"]
 
 DIGITS = "0123456789"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -80,10 +81,10 @@ class Suffix:
 
 @dataclass(frozen=True, slots=True)
 class Spelled:
-    """In a literal of the input."""
+    """In a literal of the input: of all `literals`, of `names`, or of `dates`."""
 
     node: int
-    dates: bool
+    of: Which
     due: int
 
 
@@ -168,8 +169,9 @@ class Grammar:
             return
         ranged = item.at == "ranged"
         if not ranged:
-            dates = item.at in ("bracket", "inner")
-            yield from self._spelled(Spelled(0, dates, item.due), sign)
+            only_names = pending and self.mode == "first"
+            of: Which = "dates" if item.at in ("bracket", "inner") else "names" if only_names else "literals"
+            yield from self._spelled(Spelled(0, of, item.due), sign)
         if item.at in ("begin", "ranged", "line") and not (pending and self.mode == "first"):
             yield from self._lead(Lead(0, ranged, item.due), sign)
 
@@ -209,7 +211,7 @@ class Grammar:
             yield from self._behind(Behind(False, left, item.due), sign)
 
     def _spellings(self, item: Spelled) -> Trie:
-        return self.lexis.dates if item.dates else self.lexis.literals
+        return {"literals": self.lexis.literals, "names": self.lexis.names, "dates": self.lexis.dates}[item.of]
 
     def _spelled(self, item: Spelled, sign: str) -> Iterator[Item]:
         trie = self._spellings(item)

@@ -31,7 +31,8 @@ class Lexis:
     leads : what may stand before digits; `lead_forms[i]` are the forms that lead i may have, `lead_money[i]` whether it
         states a currency, so that a measure behind the number says nothing of its unit.
     suffixes : for each lead, what may stand behind; bits are forms. The second list is for the far end of a range.
-    literals, dates : spellings that stand as they are; bits are kinds of what they leave behind (`behind`).
+    literals, names, dates : spellings that stand as they are: all of them, those that are no quantity, and those that
+        may stand in parentheses; bits are kinds of what they leave behind (`behind`).
     results : what each result is written as, in order.
     """
 
@@ -42,6 +43,7 @@ class Lexis:
     suffixes: list[Trie] = field(default_factory=list)
     ranged: list[Trie] = field(default_factory=list)
     literals: Trie = field(default_factory=Trie)
+    names: Trie = field(default_factory=Trie)
     dates: Trie = field(default_factory=Trie)
     results: list[tuple[str, int]] = field(default_factory=list)
     left_by: dict[int, int] = field(default_factory=dict)
@@ -77,7 +79,9 @@ def lexis(may: Allowed, results: Sequence[Result] = ()) -> Lexis:
     for text, number in may.literals:
         left = 1 << made.behind(_left_by_literal(number))
         made.literals.add(text, left)
-        if number.kind in ("date", "year") or len(text) == 4:
+        if number.kind != "quantity":
+            made.names.add(text, left)
+        if number.kind in ("date", "year"):
             made.dates.add(text, left)
     for result in results:
         number = result.written.number

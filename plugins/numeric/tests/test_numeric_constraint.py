@@ -77,7 +77,8 @@ ATTACKS = [
     "$1.3 million", "1.2 to 7 million", "12 to 34 million", "12 – 34 %", "2018", "March 4, 2019", "March 12",
     "12 March", "12 of March", "Note 12", "Section 12", "Q3", "Q12", "10-Q", "FY19", "12th", "A12", "12A", "#12",
     "twelve", "three", "twenty-five", "two hundred", "two million", "a million", "one hundred", "a dozen", "ten.",
-    "\u00b2", "\u00bd", "\u4e00", "\u2163", "\u2460", "\u0665", "\U0001d7d3", "12\u0665", "\uff11\uff12", "1\uff12", "7 USD",
+    "\u00b2", "\u00bd", "\u4e00", "\u2163", "\u2460", "\u0665", "\U0001d7d3", "12\u0665", "\uff11\uff12", "1\uff12",
+    "7 USD",
     "$7", "30 years", "30 %", "12 days and 30 years", "$1.2 million per share", "12 \u00d7 10^6", "12*34", "12^34",
     "12:34", "12_34", "٫12٫5", "12\u066b5", "$2.79 million", "TWELVE", "Three", "12 MILLION", "12\uff4d\uff49llion",
     "30 days 12", "5", "5 people", "0", "00012", "012", "12.000.", "+12.6%", "250 basis points of 3", "1.1.",
@@ -95,7 +96,8 @@ def test_what_it_does_not_state_is_refused_before_it_stands_there(text: str) -> 
 CLEAN_AS_TEXT = {
     # refused while generating, though the recheck finds nothing in them: they may be taken for one number and, read
     # apart, say nothing new; or they are true in a form that is not among the renderings
-    "12 34", "12\u200b34", "- 12", "12 (million)", "( 12 )", "12^34", "12*34", "012", "00012", "12\u202f34", "12\u00a034",
+    "12 34", "12\u200b34", "- 12", "12 (million)", "( 12 )", "12^34", "12*34", "012", "00012", "12\u202f34",
+    "12\u00a034",
     "1.2e6", "12.000.", "12 \u00d7 10^6", "12 – 34 %", "5", "5 people", "30 days 12", "12 March", "12 to 34 million",
     "12-34", "(12)", "0.125", "\uff11\uff12", "1\uff12", "twelve", "TWELVE", "a dozen",
 }  # fmt: skip
@@ -159,6 +161,15 @@ def test_the_first_quantity_is_the_result_and_nothing_else() -> None:
     assert needs.explain(end)[0].text == "the result 24.41% is missing"
     assert [r.text for r in require.recheck(asked, "It rose.")] == ["24.41%"]
     assert forbid.recheck(asked, "It rose by 24.41% to 25%")[0].text == "25%"
+
+
+def test_the_spelling_of_a_quantity_in_the_prompt_does_not_come_before_the_result_either() -> None:
+    asked = example(program={"op": "subtract", "args": [{"slot": 0}, {"slot": 3}]})
+    state = start(asked)
+    for text in ("12 people", "$1.2 million", "12.5%", "two segments"):
+        assert written(state, text) is not None, text
+        assert written(state, f"It is $100,000, {text}") is None, text
+    assert written(state, "In 2019 (March 3, 2019; Note 5) it was $100,000.") is None
 
 
 def test_digits_of_a_result_are_forced_one_after_the_other() -> None:

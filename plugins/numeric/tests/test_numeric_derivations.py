@@ -65,7 +65,7 @@ def test_the_operation_that_is_spelled_out_is_named(text: str, op: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "5 +", "(5", "5)", "__import__('os')", "5 5", "1.234,5 + 1", "a + b", "5 ** 2"])
 def test_what_is_no_derivation_is_refused_with_the_place(text: str) -> None:
-    with pytest.raises(UserError, match="derivation .*character"):
+    with pytest.raises(UserError, match=r"derivation .*character"):
         read_derivation(text)
 
 

@@ -1,4 +1,4 @@
-"""Programs are executed exactly: against plain fractions, closed forms and bisection written here; units are checked."""
+"""Programs are executed exactly: against plain fractions, closed forms and signs around a root; units are checked."""
 
 from __future__ import annotations
 

@@ -75,5 +75,5 @@ def test_slots_are_those_of_messages_then_of_the_table() -> None:
 
 @pytest.mark.parametrize("table", ["a table", [1], [["", 1.5]], {"caption": "x"}])
 def test_a_table_that_is_none_is_one_clear_line(table: Any) -> None:
-    with pytest.raises(api.UserError, match="example x: fields.table"):
+    with pytest.raises(api.UserError, match=r"example x: fields\.table"):
         slots_of(api.Example("x", (), "t", fields={"table": table}))
