@@ -54,6 +54,8 @@ def combined(
     ------
     UserError : where a sum would need more digits than an int64 has, naming it by `what(position)`.
     """
+    if not scales.any() and mantissas.size and float(np.abs(mantissas).max()) * mantissas.shape[1] < 2.0**62:
+        return (mantissas * signs).sum(axis=1), scales[:, 0]  # whole numbers, as amounts mostly are
     scale = scales.max(axis=1)
     shift = np.where(mantissas != 0, scale[:, None] - scales, 0)
     over = (np.abs(mantissas) * 10.0**shift).sum(axis=1) >= 2.0**62

@@ -133,13 +133,12 @@ def quarters(facts: Facts, spans: Sequence[Timeline], additive: NDArray[np.bool_
         )
     ]
     series, start, end, known, rule, first_part, second_part, minuend = columns
-    order = np.lexsort((minuend, known, _pack(series, end, start)))
+    order = np.lexsort((known << BITS | minuend, _pack(series, end, start)))
     series, start, end, known, rule = (one[order] for one in (series, start, end, known, rule))
     parts = np.stack((first_part[order], second_part[order]), axis=1)
     new = _changes(series, end, start)
-    last = np.append(new[1:] | (known[1:] != known[:-1]), True)[
-        : len(new)
-    ]  # two differences of one day: the shorter one
+    # of two differences of one day the one with the shorter year
+    last = np.append(new[1:] | (known[1:] != known[:-1]), True)[: len(new)]
     series, start, end, known, rule, parts = (one[last] for one in (series, start, end, known, rule, parts))
     first = np.flatnonzero(_changes(series, end, start))
     mantissa, scale = _valued(facts, parts)
@@ -155,10 +154,10 @@ def twelve_months(told: Timeline, additive: NDArray[np.bool_], names: Names) -> 
     `additive` : (S,) series whose periods add up. `names` : (S,) their concepts, for messages.
     """
     chain = np.flatnonzero(additive[told.series])[:, None]
-    ends = told.series << BITS | told.end
+    ends, before = (told.series << BITS | day for day in (told.end, told.start - 1))
+    low, high = (np.searchsorted(ends, before, side) for side in ("left", "right"))
     for _ in range(3):  # newest quarter first
-        before = told.series[chain[:, -1]] << BITS | (told.start[chain[:, -1]] - 1)
-        which, found = ragged(np.searchsorted(ends, before, "left"), np.searchsorted(ends, before, "right"))
+        which, found = ragged(low[chain[:, -1]], high[chain[:, -1]])
         chain = np.concatenate((chain[which], found[:, None]), axis=1)
     length = told.end[chain[:, 0]] - told.start[chain[:, 3]] + 1
     chain = chain[(length >= YEAR[0]) & (length <= YEAR[1])]
