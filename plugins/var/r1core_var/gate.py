@@ -14,6 +14,7 @@ an option is right only where each scenario holds its full revaluation.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
@@ -172,7 +173,11 @@ def budget_of(limit: float, constant: float = 0.0) -> float:
         raise api.UserError(f"the risk limit is {limit}: expected a number >= 0", fix="give the limit as a loss >= 0")
     if not np.isfinite(constant):
         raise api.UserError(f"the constant loss is {constant}: expected a number", fix="give a finite number")
-    return float(np.nextafter(limit - constant, -np.inf)) if constant else float(limit)
+    left = float(limit) - float(constant)
+    if not np.isfinite(left):
+        return float(np.finfo(np.float64).max)
+    rounded_up = bool(constant) and Fraction(left) > Fraction(float(limit)) - Fraction(float(constant))
+    return float(np.nextafter(left, -np.inf)) if rounded_up else left
 
 
 @dataclass(frozen=True, slots=True)
