@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 
-from r1core_events.values import Argument, Money
+from r1core_events.values import Argument, Money, listed
 
 _SIGNS = {"$": "USD", "us$": "USD", "c$": "CAD", "ca$": "CAD", "a$": "AUD", "nz$": "NZD", "hk$": "HKD", "s$": "SGD",
           "r$": "BRL", "€": "EUR", "£": "GBP", "¥": "JPY", "₹": "INR", "₩": "KRW"}  # fmt: skip
-_CODES = ("USD EUR GBP JPY CHF CAD AUD NZD HKD SGD CNY INR KRW SEK NOK DKK BRL MXN ZAR PLN TRY ILS SAR AED").split()
+_CODES = listed("USD EUR GBP JPY CHF CAD AUD NZD HKD SGD CNY INR KRW SEK NOK DKK BRL MXN ZAR PLN TRY ILS SAR AED")
 _NAMES = {"dollar": "USD", "euro": "EUR", "pound": "GBP", "yen": "JPY", "franc": "CHF", "yuan": "CNY", "rupee": "INR",
           "krona": "SEK", "krone": "NOK", "real": "BRL", "peso": "MXN", "rand": "ZAR", "zloty": "PLN"}  # fmt: skip
 _SCALES = {"thousand": 3, "k": 3, "million": 6, "mn": 6, "m": 6, "mm": 6, "mln": 6, "billion": 9, "bn": 9, "b": 9,

@@ -13,18 +13,17 @@ from collections.abc import Collection, Iterator, Sequence
 
 from r1core_events.amounts import amounts
 from r1core_events.dates import dates
-from r1core_events.tokens import TRADES
+from r1core_events.tokens import TRADES, is_heading
 from r1core_events.units import Unit
-from r1core_events.values import Argument
+from r1core_events.values import Argument, listed
 
 _FORM = r"(?:Inc|Corp|Co|Ltd|LLC|LP|[Pp]lc|PLC|AG|SA|SE|NV|N\.V|S\.A|GmbH|Limited|Corporation|Company)\b\.?"
 _WORD = r"[A-Z\u00c0-\u00d6\u00d8-\u00de][\w&\-]*(?:['’](?!s\b)\w+)?"
 _RUN = re.compile(rf"(?<!\w){_WORD}(?:(?:\s&)?\s(?!{_FORM}){_WORD})*(?:,?\s{_FORM})?")
 _IN_RUN = re.compile(rf"{_FORM}|{_WORD}")
 _ENDS_IN_FORM = re.compile(rf"\s{_FORM}$")
-_TITLES = frozenset("mr mrs ms dr sir judge justice professor ceo cfo chairman chairwoman president director".split())
-_PLACED = frozenset("in at near across throughout from into".split())
-_HEADING = 0.7
+_TITLES = frozenset(listed("mr mrs ms dr sir judge justice professor ceo cfo chairman chairwoman president director"))
+_PLACED = frozenset(listed("in at near across throughout from into"))
 
 
 def arguments(text: str, unit: Unit, vocabulary: Collection[str]) -> tuple[Argument, ...]:
@@ -58,7 +57,8 @@ def names(
     text: str, start: int, end: int, vocabulary: Collection[str], days: Sequence[Argument] = ()
 ) -> Iterator[tuple[int, int]]:
     """Yield the runs of capitalised words that hold a word outside of the vocabulary."""
-    heading = _is_heading(text[start:end])
+    known = ((word.strip(".,;:").lower(), word[0].isupper()) for word in text[start:end].split())
+    heading = is_heading(known, vocabulary)
     for match in _RUN.finditer(text, start, end):
         run = [word.span() for word in _IN_RUN.finditer(text, *match.span())]
         for part in _parts(text, run, vocabulary, days, heading):
@@ -100,8 +100,3 @@ def _is_known(word: str, vocabulary: Collection[str]) -> bool:
 def _is_sure(name: str) -> bool:
     words = name.split()
     return bool(_ENDS_IN_FORM.search(name)) or (len(words) > 1 and words[-1].strip(".,").lower() in TRADES)
-
-
-def _is_heading(sentence: str) -> bool:
-    long = [word for word in sentence.split() if len(word) > 3 and word[0].isalpha()]
-    return len(long) > 3 and sum(word[0].isupper() for word in long) > _HEADING * len(long)

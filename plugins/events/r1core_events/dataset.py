@@ -43,7 +43,7 @@ class GeneratedEvents:
         choices = ", ".join(self.tasks[TASK].choices)
         ask = f"Which group of financial events does this sentence report? Answer with one of: {choices}.\n\n"
         kinds, own = load(*self._config.taxonomy), "dev" if split == "val" else split
-        for number, row in enumerate(generate(kinds, own, self._config.seed, self._config.fillings)):  # type: ignore[arg-type]
+        for number, row in enumerate(generate(kinds, own, self._config.seed, self._config.fillings)):
             if len(row.types) > 1:
                 continue
             kind = row.types[0] if row.types else NONE

@@ -6,10 +6,10 @@ import datetime
 import re
 from collections.abc import Iterator
 
-from r1core_events.values import Argument
+from r1core_events.values import Argument, listed
 
-_MONTHS = ("january february march april may june july august september october november december").split()
-_DAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
+_MONTHS = listed("january february march april may june july august september october november december")
+_DAYS = listed("monday tuesday wednesday thursday friday saturday sunday")
 _ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "1st": 1, "2nd": 2, "3rd": 3, "4th": 4}
 _MONTH = r"(?:Jan(?:uary|\.)?|Feb(?:ruary|\.)?|Mar(?:ch|\.)?|Apr(?:il|\.)?|May|June?|July?|Aug(?:ust|\.)?|" \
          r"Sept?(?:ember|\.)?|Oct(?:ober|\.)?|Nov(?:ember|\.)?|Dec(?:ember|\.)?)"  # fmt: skip
@@ -39,7 +39,7 @@ def dates(text: str, start: int, end: int) -> Iterator[Argument]:
 
 
 def quarter(spelled: str) -> str:
-    """"2024-Q3", or "Q3" without a year."""
+    """ "2024-Q3", or "Q3" without a year."""
     parts = _PARTS.findall(spelled.lower())
     number = next((_ORDINALS[p] for p in parts if p in _ORDINALS), 0) or int(parts[0][1])
     year = next((p for p in parts if len(p) == 4 and p.isdigit()), "")
@@ -53,8 +53,8 @@ def day(spelled: str) -> str:
     if _ISO.fullmatch(spelled):
         return spelled if _exists(*map(int, spelled.split("-"))) else ""
     parts = _PARTS.findall(spelled.lower())
-    month = next(n for n, name in enumerate(_MONTHS, 1) for p in parts if len(p) > 2 and name.startswith(p.rstrip("."))
-                 or (p == "sept" and n == 9))  # fmt: skip
+    named = next(p[:3] for p in parts if p[0].isalpha() and len(p) > 2)
+    month = next(number for number, name in enumerate(_MONTHS, 1) if name.startswith(named))
     digits = [re.sub(r"\D", "", p) for p in parts if p[0].isdigit()]
     year = next((d for d in digits if len(d) == 4), "")
     number = next((int(d) for d in digits if len(d) < 3), 0)

@@ -122,7 +122,7 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def calibration_error(probabilities: Sequence[float], right: Sequence[bool], bins: int = 10) -> float:
-    """Expected calibration error over bins of equal width (Guo et al. 2017, eq. 3), a fraction; 0 without predictions."""
+    """Expected calibration error over bins of equal width (Guo et al. 2017, eq. 3), a fraction."""
     total = 0.0
     for number in range(bins):
         low, high = number / bins, (number + 1) / bins

@@ -19,14 +19,18 @@ from numpy.typing import NDArray
 
 from r1core_events.lexicon import Lexicon
 from r1core_events.tokens import CLASSES, Tokens
+from r1core_events.values import listed
 
 Ids = NDArray[np.intp]
 BUCKETS = 1 << 16
 SHORTEST, LONGEST = 3, 5
 BLOCKS = ("words", "characters", "pairs", "concepts", "concept pairs", "triggers")
 _STOP = frozenset(
-    "a an the of to in on at for and or by with from as that which its it is was were are be been has have had this "
-    "will said says their his her he she they".split()
+    listed(
+        "a an the of to in on at for and or by with from as that which its it is was were are be been has "
+        "have had this "
+        "will said says their his her he she they"
+    )
 )
 """No features of their own, except in pairs: with a few templates a type they would be learned by heart."""
 

@@ -69,13 +69,14 @@ class Weights:
     def load(path: Path) -> Weights:
         """Read a file that `save` wrote. Raises UserError where it is none."""
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in ("known", "weights", "scale", "bias", "platt")}
                 return Weights(
-                    tuple(stored["labels"].tolist()),
-                    frozenset(stored["vocabulary"].tolist()),
-                    *(stored[name] for name in ("known", "weights", "scale", "bias", "platt")),
+                    labels=tuple(stored["labels"].tolist()),
+                    vocabulary=frozenset(stored["vocabulary"].tolist()),
                     threshold=float(stored["threshold"]),
                     digests=tuple(stored["digests"].tolist()),
+                    **arrays,
                 )
         except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
             raise UserError(f"{path}: no fitted events model ({error})", fix="fit one: r1core events fit") from error

@@ -1,4 +1,5 @@
 """Text into sentences, as offsets of the raw text. By punctuation and line ends, without a parser.
+from r1core_events.values import listed
 
 A line end is a sentence's end unless the next line begins with a lower-case letter. Not covered: abbreviations beyond
 the list, sentences that end without punctuation on the same line, hard-wrapped text whose next line begins otherwise.
@@ -9,12 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from r1core_events.values import listed
+
 _ABBREVIATIONS = frozenset(
-    "inc corp co ltd plc llc lp sa s.a ag nv n.v s.p.a spa bv b.v no nos vs v mr mrs ms dr prof st jr sr u.s u.k u.n "
-    "e.g i.e etc al fig approx est dept gov sen rep jan feb mar apr jun jul aug sep sept oct nov dec art sec bros "
-    "cie mfg intl bancorp p.m a.m ph.d ca cf".split()
+    listed(
+        "inc corp co ltd plc llc lp sa s.a ag nv n.v s.p.a spa bv b.v no nos vs v mr mrs ms dr prof st jr sr "
+        "u.s u.k u.n "
+        "e.g i.e etc al fig approx est dept gov sen rep jan feb mar apr jun jul aug sep sept oct nov dec art sec bros "
+        "cie mfg intl bancorp p.m a.m ph.d ca cf"
+    )
 )
-_LEGAL = frozenset("inc corp co ltd plc llc lp sa s.a ag nv n.v spa s.p.a bv b.v p.m a.m jr sr etc".split())
+_LEGAL = frozenset(listed("inc corp co ltd plc llc lp sa s.a ag nv n.v spa s.p.a bv b.v p.m a.m jr sr etc"))
 _BREAK = re.compile(
     r"[.!?]+[\"')\]\u201d\u2019]*(?=\s|$)|[\u3002\uff01\uff1f]+|[\r\n\u2028\u2029]\s*(?![^\W\d_A-Z\u00c0-\u00de])"
 )
@@ -53,8 +59,10 @@ def _opens(text: str, at: int) -> bool:
 
 
 _OPENERS = frozenset(
-    "The A An It Its In On At For He She They We This That These Those Separately Shares Both Under As After Terms "
-    "Neither Analysts Investors Holders Meanwhile But And If No".split()
+    listed(
+        "The A An It Its In On At For He She They We This That These Those Separately Shares Both Under As After Terms "
+        "Neither Analysts Investors Holders Meanwhile But And If No"
+    )
 )
 
 

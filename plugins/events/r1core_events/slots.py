@@ -10,36 +10,37 @@ from collections.abc import Callable
 from decimal import Decimal
 from random import Random
 
-from r1core_events.values import Money
+from r1core_events.values import Money, listed
 
 Value = str | Money | None
-_HEADS = (
+_HEADS = listed(
     "Nor Tarn Quill Har Cald Edd Fen Brack Hels Ost Wyn Mar Thorn Pell Ard Bel Cors Dun Elm Gar Hol Kest Lan Mel "
     "Orm Pen Rav Sel Tol Ulv Ven Wex Yar Zan Bryn Cras Drex Fal Glen Ick"
-).split()
+)
 _TAILS = {
-    "train": "vale mere row brook wick stead combe ridge worth by more den field crest".split(),
-    "dev": "bury gate haven moor sted croft ling".split(),
-    "test": "dale holm shaw thorpe ville mark minster quist".split(),
+    "train": listed("vale mere row brook wick stead combe ridge worth by more den field crest"),
+    "dev": listed("bury gate haven moor sted croft ling"),
+    "test": listed("dale holm shaw thorpe ville mark minster quist"),
 }
-_TRADES = (
-    "Industries Bank Foods Energy Therapeutics Holdings Group Software Logistics Mining Airlines Media Insurance Motors "
+_TRADES = listed(
+    "Industries Bank Foods Energy Therapeutics Holdings Group Software Logistics Mining Airlines Media "
+    "Insurance Motors "
     "Semiconductors Pharma Stores Steel Chemicals Bancorp Partners Systems Technologies Resources Capital Properties "
     "Biosciences Brands Networks Materials"
-).split()
+)
 _FORMS = ("", "", "", "", " Inc.", " Corp.", " plc", " Ltd.", " AG", " N.V.", " LLC", " Co.", ", Inc.")
-_FIRST = "Ada Bruno Carla Dorian Elif Farid Greta Hugo Ines Jonas Kira Leon Mina Nils Olga Pavel Rosa Stefan".split()
-_LAST = "Abelsen Brandic Corvo Dahlmann Esterly Fenwright Grunow Hallam Ilvane Jorrit Kemble Lindqvist Moreau".split()
-_PLACES = (
+_FIRST = listed("Ada Bruno Carla Dorian Elif Farid Greta Hugo Ines Jonas Kira Leon Mina Nils Olga Pavel Rosa Stefan")
+_LAST = listed("Abelsen Brandic Corvo Dahlmann Esterly Fenwright Grunow Hallam Ilvane Jorrit Kemble Lindqvist Moreau")
+_PLACES = listed(
     "Ohio Texas Singapore Brazil Poland Ontario Germany Mexico Vietnam Nevada Portugal Norway India Kenya Chile "
     "Scotland Louisiana Bavaria Queensland Quebec"
-).split()
+)
 _GOODS = ("turbine blade", "glucose monitor", "delivery van", "battery pack", "frozen meal", "payment platform",
           "cancer drug", "security software", "infant formula", "lithium mine", "wind farm", "memory chip")  # fmt: skip
 _COINED = ("Velarin", "Nexora 3", "Tramivo", "Oculine", "Corvex", "Zephyl", "Marivane", "Strata One")
-_MONTHS = ("January February March April May June July August September October November December").split()
-_DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-_QUARTERS = "first second third fourth".split()
+_MONTHS = listed("January February March April May June July August September October November December")
+_DAYS = listed("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+_QUARTERS = listed("first second third fourth")
 _SCALES = {"million": 10**6, "billion": 10**9, "m": 10**6, "bn": 10**9, "mn": 10**6}
 _SIGNS = {"$": "USD", "€": "EUR", "£": "GBP", "USD ": "USD", "EUR ": "EUR", "US$": "USD", "GBP ": "GBP", "C$": "CAD"}
 
@@ -82,7 +83,9 @@ def date(random: Random, split: str) -> tuple[str, str]:
     if form == 2:
         return f"{day.day} {month} {day.year}", day.isoformat()
     if form == 3:
-        return f"{month[:3]}. {day.day}, {day.year}" if len(month) > 4 else f"{month} {day.day}, {day.year}", day.isoformat()
+        return f"{month[:3]}. {day.day}, {day.year}" if len(
+            month
+        ) > 4 else f"{month} {day.day}, {day.year}", day.isoformat()
     return f"{month} {day.day}, {day.year}", day.isoformat()
 
 

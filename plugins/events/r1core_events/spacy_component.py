@@ -35,7 +35,9 @@ class EventComponent:
         for event in self._tagger.tag(doc.text):
             span = doc.char_span(event.start, event.end, label=event.type, alignment_mode="expand")
             if span is None:
-                raise ValueError(f"characters {event.start} to {event.end} are outside the document")  # by `expand`, never
+                raise ValueError(
+                    f"characters {event.start} to {event.end} are outside the document"
+                )  # by `expand`, never
             span._.event = event
             found.append(span)
         doc.spans[self._spans_key] = SpanGroup(doc, name=self._spans_key, spans=found)

@@ -17,7 +17,7 @@ from r1core_events.rules import Hit, Rules
 from r1core_events.taxonomy import Taxonomy
 from r1core_events.tokens import Tokens, tokenize
 from r1core_events.units import Unit, units
-from r1core_events.values import Event
+from r1core_events.values import Argument, Event, Source
 
 
 class Tagger:
@@ -35,9 +35,7 @@ class Tagger:
         self._model, self._rules, self._labels = Model(weights), Rules(kinds), weights.labels
 
     @staticmethod
-    def load(
-        folders: Sequence[Path] = (), model: Path | None = None, *, threshold: float | None = None
-    ) -> Tagger:
+    def load(folders: Sequence[Path] = (), model: Path | None = None, *, threshold: float | None = None) -> Tagger:
         """Load the tagger that ships, or one for further groups in `folders` with a `model` fitted for them.
 
         Parameters
@@ -76,14 +74,16 @@ class Tagger:
         told = arguments(text, unit, vocabulary)
         return [self._event(tokens, hits, label, float(probabilities[label]), told) for label in labels]
 
-    def _event(self, tokens: Tokens, hits: Sequence[Hit], label: int, probability: float, told: tuple) -> Event:
+    def _event(
+        self, tokens: Tokens, hits: Sequence[Hit], label: int, probability: float, told: tuple[Argument, ...]
+    ) -> Event:
         own = [hit for hit in hits if hit.label == label and hit.weight]
         if own:
             longest = max(own, key=lambda hit: (hit.last - hit.first, -hit.first))
             first, last = longest.first, longest.last
         else:
             first, last = heaviest_run(self._model.weight_of_words(tokens, label))
-        source = "both" if own else "classifier"
+        source: Source = "both" if own else "classifier"
         start, end = tokens.starts[first], tokens.ends[last]
         return Event(self._labels[label], round(probability, 4), start, end, source, told)
 

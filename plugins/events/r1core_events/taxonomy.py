@@ -16,19 +16,24 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from r1core.api import JSON, UserError
+from r1core_events.values import listed
 
 Direction = Literal["positive", "negative", "mixed", "neutral"]
 OWN = Path(__file__).parent / "taxonomy"
 SLOTS = ("company", "other", "amount", "date", "percent", "person", "product", "place", "number", "period")
 FORM_8K = frozenset(
-    "1.01 1.02 1.03 1.04 1.05 2.01 2.02 2.03 2.04 2.05 2.06 3.01 3.02 3.03 4.01 4.02 5.01 5.02 5.03 5.04 5.05 5.06 "
-    "5.07 5.08 6.01 6.02 6.03 6.04 6.05 7.01 8.01 9.01".split()
+    listed(
+        "1.01 1.02 1.03 1.04 1.05 2.01 2.02 2.03 2.04 2.05 2.06 3.01 3.02 3.03 4.01 4.02 5.01 5.02 5.03 5.04 5.05 5.06 "
+        "5.07 5.08 6.01 6.02 6.03 6.04 6.05 7.01 8.01 9.01"
+    )
 )
 CAEV = frozenset(
-    "ACTV ATTI BIDS BMET BONU BPUT BRUP CAPD CAPG CAPI CERT CHAN CLSA CONS CONV COOP CREV DECR DETI DFLT DLST DRAW "
-    "DRCA DRIP DSCL DTCH DVCA DVOP DVSC DVSE EXOF EXRI EXTM EXWA INCR INTR LIQU MCAL MEET MRGR NOOF ODLT OTHR PARI "
-    "PCAL PDEF PINK PLAC PPMT PRED PRII PRIO REDM REDO REMK RHDI RHTS SHPR SMAL SOFF SPLF SPLR SUSP TEND TNDP TREC "
-    "WRTH WTRC XMET".split()
+    listed(
+        "ACTV ATTI BIDS BMET BONU BPUT BRUP CAPD CAPG CAPI CERT CHAN CLSA CONS CONV COOP CREV DECR DETI DFLT DLST DRAW "
+        "DRCA DRIP DSCL DTCH DVCA DVOP DVSC DVSE EXOF EXRI EXTM EXWA INCR INTR LIQU MCAL MEET MRGR NOOF ODLT OTHR PARI "
+        "PCAL PDEF PINK PLAC PPMT PRED PRII PRIO REDM REDO REMK RHDI RHTS SHPR SMAL SOFF SPLF SPLR SUSP TEND TNDP TREC "
+        "WRTH WTRC XMET"
+    )
 )
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _SLOT = re.compile(r"\{(\w*)\}")
@@ -128,7 +133,9 @@ def load(*folders: Path) -> Taxonomy:
     for folder in (OWN, *folders):
         files = sorted(folder.glob("*.toml"))
         if not files:
-            raise UserError(f"{folder}: no taxonomy file (*.toml)", fix="name a folder that holds one TOML file a group")
+            raise UserError(
+                f"{folder}: no taxonomy file (*.toml)", fix="name a folder that holds one TOML file a group"
+            )
         for file in files:
             group = read_group(file)
             if group.id in groups:
@@ -145,7 +152,9 @@ def read_group(file: Path) -> Group:
         raise UserError(f"{file}: cannot be read as TOML: {error}", fix="correct it; docs: plugins/events") from error
     head, kinds = content.get("group"), content.get("type")
     if set(content) != {"group", "type"} or not isinstance(head, Mapping) or not isinstance(kinds, list):
-        raise UserError(f"{file}: has {sorted(content)}", fix="give one table [group] and a table [[type]] for each type")
+        raise UserError(
+            f"{file}: has {sorted(content)}", fix="give one table [group] and a table [[type]] for each type"
+        )
     _strings(head, _TEXT, f"{file}: [group]")
     if set(head) != set(_TEXT):
         raise UserError(f"{file}: [group] has {sorted(head)}", fix=f"give {', '.join(_TEXT)}")
@@ -164,7 +173,9 @@ def _type(found: JSON, group: str, file: Path) -> EventType:
     expected = {one.name for one in fields(EventType)}
     if set(found) - expected or expected - set(found) - {"sentences"}:
         wrong = sorted(set(found) ^ expected)
-        raise UserError(f"{at}: {', '.join(wrong)} unknown or missing", fix=f"its keys are {', '.join(sorted(expected))}")
+        raise UserError(
+            f"{at}: {', '.join(wrong)} unknown or missing", fix=f"its keys are {', '.join(sorted(expected))}"
+        )
     _strings(found, _TEXT, at)
     if found["direction"] not in get_args(Direction):
         raise UserError(f"{at}: direction {found['direction']!r}", fix=f"write one of {', '.join(get_args(Direction))}")

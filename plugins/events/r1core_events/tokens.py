@@ -11,11 +11,12 @@ except through the words that the classifier has weighed.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from r1core_events.amounts import MONEY
 from r1core_events.dates import DATE, QUARTER
+from r1core_events.values import listed
 
 NAME = "xname"
 CLASSES = frozenset(("xmoney", "xquarter", "xdate", "xpercent", "xnumber", NAME))
@@ -28,19 +29,25 @@ _TOKEN = re.compile(
     r"|(?P<stop>[;:])",
     re.IGNORECASE,
 )
-_COUNTED = frozenset("chapter item items section rule form article title regulation schedule".split())
+_COUNTED = frozenset(listed("chapter item items section rule form article title regulation schedule"))
 DOUBT = frozenset(
-    "not no never neither nor cannot nothing nobody none untrue denied denies deny denying denial dismissed rejects "
-    "if whether unless may might could considering consider considers suppose assume hypothetical hypothetically "
-    "speculation speculated rumour rumours rumor rumors rumoured rumored unclear wondered "
-    "didn't doesn't don't hasn't haven't hadn't isn't aren't wasn't weren't won't wouldn't can't couldn't".split()
+    listed(
+        "not no never neither nor cannot nothing nobody none untrue denied denies deny denying denial "
+        "dismissed rejects "
+        "if whether unless may might could considering consider considers suppose assume hypothetical hypothetically "
+        "speculation speculated rumour rumours rumor rumors rumoured rumored unclear wondered "
+        "didn't doesn't don't hasn't haven't hadn't isn't aren't wasn't weren't won't wouldn't can't couldn't"
+    )
 )
-_ENDS = frozenset("but although though however yet instead".split())
+_ENDS = frozenset(listed("but although though however yet instead"))
 TRADES = frozenset(
-    "inc corp corporation co company companies plc ltd limited llc lp sa ag nv n.v se gmbh spa bank bancorp bancshares "
-    "industries foods energy therapeutics holdings group software logistics mining airlines media insurance motors "
-    "semiconductors pharma pharmaceuticals stores steel chemicals partners systems technologies resources capital "
-    "properties biosciences brands networks materials tools savings financial labs laboratories international".split()
+    listed(
+        "inc corp corporation co company companies plc ltd limited llc lp sa ag nv n.v se gmbh spa bank "
+        "bancorp bancshares "
+        "industries foods energy therapeutics holdings group software logistics mining airlines media insurance motors "
+        "semiconductors pharma pharmaceuticals stores steel chemicals partners systems technologies resources capital "
+        "properties biosciences brands networks materials tools savings financial labs laboratories international"
+    )
 )
 
 
@@ -106,16 +113,22 @@ def _scan(text: str, start: int, end: int) -> Tokens:
     return Tokens(lower, lower, starts, ends, doubt, cues)
 
 
+def is_heading(words: Iterable[tuple[str, bool]], vocabulary: Collection[str]) -> bool:
+    """Whether Most Known Words Begin With a Capital, so that a capital does not tell a name from other words."""
+    known = [capital for word, capital in words if len(word) > 3 and word in vocabulary and word not in TRADES]
+    return len(known) > 1 and sum(known) > 0.6 * len(known)
+
+
 def _fold_names(text: str, tokens: Tokens, vocabulary: Collection[str]) -> None:
     lower, starts = tokens.lower, tokens.starts
     capital = [text[at].isupper() for at in starts]
-    long = [is_capital for is_capital, word in zip(capital, lower, strict=True) if len(word) > 3]
-    heading = len(long) > 3 and sum(long) > 0.7 * len(long)  # Every Word Begins With a Capital: they tell nothing
+    heading = is_heading(zip(lower, capital, strict=True), vocabulary)
     normal: list[str] = []
     before = False  # whether the last token was part of a name
     for is_capital, word in zip(capital, lower, strict=True):
         trade = word in TRADES
-        name = is_capital and ((before and trade) or (word not in vocabulary and word not in CLASSES))
+        unknown = is_capital and word not in vocabulary and word not in CLASSES
+        name = unknown or (before and trade and (is_capital or word == "plc"))
         if name and heading and not trade and not before:
             name = False
         if not name:

@@ -1,7 +1,8 @@
 """A text into what is scored at a time: the clauses of each sentence, with the sentence that they stand in.
 
-A clause ends at a semicolon, and at a comma with "and", "while", "whereas", "as" or "but" where at least `LEAST` words
-stand on both sides. Two events of one clause compete, so that at most the likelier one is found; two of one sentence do not.
+A clause ends at a semicolon, and at a comma with "and", "while", "whereas", "as" or "but" where at least `LEAST`
+words stand on both sides. Two types of one clause compete, so that the likelier one is found as a rule; two events in
+clauses of their own do not.
 """
 
 from __future__ import annotations

@@ -10,8 +10,13 @@ from typing import Literal
 from r1core.api import JSON
 
 Role = Literal["company", "amount", "date"]
-Source = Literal["rule", "classifier", "both"]
+Source = Literal["classifier", "both"]
 ROLES: tuple[Role, ...] = ("company", "amount", "date")
+
+
+def listed(words: str) -> tuple[str, ...]:
+    """Words between blanks."""
+    return tuple(words.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ class Event:
     probability : calibrated on generated text (a fraction); no claim for text of another kind.
     start, end : the words that speak for the event: a trigger phrase, else the run of words that the classifier
         weighs most.
-    source : whether a trigger was found, the classifier decided without one, or both agree.
+    source : "both" where a trigger stands in the clause as well, else "classifier".
     """
 
     type: str
@@ -90,6 +95,4 @@ class Event:
     def from_json(stored: Mapping[str, JSON]) -> Event:
         """The inverse of `as_json`."""
         arguments = tuple(Argument.from_json(one) for one in stored["arguments"])
-        return Event(
-            stored["type"], stored["probability"], stored["start"], stored["end"], stored["source"], arguments
-        )
+        return Event(stored["type"], stored["probability"], stored["start"], stored["end"], stored["source"], arguments)
