@@ -17,7 +17,7 @@ from r1core_var import historical
 from r1core_var.checks import Array, NanPolicy, horizon_of, series
 from r1core_var.distributions import DistributionName
 from r1core_var.garch import GarchFit, fit
-from r1core_var.rolling import DEFAULT, SUMMARIES, WINDOW, checked, roller
+from r1core_var.rolling import DEFAULT, LEAST_WINDOW, SUMMARIES, WINDOW, checked, roller
 from r1core_var.simulation import PATHS, compounded, from_draws, garch_paths, generator
 from r1core_var.values import Risk
 from r1core_var.volatility import RISKMETRICS_DECAY, ewma_variance
@@ -64,7 +64,7 @@ def estimate(
     """
     make, days = roller(model), horizon_of(horizon)
     values = series(returns, nan_policy=nan_policy)
-    used = min(len(values), WINDOW) if window is None else window
+    used = max(min(len(values), WINDOW), LEAST_WINDOW) if window is None else window
     values = checked(values, used, level, days=0)[-used:]
     if days == 1 or scaling == "sqrt" or (scaling is None and model not in SIMULATABLE):
         var, es = make(values, used, level, 1)

@@ -31,7 +31,7 @@ from r1core_var.volatility import ewma_variance, garch_variance
 
 Pair = tuple[Array, Array]
 Roller = Callable[[Array, int, float, int], Pair]
-WINDOW = 1000
+WINDOW, LEAST_WINDOW = 1000, 100
 # Fixed on the first 1,500 returns of the S&P 500 and the NASDAQ (arch's data) by `benchmarks/var_backtest.py
 # --choose`: the best mean pinball at 95, 97.5 and 99 % on days 500 to 1,499 with a window of 500; then the best
 # window of 250 to 1,000 on days 1,000 to 1,499.
@@ -180,13 +180,13 @@ def checked(returns: npt.ArrayLike, window: int, level: float, *, days: int, nan
     ------
     api.UserError : for too short a series or window, or values that are not finite.
     """
-    least = max(int(np.ceil(float(1 / (1 - level_of(level))))), 100)
+    least = max(int(np.ceil(float(1 / (1 - level_of(level))))), LEAST_WINDOW)
     if window < least:
         raise api.UserError(f"a window of {window} days is too short for level {level:g}", fix=f"use at least {least}")
     values = series(returns, nan_policy=nan_policy)
     if len(values) < window + days:
         raise api.UserError(
-            f"{len(values)} returns are too few: a window of {window} and {days} days to forecast need {window + days}",
+            f"{len(values)} returns are too few: a window of {window} days and {days} to forecast need {window + days}",
             fix="give a longer series or a shorter window (--window)",
         )
     if (values.max() == values.min()) or (

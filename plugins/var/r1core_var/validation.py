@@ -29,7 +29,7 @@ LISTED = 60  # exceedances that are listed one by one; the table by year counts 
 _LIMITS = (
     "The p-values of likelihood-ratio tests and of the dynamic quantile test are asymptotic: rough with few "
     "exceedances. A test that does not reject has little power on 250 days.",
-    "Seven tests at 5 % each reject a right model about one time in four; one rejection is a question, not an answer.",
+    "Of seven tests at 5 % some reject a right model more often than one alone would; look at all of them.",
     f"The p-values of Acerbi and Szekely assume a generalised Pareto tail of shape {TAIL_SHAPE:g} with the forecast "
     f"mean excess; {SIMULATIONS:,} simulated histories.",
     "One series of returns at constant positions is judged: no pricing models, no liquidity, no intraday moves, no "

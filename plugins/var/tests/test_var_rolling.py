@@ -106,7 +106,7 @@ def test_the_default_is_the_mean_of_its_two_parts(drawn: np.ndarray) -> None:
         (lambda r: estimate(100 * r, horizon=10), "needs fractions"),
         (lambda r: estimate(r, model="pot", horizon=10, scaling="simulation"), "no paths"),
         (lambda r: estimate(r, model="pot", horizon=10, scaling="overlapping"), "no overlapping"),
-        (lambda r: estimate(r[:99]), "too short"),
+        (lambda r: estimate(r[:99]), "99 returns are too few"),
     ],
 )
 def test_bad_requests_are_told_in_one_line(call, says: str, drawn: np.ndarray) -> None:
