@@ -51,7 +51,7 @@ def test_an_event_with_its_arguments(tagger: Tagger) -> None:
         "Tarn Harbour Bank denied that it had filed for bankruptcy protection.",
         "It is unclear whether Quillmere Foods agreed to be acquired.",
         "If Norvale Industries filed for Chapter 11, lenders would lose money.",
-        "The weather was fine.",
+        "Everybody at the table was fine with that.",
         "Shares of Quillmere Foods rose 2% in light trading.",
     ],
 )
