@@ -355,6 +355,8 @@ class Grammar:
             return
         if sign in _OPEN:
             yield replace(item, at="inner", words=())
+        elif sign == "'":
+            yield Free("sign", (), 0, due)
         elif sign in "+×÷*" and item.at == "spaced":
             yield Free("operator", (), 0, due)
         elif sign in ".,)]}\"'`" or sign == NEUTRAL:
@@ -376,9 +378,9 @@ class Grammar:
             at = "begin"
         elif lead or (sign == "'" and item.at in ("begin", "ranged")):
             at = "sign"
-        elif sign in _CLOSE or sign in _QUIET:
+        elif sign in _QUIET:
             at = item.at if item.at in ("begin", "ranged", "bracket") else "glued"
-        elif sign in ";:!?.,'":
+        elif sign in _CLOSE or sign in ";:!?.,'":
             at = "glued"
         else:
             at = "sign"
