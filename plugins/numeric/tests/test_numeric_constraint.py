@@ -45,7 +45,7 @@ def written(state: Any, text: str) -> str | None:
     out = b""
     for byte in text.encode():
         token = VOCABULARY.token_bytes.index(bytes([byte]))
-        if not allowed_bool(state.mask(), VOCABULARY.size)[token]:
+        if not state.allows(token):
             assert state.explain(token)
             return out.decode("utf-8", "replace")
         out, state = out + bytes([byte]), state.advance(token)
