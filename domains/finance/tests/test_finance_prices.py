@@ -17,7 +17,7 @@ pytest.importorskip("arch", reason="the prices are in the wheels arch and skfoli
 
 def lines(package: str, inside: str) -> list[list[str]]:
     text = gzip.decompress(prices.file_of(package, inside).read_bytes()).decode()
-    return [line.split(",") for line in text.strip().split("\n")]
+    return [line.split(",") for line in text.strip().splitlines()]
 
 
 def test_indices_are_the_adjusted_closes_of_the_file() -> None:
