@@ -126,7 +126,7 @@ class LabelTree:
         for index, node in enumerate(self.branches):
             at[node] = branches.reshape(rows, len(self.branches), -1)[:, index]
         nodes = [torch.log_softmax(at[n][:, tokens], -1) for n, tokens in self._children.items()]
-        told = torch.cat(nodes, 1).double().cpu()  # at once: a device is waited for at every transfer
+        told = torch.cat([root[:, :0], *nodes], 1).double().cpu()  # at once: a device is waited for at every transfer
         parts = dict(zip(self._children, told.split([part.shape[1] for part in nodes], 1), strict=True))
         out = torch.zeros(rows, len(self.paths), dtype=torch.float64)
         for column, path in enumerate(self.paths):

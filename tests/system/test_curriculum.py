@@ -49,7 +49,7 @@ def test_a_column_of_a_csv_file(desk: Desk) -> None:
     desk("verify", "runs/own")
 
 
-@pytest.mark.parametrize("value", ["hard", "", "NaN"])
+@pytest.mark.parametrize("value", ["hard", *(pytest.param(v, marks=pytest.mark.slow) for v in ("", "NaN"))])
 def test_a_value_that_is_no_number_is_told_before_a_weight_is_loaded(value: str, desk: Desk) -> None:
     (desk.folder / "tiny/model.safetensors").write_bytes(b"garbage")
     place = ["n0", "n59"]
@@ -69,6 +69,7 @@ def test_check_finds_a_bad_value_in_its_sample(desk: Desk) -> None:
     assert warning["found"] == "the training ends in stage 1 of 3, after 1 epochs"
 
 
+@pytest.mark.slow
 def test_a_killed_curriculum_by_loss_ends_with_the_same_bits(tmp_path: Path, tiny: Path) -> None:
     whole, desk = furnish(tmp_path / "whole", tiny), furnish(tmp_path / "desk", tiny)
     said = "curriculum: measuring the base model's loss on 48 rows"

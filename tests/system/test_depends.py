@@ -56,7 +56,7 @@ def test_checking_the_medical_domain_imports_no_heavy_library(light: Desk) -> No
 
 
 @pytest.mark.usefixtures("weights")
-@pytest.mark.parametrize(("site", "code"), [("block:7", 0), ("block:30", 2)])
+@pytest.mark.parametrize(("site", "code"), [pytest.param("block:7", 0, marks=pytest.mark.slow), ("block:30", 2)])
 def test_a_layers_site_is_one_of_the_real_models(site: str, code: int, desk: Desk) -> None:
     """The layer itself is tried on a tiny model of two blocks."""
     done = desk("check", "medical", "--deep", "--set", f"plugins.umls.site={site}", code=code)
