@@ -118,7 +118,9 @@ def main() -> None:
     false = sum(bool(tagger.tag(row.text)) for row in silent) / len(silent)
     tell("tagger: generated sentences of no event in which one is found", round(false, 3), "fraction")
     error = top_event_calibration(tagger, generated)
-    tell("tagger: expected calibration error of events told, generated", round(error, 3), "fraction")
+    tell(
+        "tagger: expected calibration error of events from probability 0.05 on, generated", round(error, 3), "fraction"
+    )
     for role in ("company", "amount", "date"):
         exact = round(arguments_f1(tagger, generated, role), 3)
         tell(f"arguments: F1 of exact {role} spans, generated", exact, "fraction")

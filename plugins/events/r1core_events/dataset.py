@@ -1,7 +1,7 @@
 """The data set `events/generated`: which group of events does a sentence report?
 
-Train, val and test come from train, dev and test templates, so that no template is in two of them. The types of one
-row's standard error cluster by type: fillings of one template are alike. Rows are generated; what a model reaches here
+Train, val and test come from train, dev and test templates, so that no template is in two of them. Standard errors
+cluster by type, since fillings of one template are alike. Rows are generated; what a model reaches here
 says nothing of real news.
 """
 

@@ -1,7 +1,7 @@
 """A text into what is scored at a time: the clauses of each sentence, with the sentence that they stand in.
 
 A clause ends at a semicolon, and at a comma with "and", "while", "whereas", "as" or "but" where at least `LEAST`
-words stand on both sides. Two types of one clause compete, so that the likelier one is found as a rule; two events in
+words stand on both sides. Types of one clause compete, so that the likelier one is found as a rule; two events in
 clauses of their own do not.
 """
 
