@@ -133,6 +133,30 @@ def _loglikelihood(rows: Array, natural: Array, before: Array) -> Array:
     return -0.5 * (len(rows) * np.log(2 * np.pi) + total + np.log(product) + squares)
 
 
+def _surprise(
+    d: Array, e: Array, e2: Array, plus: Array, minus: Array | None, *, gain: Array, slope: Array, scratch: Array
+) -> None:
+    """Add to the derivative `d` what the day's surprise moves, and write what the variance gains by it into `gain`.
+
+    `minus` : alpha of a fall where there is one of its own. `slope` and `scratch` are overwritten.
+    """
+    if minus is None:
+        d[2] += e2
+        np.multiply(plus, e, out=slope)
+    else:
+        down = e < 0
+        np.multiply(e2, down, out=scratch)
+        d[3] += scratch
+        np.subtract(e2, scratch, out=scratch)
+        d[2] += scratch
+        np.copyto(slope, plus)
+        np.copyto(slope, minus, where=down)
+        np.multiply(slope, e, out=slope)
+    np.multiply(slope, -2.0, out=scratch)
+    d[0] += scratch
+    np.multiply(slope, e, out=gain)
+
+
 def _score(rows: Array, natural: Array, before: Array, asymmetric: bool) -> tuple[Array, Array, Array, Array]:
     """Log-likelihood `(N,)`, gradient `(k, N)`, expected information `(N, k, k)` and the next day's variance `(N,)`.
 
@@ -154,7 +178,6 @@ def _score(rows: Array, natural: Array, before: Array, asymmetric: bool) -> tupl
     mean_gradient, mean_information = np.zeros(n), np.zeros(n)
     total, product, squares = np.zeros(n), np.ones(n), np.zeros(n)
     e, e2, inverse, z2, one, news = (np.empty(n) for _ in range(6))
-    twice = -2.0 * plus
     for t, row in enumerate(rows):
         np.subtract(row, mu, out=e)
         np.multiply(e, e, out=e2)
@@ -182,23 +205,7 @@ def _score(rows: Array, natural: Array, before: Array, asymmetric: bool) -> tupl
         d[1] += 1.0
         d[-1] += h
         np.multiply(h, beta, out=h)
-        if asymmetric:
-            down = e < 0
-            np.multiply(e2, down, out=one)
-            d[3] += one
-            np.subtract(e2, one, out=one)
-            d[2] += one
-            np.copyto(news, plus)
-            np.copyto(news, minus, where=down)
-            np.multiply(news, e, out=one)
-            np.multiply(one, -2.0, out=z2)
-            d[0] += z2
-            np.multiply(one, e, out=one)
-        else:
-            d[2] += e2
-            np.multiply(twice, e, out=one)
-            d[0] += one
-            np.multiply(plus, e2, out=one)
+        _surprise(d, e, e2, plus, minus if asymmetric else None, gain=one, slope=news, scratch=z2)
         np.add(h, one, out=h)
         np.add(h, omega, out=h)
     loglik = -0.5 * (len(rows) * np.log(2 * np.pi) + total + np.log(product) + squares)

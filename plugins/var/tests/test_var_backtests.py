@@ -40,7 +40,9 @@ def test_kupiec_is_twice_the_gap_of_the_binomial_log_likelihoods(ones: int, leve
     ratio = 2 * (stats.binom.logpmf(ones, days, ones / days) - stats.binom.logpmf(ones, days, 1 - level))
     found = kupiec(hits(ones, days), level)
     assert found.statistic == pytest.approx(ratio, abs=1e-9)
-    assert found.p_value == pytest.approx(stats.chi2.sf(max(ratio, 0), 1), abs=1e-9)
+    near_zero = 1e-6  # there p moves with the square root of the ratio, whose rounding is 1e-14
+    tolerance = 1e-9 if ratio > near_zero else 1e-6
+    assert found.p_value == pytest.approx(stats.chi2.sf(max(ratio, 0), 1), abs=tolerance)
 
 
 @given(st.lists(st.booleans(), min_size=30, max_size=200))
