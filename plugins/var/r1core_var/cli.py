@@ -28,6 +28,12 @@ _NAN = click.option(
 _PERCENT = click.option("--percent", is_flag=True, help="Returns are in percent: 1.5 means 1.5 %.")
 _LEVEL = click.option("--level", type=float, default=0.99, show_default=True, help="Confidence, between 0.5 and 1.")
 _MODEL = click.option("--model", default="fhs-combined", show_default=True, help="See `r1core var models`.")
+_WINDOW = click.option(
+    "--window", type=int, default=1000, show_default=True, help="Days that each forecast is made from."
+)
+_REFIT = click.option(
+    "--refit", type=int, default=20, show_default=True, help="Days that a t, skewed t or raw Pareto fit is kept."
+)
 _SEED = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of simulations.")
 
 
@@ -94,10 +100,8 @@ def estimate(
 @_reading
 @_MODEL
 @_LEVEL
-@click.option("--window", type=int, default=1000, show_default=True, help="Days that each forecast is made from.")
-@click.option(
-    "--refit", type=int, default=20, show_default=True, help="Days that a t, skewed t or raw Pareto fit is kept."
-)
+@_WINDOW
+@_REFIT
 @click.option("--strict", is_flag=True, help="Exit code 1 when a test rejects at 5 %.")
 @click.option(
     "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write losses, forecasts and exceedances as SVG."
@@ -143,10 +147,8 @@ def backtest(
 @_reading
 @_MODEL
 @_LEVEL
-@click.option("--window", type=int, default=1000, show_default=True, help="Days that each forecast is made from.")
-@click.option(
-    "--refit", type=int, default=20, show_default=True, help="Days that a t, skewed t or raw Pareto fit is kept."
-)
+@_WINDOW
+@_REFIT
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="report.html or report.md")
 @_SEED
 def report(file: Path, model: str, level: float, window: int, refit: int, out: Path, seed: int, **reading: Any) -> None:
