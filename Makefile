@@ -1,6 +1,6 @@
 # make demo        everything from a bare checkout: environment, real model, adaptation to medicine, report
 # make demo FAST=1 the same on fewer rows
-# make demo-finance  the same for finance: events of sentences, exact numbers, honest risk
+# make demo-finance  the same for finance: the group of events that a sentence reports
 # make test        the tests (make test-all: the slow ones too)
 # make test-flower the tests of plugins/flower that need Flower, in an environment of their own (.venv-flower)
 # make check       ruff, mypy, the docs

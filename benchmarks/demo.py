@@ -25,7 +25,7 @@ def main() -> int:
     command = [sys.executable, "-m", "r1core.cli.main", "adapt", chosen.domain]
     if chosen.fast:
         print(
-            "FAST: 640 training rows and 200 test rows instead of all: lower and less certain figures",
+            "FAST: 640 training rows and 200 test rows instead of the recipe's: lower and less certain figures",
             flush=True,
         )
         for assignment in (*FAST, f"run.name={chosen.domain}-fast"):

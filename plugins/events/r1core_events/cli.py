@@ -57,7 +57,7 @@ def tag(text: str, as_json: bool, folders: tuple[Path, ...], model: Path | None,
         click.echo(f"{event.type} {event.probability:.2f} at {event.start}-{event.end} {words!r} ({event.source})")
         for argument in event.arguments:
             click.echo(f"  {_line(argument, content)}")
-    click.echo(f"{len(found)} events", err=True)
+    click.echo("1 event" if len(found) == 1 else f"{len(found)} events", err=True)
 
 
 def _content(text: str) -> str:
