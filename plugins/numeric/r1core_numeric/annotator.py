@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from r1core.api import Example, Span, SpanKind
 from r1core_numeric.config import NumericConfig
-from r1core_numeric.reader import read
+from r1core_numeric.slots import numbers_of_messages
 from r1core_numeric.values import Number, from_json, to_json
 
 KIND = "numeric/number"
@@ -61,13 +61,14 @@ class NumberAnnotator:
         self._config = config
 
     def __call__(self, example: Example) -> Example:
-        """Return the example with a span for each number of its messages."""
-        spans = [
-            Span(part, number.start, number.end, KIND, number)
-            for part, message in enumerate(example.messages)
-            if message.role != "assistant"
-            for number in read(message.content, self._config.reading, part)
-        ]
+        """Return the example with a span for each number of its messages.
+
+        Raises
+        ------
+        UserError : where the text that is marked as a table is not that of the field `table`.
+        """
+        numbers = numbers_of_messages(example, self._config.reading)
+        spans = [Span(number.part, number.start, number.end, KIND, number) for number in numbers]
         others = tuple(span for span in example.spans if span.kind != KIND)
         return replace(example, spans=others).with_spans(spans)
 

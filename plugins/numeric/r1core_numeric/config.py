@@ -23,6 +23,8 @@ class NumericConfig(BaseModel):
     results : where the results of a program have to stand: `first`, before any other quantity; `anywhere`; `answer`,
         nothing but them.
     program : field of the example that holds a program, or a list of programs.
+    table : where the field `table` stands for the model: `beside`, it is not shown, and its numbers are slots behind
+        those of the messages; `prompt`, it is written behind the question.
     layer : layer whose output holds programs; its programs come before those of the field. `numeric/pointer` is the
         plugin's own, which learns to choose them.
     least_probability : below this the plugin's own layer abstains.
@@ -40,6 +42,7 @@ class NumericConfig(BaseModel):
     absolute: bool = False
     results: Literal["first", "anywhere", "answer"] = "first"
     program: str = "program"
+    table: Literal["beside", "prompt"] = "beside"
     layer: str = ""
     least_probability: float = Field(0.0, ge=0.0, le=1.0)
     on_abstain: Literal["inputs", "silent"] = "inputs"

@@ -17,7 +17,7 @@ from typing import TypeVar
 from r1core import api
 from r1core_numeric.claims import Allowed, allowed, unsupported
 from r1core_numeric.config import NumericConfig
-from r1core_numeric.execute import Abstained, Result, execute
+from r1core_numeric.execute import Abstained, Result, attempt, execute
 from r1core_numeric.programs import Program, program_from_json
 from r1core_numeric.slots import slots_of
 from r1core_numeric.values import Number
@@ -59,27 +59,26 @@ def grounds(example: api.Example, config: NumericConfig, said: api.JSON = None) 
     UserError : for a program or a table in no form that can be read.
     """
     slots = slots_of(example, config.reading)
-    done = [execute(program, slots) for program in _programs(example, config, said)]
+    learnt = _programs(said, f"example {example.id}: layer {config.layer}")
+    stated = _programs(example.fields.get(config.program), f"example {example.id}: fields.{config.program}")
+    done = [*(attempt(program, slots) for program in learnt), *(execute(program, slots) for program in stated)]
     results = tuple(one for one in done if isinstance(one, Result))
     abstained = tuple(one for one in done if isinstance(one, Abstained))
-    stated = slots
+    inputs = slots
     if abstained and config.on_abstain == "silent":
-        stated = tuple(slot for slot in slots if slot.kind != "quantity")
-    may = allowed(stated, results, absolute=config.absolute, currency=config.currency)
+        inputs = tuple(slot for slot in slots if slot.kind != "quantity")
+    may = allowed(inputs, results, absolute=config.absolute, currency=config.currency)
     return Grounds(slots, results, abstained, may)
 
 
-def _programs(example: api.Example, config: NumericConfig, said: api.JSON) -> list[Program]:
-    found: list[Program] = []
-    sources = ((said, f"layer {config.layer}"), (example.fields.get(config.program), f"fields.{config.program}"))
-    for source, where in sources:
-        if source is None:
-            continue
-        listed = list(source) if isinstance(source, list | tuple) else [source]
-        for at, one in enumerate(listed):
-            place = f"example {example.id}: {where}[{at}]"
-            found.append(one if isinstance(one, Program) else program_from_json(one, place))
-    return found
+def _programs(found: api.JSON, where: str) -> list[Program]:
+    """The programs of a field or of a layer's output: one, a list of them, or none."""
+    if found is None:
+        return []
+    listed = list(found) if isinstance(found, list | tuple) else [found]
+    return [
+        one if isinstance(one, Program) else program_from_json(one, f"{where}[{at}]") for at, one in enumerate(listed)
+    ]
 
 
 class Memory:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from r1core.api import JSON
+from r1core.api import JSON, UserError
 from r1core_numeric.dimensions import CONSTANT, Dimension, Mismatch, dimension_of, product, quotient, together
 from r1core_numeric.formats import Written, write
-from r1core_numeric.programs import CONSTANTS, Apply, Constant, Declared, Line, Node, Program, Slot
+from r1core_numeric.programs import CONSTANTS, Apply, At, Constant, Declared, Line, Node, Program, Slot
 from r1core_numeric.roots import NoRoot, rate_of_return, root
 from r1core_numeric.values import Number, Unit
 
@@ -90,6 +90,8 @@ class _Run:
     def value(self, node: Node) -> _Value:
         if isinstance(node, Slot):
             return self._slot(node.index)
+        if isinstance(node, At):
+            return self._slot(self._cell(node))
         if isinstance(node, Constant):
             return _Value(Fraction(CONSTANTS[node.name]), CONSTANT, node.name)
         if isinstance(node, Declared):
@@ -109,6 +111,12 @@ class _Run:
             raise _Abstain(f"slot {index}, {number.text!r} at {number.place()}, is no quantity but {number.kind}{why}")
         self.used[index] = None
         return _Value(number.fraction, dimension_of(number.unit), f"{number.text} [{index}]")
+
+    def _cell(self, at: At) -> int:
+        found = at.among(self.slots)
+        if len(found) != 1:
+            raise _Abstain(f"the cell at row {at.row}, column {at.column} holds {len(found) or 'no'} quantities")
+        return found[0]
 
     def _line(self, line: Line) -> list[int]:
         low, high = line.within or (0, 1 << 62)
@@ -150,6 +158,10 @@ def execute(program: Program, slots: Sequence[Number]) -> Result | Abstained:
 
     Abstains where an operand is missing or no quantity, units do not go together, something is divided by zero, or a
     rate does not exist or is not the only one.
+
+    Raises
+    ------
+    UserError : where the program's format does not fit the unit of its result (money as a percentage).
     """
     run = _Run(slots)
     try:
@@ -162,6 +174,14 @@ def execute(program: Program, slots: Sequence[Number]) -> Result | Abstained:
     written = write(done.value, unit, program.format)
     steps, assumed = tuple(run.steps), tuple(run.assumed)
     return Result(program.name, done.value, unit, done.exact, written, tuple(sorted(run.used)), steps, assumed)
+
+
+def attempt(program: Program, slots: Sequence[Number]) -> Result | Abstained:
+    """Run a program that nobody wrote but a layer: one whose format does not fit its result abstains as well."""
+    try:
+        return execute(program, slots)
+    except UserError as why:
+        return Abstained(program.name, str(why))
 
 
 def _told(value: Fraction) -> str:

@@ -20,14 +20,16 @@ class NumericPlugin(api.Plugin):
 
     @hookimpl
     def preprocess(self, ctx: api.Context) -> Sequence[api.Annotator]:
-        """Return the annotator that marks numbers in prompts; where programs are learnt, also what teaches them."""
+        """Return what marks numbers in prompts; by the recipe also what shows tables, and what teaches programs."""
         from r1core_numeric.annotator import NumberAnnotator
         from r1core_numeric.layer import POINTER
         from r1core_numeric.learned import ChoiceAnnotator
+        from r1core_numeric.prompt import TableAnnotator
 
         config = _config(ctx)
+        shown = [TableAnnotator(config)] if config.table == "prompt" else []
         learnt = [ChoiceAnnotator(config)] if config.layer == POINTER else []
-        return [NumberAnnotator(config), *learnt]
+        return [*shown, NumberAnnotator(config), *learnt]
 
     @hookimpl
     def extra_layer(self, ctx: api.Context, model: object) -> Sequence[api.LayerSpec]:

@@ -2,22 +2,24 @@
 
     {"op": "percent_change", "args": [{"slot": 3}, {"slot": 1}]}
     {"op": "sum", "args": [{"column": 2, "rows": [3, 7]}]}
+    {"op": "subtract", "args": [{"cell": [3, 1]}, {"cell": [3, 2]}]}
     {"op": "subtract", "args": [{"op": "divide", "args": [{"slot": 0}, {"slot": 4}]}, {"constant": "one"}]}
 
-A number can enter in three ways only: as a slot, as one of the named constants, or declared with a reason, which is
-then part of the result's provenance. There are no variables, loops or calls.
+A number can enter in three ways only: as a slot (by its index, or by its cell, row or column), as one of the named
+constants, or declared with a reason, which is then part of the result's provenance. There are no variables, loops or
+calls.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from r1core.api import JSON, UserError
 from r1core_numeric.formats import Format, format_from_json, format_to_json
-from r1core_numeric.values import Unit
+from r1core_numeric.values import Number, Unit
 
 CONSTANTS = {
     "zero": 0, "one": 1, "two": 2, "four": 4, "twelve": 12, "hundred": 100, "thousand": 1000, "days_per_year": 365,
@@ -54,6 +56,23 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
+class At:
+    """The one quantity in a cell of the table; row and column from 0, the head counted."""
+
+    row: int
+    column: int
+
+    def among(self, slots: Sequence[Number]) -> list[int]:
+        """Indices of the quantities in that cell; not of dates and names, but of what could not be read."""
+        place = (self.row, self.column)
+        return [
+            at
+            for at, slot in enumerate(slots)
+            if slot.kind in ("quantity", "unread") and slot.cell and (slot.cell.row, slot.cell.column) == place
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class Constant:
     """One of `CONSTANTS`."""
 
@@ -86,7 +105,15 @@ class Apply:
     args: tuple[Node, ...]
 
 
-Node = Slot | Constant | Declared | Line | Apply
+Node = Slot | At | Constant | Declared | Line | Apply
+
+
+def located(node: Node, slots: Sequence[Number]) -> Node:
+    """The expression with a slot for each cell that holds one quantity; other cells stay as they are."""
+    if isinstance(node, Apply):
+        return replace(node, args=tuple(located(arg, slots) for arg in node.args))
+    found = node.among(slots) if isinstance(node, At) else []
+    return Slot(found[0]) if len(found) == 1 else node
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +174,12 @@ def _node(found: JSON, where: str) -> Node:
     if "slot" in found:
         _known(found, {"slot"}, where)
         return Slot(_index(found["slot"], f"{where}.slot"))
+    if "cell" in found:
+        _known(found, {"cell"}, where)
+        place = found["cell"]
+        if not isinstance(place, list | tuple) or len(place) != 2:
+            raise UserError(f"{where}.cell: found {place!r}, expected row and column", fix='write {"cell": [3, 1]}')
+        return At(*(_index(one, f"{where}.cell") for one in place))
     if "constant" in found:
         _known(found, {"constant"}, where)
         if found["constant"] not in CONSTANTS:
@@ -198,6 +231,8 @@ def node_to_json(node: Node) -> JSON:
     """The JSON form of an expression."""
     if isinstance(node, Slot):
         return {"slot": node.index}
+    if isinstance(node, At):
+        return {"cell": [node.row, node.column]}
     if isinstance(node, Constant):
         return {"constant": node.name}
     if isinstance(node, Declared):

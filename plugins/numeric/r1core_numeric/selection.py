@@ -23,8 +23,8 @@ ROLES = ("none", "first", "second")
 OPERATIONS = (
     "difference", "percent_change", "ratio", "share", "sum", "average", "product", "difference_of_averages",
 )  # fmt: skip
-"""Sums of each group stand for it, except in the averages; `share` is a ratio written as a percentage. Those over one
-group take two numbers or more."""
+"""Sums of each group stand for it, except in the averages; `share` is a quotient of one unit, written as a percentage.
+Those over one group take two numbers or more."""
 TWO_GROUPS = frozenset({"difference", "percent_change", "ratio", "share", "difference_of_averages"})
 
 
@@ -69,7 +69,7 @@ _EXPRESSIONS = {
     "difference": lambda s: Apply("subtract", (_group(s.first), _group(s.second))),
     "percent_change": lambda s: Apply("percent_change", (_group(s.first), _group(s.second))),
     "ratio": lambda s: Apply("divide", (_group(s.first), _group(s.second))),
-    "share": lambda s: Apply("divide", (_group(s.first), _group(s.second))),
+    "share": lambda s: Apply("ratio", (_group(s.first), _group(s.second))),
     "sum": lambda s: Apply("sum", tuple(map(Slot, s.first))),
     "average": lambda s: _average(s.first),
     "product": lambda s: Apply("multiply", tuple(map(Slot, s.first))),

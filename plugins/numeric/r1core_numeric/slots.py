@@ -1,19 +1,63 @@
 """The numbers of an example, in the order in which programs point at them: those of its messages, then of its table.
 
 Answers (messages of the assistant) hold no slots. A table is the field `table`: rows of cells, or
-`{"rows": [...], "caption": "(in thousands)"}`.
+`{"rows": [...], "caption": "(in thousands)"}`. With `table = "prompt"` the table is written into the prompt and marked
+with a span, and its numbers count where they stand there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from r1core.api import Example
+from r1core.api import Example, SpanKind, UserError
+from r1core_numeric.layout import lay_out
 from r1core_numeric.reader import DEFAULT, Reading, read
 from r1core_numeric.tables import read_table, rows_of
 from r1core_numeric.values import Number
 
 TABLE = "table"
+TABLE_KIND = "numeric/table"
+TABLE_SPAN = SpanKind(TABLE_KIND, int, int)
+"""The characters of a prompt that a table takes; its value is the number of its rows."""
+
+Rows = tuple[tuple[str, ...], ...]
+
+
+def table_of(example: Example) -> tuple[Rows, str] | None:
+    """Rows and caption of an example's table; None where it has none.
+
+    Raises
+    ------
+    UserError : where its field `table` is no table.
+    """
+    table = example.fields.get(TABLE)
+    if table is None:
+        return None
+    caption = ""
+    if isinstance(table, Mapping):
+        caption, table = str(table.get("caption", "")), table.get("rows")
+    return rows_of(table, f"example {example.id}: fields.{TABLE}"), caption
+
+
+def numbers_of_messages(example: Example, reading: Reading = DEFAULT) -> tuple[Number, ...]:
+    """Read every number of an example's prompt; those of a table that is written there are the table's own.
+
+    Raises
+    ------
+    UserError : where the text that is marked as the table is not that of the field `table`.
+    """
+    found: list[Number] = []
+    for part, message in enumerate(example.messages):
+        if message.role == "assistant":
+            continue
+        numbers = read(message.content, reading, part)
+        for span in example.spans:
+            if span.kind == TABLE_KIND and span.part == part:
+                numbers = tuple(n for n in numbers if n.end <= span.start or n.start >= span.end)
+                numbers += _of_table(example, reading, part, span.start, span.end)
+        found += sorted(numbers, key=lambda number: number.start)
+    return tuple(found)
 
 
 def slots_of(example: Example, reading: Reading = DEFAULT) -> tuple[Number, ...]:
@@ -21,16 +65,20 @@ def slots_of(example: Example, reading: Reading = DEFAULT) -> tuple[Number, ...]
 
     Raises
     ------
-    UserError : where its field `table` is no table.
+    UserError : where its field `table` is no table, or not the one that is written into the prompt.
     """
-    found: list[Number] = []
-    for part, message in enumerate(example.messages):
-        if message.role != "assistant":
-            found += read(message.content, reading, part)
-    table = example.fields.get(TABLE)
-    if table is None:
-        return tuple(found)
-    caption, where = "", f"example {example.id}: fields.{TABLE}"
-    if isinstance(table, Mapping):
-        caption, table = str(table.get("caption", "")), table.get("rows")
-    return (*found, *read_table(rows_of(table, where), reading, caption=caption))
+    found = numbers_of_messages(example, reading)
+    table = table_of(example)
+    if table is None or any(span.kind == TABLE_KIND for span in example.spans):
+        return found
+    rows, caption = table
+    return (*found, *read_table(rows, reading, caption=caption))
+
+
+def _of_table(example: Example, reading: Reading, part: int, start: int, end: int) -> tuple[Number, ...]:
+    table = table_of(example)
+    laid = None if table is None else lay_out(table[0], reading, caption=table[1])
+    if laid is None or example.messages[part].content[start:end] != laid.text:
+        told = f"example {example.id}: the table in message {part} is not that of fields.{TABLE}"
+        raise UserError(told, fix="state the table in the field alone; the plugin writes it into the prompt")
+    return tuple(replace(n, start=n.start + start, end=n.end + start, part=part) for n in laid.numbers)

@@ -81,12 +81,12 @@ def read_table(rows: Sequence[Sequence[str]], reading: Reading = DEFAULT, *, cap
     rows : of cells, as text; rows may differ in length.
     caption : text above the table that may state a scale for all of it.
     """
-    head = _head(rows)
+    head = head_rows(rows)
     found: list[Number] = []
     for r, row in enumerate(rows):
         label = tuple(cell.strip() for cell in _label(row) if cell.strip()) if r >= head else ()
         for c, text in enumerate(row):
-            above = _above(rows, head, c)
+            above = tuple(rows[y][x].strip() for y, x in head_cells(rows, head, c))
             place = Cell(r, c, label if c else (), above if r >= head else above[: min(r, len(above))])
             whole = read_cell(text, reading)
             if whole is None or r < head or (c == 0 and _YEAR.match(fold(text.strip()))):
@@ -134,7 +134,7 @@ def _label(row: Sequence[str]) -> Sequence[str]:
     return row[:1]
 
 
-def _head(rows: Sequence[Sequence[str]]) -> int:
+def head_rows(rows: Sequence[Sequence[str]]) -> int:
     """How many rows belong to the head: those above the first one with a number beside its label that is no year."""
     for at, row in enumerate(rows):
         for cell in row[1:]:
@@ -144,12 +144,12 @@ def _head(rows: Sequence[Sequence[str]]) -> int:
     return min(1, len(rows))
 
 
-def _above(rows: Sequence[Sequence[str]], head: int, column: int) -> tuple[str, ...]:
-    """The headers over a column, outermost first."""
-    path = []
-    for row in rows[:head]:
-        cells = [cell.strip() for cell in row[1 : column + 1]] if column else [row[0].strip() if row else ""]
-        last = next((cell for cell in reversed(cells) if cell), "")
-        if last:
-            path.append(last)
-    return tuple(path)
+def head_cells(rows: Sequence[Sequence[str]], head: int, column: int) -> list[tuple[int, int]]:
+    """Row and column of the headers over a column, outermost first; an empty one is the one on its left."""
+    found = []
+    for at, row in enumerate(rows[:head]):
+        columns = range(min(column, len(row) - 1), 0, -1) if column else range(min(1, len(row)))
+        last = next((one for one in columns if row[one].strip()), None)
+        if last is not None:
+            found.append((at, last))
+    return found
