@@ -58,8 +58,8 @@ def adapted(folder: Path, train: Sequence[Row], test: Sequence[Row], sets: Seque
         command += ["--set", change]
     with (folder / "log.txt").open("w", encoding="utf-8") as log:
         subprocess.run(command, check=True, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
-    (found,) = (folder / "runs" / "one" / "evaluation").glob("predictions/adapted*.jsonl")
-    said = {row["example_id"]: row["constrained"] for row in map(json.loads, found.read_text("utf-8").splitlines())}
+    lines = (folder / "runs" / "one" / "evaluation" / "adapted.jsonl").read_text("utf-8").splitlines()
+    said = {row["example_id"]: row["constrained"] for row in map(json.loads, lines)}
     return [said[day.isoformat()] for day, _, _ in test]
 
 

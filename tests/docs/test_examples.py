@@ -17,6 +17,7 @@ from r1core import api
 from r1core.plugins.find import load_file
 from r1core.plugins.loading import Plugins
 from r1core.testing.conformance import check_plugin
+from r1core.testing.typist import typist
 
 HOOKS = Path(__file__).parents[2] / "examples" / "hooks"
 FILES = sorted(HOOKS.glob("*.py"))
@@ -82,9 +83,7 @@ file = "loss.txt"
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "r1core.cli.main", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, env=environment)
+    return typist()(*arguments, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def test_all_examples_run_together(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from r1core.testing.tiny import tiny_model_dir
+from r1core.testing.typist import typist
 
 if TYPE_CHECKING:
     from .crashes import Crashes
@@ -92,25 +93,34 @@ def hears_ctrl_c() -> None:
 
 @dataclass
 class Desk:
-    """A user's folder, and `r1core` typed in it."""
+    """A user's folder, and `r1core` typed in it; `fresh`: always in an interpreter of its own."""
 
     folder: Path
     path: list[Path] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
+    fresh: bool = False
 
-    def __call__(self, *words: str | Path, code: int | None = 0, given: str = "", **others: Any) -> Done:
-        """Type `r1core WORDS`; the exit code must be `code`, and nothing may look like a bug or a library's chatter."""
-        started = time.monotonic()
-        done = subprocess.run(
-            self.command(*words),
-            cwd=self.folder,
-            env=self.env(),
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            **others,
-        )
+    def __call__(
+        self, *words: str | Path, code: int | None = 0, given: str = "", fresh: bool = False, **others: Any
+    ) -> Done:
+        """Type `r1core WORDS`; the exit code must be `code`, and nothing may look like a bug or a library's chatter.
+
+        With `fresh` in an interpreter of its own, for what imports cost or say; else where everything is imported.
+        """
+        started, env = time.monotonic(), self.env()
+        if fresh or self.fresh or others or not typist().fits(env):
+            done = subprocess.run(
+                self.command(*words),
+                cwd=self.folder,
+                env=env,
+                input=given,
+                capture_output=True,
+                text=True,
+                timeout=200,
+                **others,
+            )
+        else:
+            done = typist()(*words, cwd=self.folder, env=env, given=given)
         result = Done(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
         if code is not None:
             assert result.code == code, result.said
@@ -214,7 +224,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory, tiny: Path, shelf: Path) -
     """An uninterrupted `adapt` with the third-party plugin `ward`, and what it said. Treat it as read-only."""
     desk = furnish(tmp_path_factory.mktemp("adapted") / "desk", tiny)
     desk.path = [shelf / "ward"]
-    return desk, desk("adapt", *WARD)
+    return desk, desk("adapt", *WARD, fresh=True)
 
 
 WARD = ("--recipe", "own.toml", "--set", 'run.plugins=["ward"]', "--set", "train.epochs=8")

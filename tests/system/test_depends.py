@@ -32,7 +32,7 @@ def light(desk: Desk) -> Desk:
     guard = desk.folder / "guard"
     guard.mkdir()
     (guard / "sitecustomize.py").write_text(REFUSE)
-    desk.path = [guard]
+    desk.path, desk.fresh = [guard], True
     return desk
 
 

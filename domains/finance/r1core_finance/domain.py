@@ -6,6 +6,7 @@ from pathlib import Path
 
 from r1core import api
 from r1core_finance.direction import Direction
+from r1core_finance.price_questions import PriceQuestions
 
 _HERE = Path(__file__).parent
 
@@ -14,5 +15,5 @@ FINANCE = api.Domain(
     summary="Group of financial events that a sentence reports, and answers without a number of unknown origin",
     recipe=_HERE / "recipe.toml",
     resources=_HERE,
-    sources=(Direction(),),
+    sources=(Direction(), PriceQuestions()),
 )

@@ -16,6 +16,8 @@ from r1core_dp.draws import judged
 from r1core_dp.lower_bound import at_least, bound, chance
 from scipy import integrate, stats
 
+from r1core.testing.typist import typist
+
 ROOT = Path(__file__).parents[3]
 MODEL = ROOT / "examples" / "hooks" / "model_source.py"
 
@@ -80,10 +82,13 @@ def test_poisson_draws_pass_and_others_do_not() -> None:
 
 
 def r1core(folder: Path, *arguments: str, fault: str = "") -> subprocess.CompletedProcess[str]:
+    """Type a command; with a fault, which is code that runs before it, in a fresh interpreter."""
     code = f"import sys\nfrom r1core_dp import policy\n{fault}\nfrom r1core.cli.main import main\nmain(sys.argv[1:])"
     loaded = ["--plugin", str(MODEL)] if arguments[:2] != ("dp", "ledger") else []
     words = [sys.executable, "-c", code, *arguments, *loaded]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if not fault:
+        return typist()(*arguments, *loaded, cwd=folder, env=environment)
     return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=200, env=environment)
 
 

@@ -6,10 +6,11 @@ import csv
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from r1core.testing.typist import typist
 
 ROOT = Path(__file__).parents[3]
 PLANTED = ("zanzibar", "quokka", "periwinkle", "marzipan")  # stand in every record of somebody
@@ -48,10 +49,8 @@ ledger = "ledgers"
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "r1core.cli.main", *arguments]
     loaded = ["--plugin", str(ROOT / "examples" / "hooks" / "model_source.py")] if arguments[0] != "dp" else []
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([*command, *loaded], cwd=folder, capture_output=True, text=True, timeout=200, env=environment)
+    return typist()(*arguments, *loaded, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 @pytest.fixture(scope="module")
@@ -206,10 +205,11 @@ def preprocess(ctx):
 def test_a_transform_that_fits_on_or_mixes_private_rows_is_refused(
     ward: Path, fits: bool, crosses: bool, said: str
 ) -> None:
-    # a file each: one that is rewritten within a second, at the same length, is read from what Python compiled before
-    name = f"common_{fits}_{crosses}.py".lower()
-    (ward / name).write_text(FITTED.format(fits=fits, crosses=crosses), encoding="utf-8")
-    checked = run(ward, "check", "--recipe", "my.toml", "--run", "runs/d", "--plugin", name)
+    # a folder each: one file that is rewritten within a second, at the same length, is read as it was compiled before
+    file = ward / f"{fits}-{crosses}" / "common.py"
+    file.parent.mkdir()
+    file.write_text(FITTED.format(fits=fits, crosses=crosses), encoding="utf-8")
+    checked = run(ward, "check", "--recipe", "my.toml", "--run", "runs/d", "--plugin", str(file))
     assert checked.returncode == (2 if said else 0), checked.stdout + checked.stderr
     assert said in checked.stdout
 
