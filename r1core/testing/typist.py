@@ -107,12 +107,10 @@ def _become(asked: Mapping[str, object], streams: Mapping[int, int]) -> None:
     importlib.invalidate_caches()
     code: object = 1
     try:
-        from r1core.cli.main import main
-
         words = asked["words"]
         assert isinstance(words, list)
         sys.argv = ["r1core", *words]
-        main(words)
+        sys.modules["r1core.cli.main"].main(words)
         code = 0
     except SystemExit as stop:
         code = stop.code

@@ -54,10 +54,10 @@ class GeneratedEvents:
 
     def fingerprint(self) -> str:
         """Hash of the taxonomy files, the negatives and the settings."""
-        from r1core_events.generation import NEGATIVES, PHRASES
+        from r1core_events.generation import NEGATIVES, wording_files
 
         digest = hashlib.sha256(f"{self._config.seed}/{self._config.fillings}".encode())
-        for file in (*taxonomy_files(self._config), NEGATIVES, PHRASES):
+        for file in (*taxonomy_files(self._config), NEGATIVES, *wording_files()):
             digest.update(file.read_bytes())
         return digest.hexdigest()
 

@@ -22,7 +22,7 @@ from r1core_events.values import Argument, Role
 
 Split = Literal["train", "dev", "test"]
 NEGATIVES = Path(__file__).parent / "negatives.toml"
-PHRASES = Path(__file__).parent / "phrases.toml"
+WORDINGS = Path(__file__).parent / "wordings"
 _ROLES: Mapping[str, Role] = {"company": "company", "amount": "amount", "date": "date", "period": "date"}
 
 
@@ -91,16 +91,24 @@ def frame(row: Row, around: str, random: Random, split: Split) -> Row:
 
 
 @cache
-def phrases() -> Mapping[str, tuple[str, ...]]:
-    """Further wordings of a type, for fitting only: `phrases.toml`."""
-    content = tomllib.loads(PHRASES.read_text(encoding="utf-8"))
-    return {f"{group}/{kind}": tuple(rows) for group, kinds in content.items() for kind, rows in kinds.items()}
+def wordings() -> Mapping[str, tuple[str, ...]]:
+    """Further templates of a type, for fitting only: `wordings/`, one file a group."""
+    found: dict[str, tuple[str, ...]] = {}
+    for file in wording_files():
+        kinds = tomllib.loads(file.read_text(encoding="utf-8"))
+        found |= {f"{file.stem}/{kind}": tuple(rows) for kind, rows in kinds.items()}
+    return found
+
+
+def wording_files() -> Sequence[Path]:
+    """The files of `wordings/`."""
+    return sorted(WORDINGS.glob("*.toml"))
 
 
 def templates(kind: EventType, split: Split) -> Sequence[str]:
-    """The templates of one type; for train also the examples, the triggers, the title and `phrases.toml`."""
+    """The templates of one type; for train also its examples, triggers, title and `wordings/`."""
     if split == "train":
-        return (*kind.train, *kind.examples, *kind.triggers, kind.title, *phrases().get(kind.id, ()))
+        return (*kind.train, *kind.examples, *kind.triggers, kind.title, *wordings().get(kind.id, ()))
     return kind.dev if split == "dev" else kind.test
 
 

@@ -116,9 +116,10 @@ class Model:
         return total + stored.bias
 
     def probabilities(self, scores: Floats) -> Floats:
-        """(L,) probabilities of the types, from the scores of one clause."""
+        """(L,) probabilities of the types, from the scores of one clause; 0 for a type below "no event" itself."""
         a, b, c = self.stored.platt
-        return sigmoid(a * scores[:-1] + b * margins(scores[None])[0, :-1] + c)
+        likely = sigmoid(a * scores[:-1] + b * margins(scores[None])[0, :-1] + c)
+        return np.where(scores[:-1] > scores[-1], likely, 0.0)
 
     def weight_of_words(self, tokens: Tokens, label: int) -> list[float]:
         """What each token adds to the score of a type, without pairs: where the evidence stands."""

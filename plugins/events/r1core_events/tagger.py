@@ -64,8 +64,8 @@ class Tagger:
     def _tag_clause(self, text: str, unit: Unit) -> list[Event]:
         vocabulary = self._model.stored.vocabulary
         tokens = tokenize(text, unit.start, unit.end, vocabulary)
-        if not tokens.lower:
-            return []
+        if not any(len(word) > 2 and word in vocabulary for word in tokens.lower):
+            return []  # of a clause without a known word, character n-grams alone would speak
         hits = self._rules.find(tokens)
         probabilities = self._model.probabilities(self._model.scores(tokens, hits))
         labels = (probabilities >= self.threshold).nonzero()[0].tolist()
