@@ -31,8 +31,11 @@ IMPORTED = (
     "r1core.cli.verify", "r1core.pipeline", "r1core.train.stage", "r1core.evaluate.stage", "r1core.decode.generate",
     "r1core.runs.manifest", "transformers.models.llama.modeling_llama", "peft",
 )  # fmt: skip
-AT_IMPORT = ("OMP_", "MKL_", "OPENBLAS_", "CUDA_", "TORCH", "HF_", "TRANSFORMERS_", "TOKENIZERS_", "LD_", "PYTHON")
-"""Beginnings of the variables that are read when a library is imported."""
+AT_IMPORT = frozenset(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_CACHE",
+     "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONHASHSEED", "PYTHONWARNINGS")
+)  # fmt: skip
+"""Variables that are read when the interpreter starts or a library is imported."""
 LONGEST = 200.0  # seconds that a command may take
 _BEFORE = frozenset(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
 
@@ -82,7 +85,7 @@ class Typist:
 
 
 def _settings(env: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in env.items() if name.startswith(AT_IMPORT) and name != "PYTHONPATH"}
+    return {name: value for name, value in env.items() if name in AT_IMPORT}
 
 
 @functools.cache
