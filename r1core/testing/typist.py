@@ -36,6 +36,7 @@ AT_IMPORT = frozenset(
      "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONHASHSEED", "PYTHONWARNINGS")
 )  # fmt: skip
 """Variables that are read when the interpreter starts or a library is imported."""
+QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # as the command line sets them
 LONGEST = 200.0  # seconds that a command may take
 _BEFORE = frozenset(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
 
@@ -46,12 +47,8 @@ class Typist:
     def __init__(self, env: Mapping[str, str]) -> None:
         self._settings = _settings(env)
         command = [sys.executable, "-m", "r1core.testing.typist"]
-        quiet = {
-            "TRANSFORMERS_VERBOSITY": "error",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        }  # as the command line sets them
         pipe = subprocess.PIPE
-        self._server = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env={**env, **quiet})
+        self._server = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env={**env, **QUIET})
         assert self._server.stdout is not None
         assert self._server.stdout.readline() == "ready\n", "the process that types commands did not start"
 
@@ -89,9 +86,9 @@ def _settings(env: Mapping[str, str]) -> dict[str, str]:
 
 
 @functools.cache
-def typist(threads: int = 1) -> Typist:
-    """The typist of this process, started when first asked for, with so many threads a command."""
-    made = Typist({**os.environ, "OMP_NUM_THREADS": str(threads)})
+def typist() -> Typist:
+    """The typist of this process, started when first asked for; its commands compute with one thread."""
+    made = Typist({**os.environ, "OMP_NUM_THREADS": "1"})
     atexit.register(made.close)
     return made
 
@@ -140,14 +137,19 @@ def _typed(asked: Mapping[str, object]) -> tuple[int, str, str]:
             _become(asked, {0: given.fileno(), 1: pipes["out"][1], 2: pipes["err"][1]})
     for _, writing in pipes.values():
         os.close(writing)
-    heard = _heard({reading: name for name, (reading, _) in pipes.items()}, child, float(str(asked["timeout"])))
+    said = heard({reading: name for name, (reading, _) in pipes.items()}, child, float(str(asked["timeout"])))
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return code, heard["out"], heard["err"]
+    return code, said["out"], said["err"]
 
 
-def _heard(streams: dict[int, str], child: int, seconds: float) -> dict[str, str]:
-    """What comes through the pipes until their writers are gone; the child is killed when its time is over."""
-    heard, ends, killed = dict.fromkeys(streams.values(), b""), time.monotonic() + seconds, False
+def heard(streams: dict[int, str], child: int, seconds: float) -> dict[str, str]:
+    """What comes through pipes, by name, until their writers are gone; the child is killed when its time is over.
+
+    Parameters
+    ----------
+    streams : reading end to name; the ends are closed here.
+    """
+    said, ends, killed = dict.fromkeys(streams.values(), b""), time.monotonic() + seconds, False
     while streams:
         left = ends - time.monotonic()
         if left <= 0 and not killed:
@@ -155,11 +157,11 @@ def _heard(streams: dict[int, str], child: int, seconds: float) -> dict[str, str
             killed = True
         for reading in select.select(list(streams), [], [], None if killed else max(left, 0.0))[0]:
             data = os.read(reading, 1 << 16)
-            heard[streams[reading]] += data
+            said[streams[reading]] += data
             if not data:
                 os.close(reading)
                 del streams[reading]
-    return {name: data.decode() for name, data in heard.items()}
+    return {name: data.decode() for name, data in said.items()}
 
 
 def _serve() -> None:

@@ -17,13 +17,14 @@ import importlib
 import json
 import os
 import resource
-import select
 import signal
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from r1core.testing.typist import heard
 
 WRITING = os.O_WRONLY | os.O_RDWR
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
@@ -144,27 +145,10 @@ def served(asked: dict[str, Any]) -> dict[str, Any]:
         child(asked, *(writing for _, writing in pipes.values()))
     for _, writing in pipes.values():
         os.close(writing)
-    heard = drained({reading: name for name, (reading, _) in pipes.items()}, number, asked.get("seconds", 120.0))
+    said = heard({reading: name for name, (reading, _) in pipes.items()}, number, asked.get("seconds", 120.0))
     code = os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
-    events = [json.loads(line) for line in heard.pop("log").splitlines()]
-    return {"code": code, "events": events, "seconds": time.monotonic() - started, **heard}
-
-
-def drained(streams: dict[int, str], number: int, seconds: float) -> dict[str, str]:
-    """What comes through the pipes until all of their writers are gone; kill the child when its time is over."""
-    heard, ends, killed = dict.fromkeys(streams.values(), b""), time.monotonic() + seconds, False
-    while streams:
-        left = ends - time.monotonic()
-        if left <= 0 and not killed:
-            os.kill(number, signal.SIGKILL)
-            killed = True
-        for reading in select.select(list(streams), [], [], None if killed else max(left, 0.0))[0]:
-            data = os.read(reading, 1 << 16)
-            heard[streams[reading]] += data
-            if not data:
-                os.close(reading)
-                del streams[reading]
-    return {name: data.decode() for name, data in heard.items()}
+    events = [json.loads(line) for line in said.pop("log").splitlines()]
+    return {"code": code, "events": events, "seconds": time.monotonic() - started, **said}
 
 
 def main() -> None:
