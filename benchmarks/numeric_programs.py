@@ -24,11 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import record
-from r1core_numeric.derivations import pointed, read_derivation
-from r1core_numeric.execute import Abstained, Result, execute
+from r1core_numeric.derivations import Derivation, pointed, read_derivation
+from r1core_numeric.execute import Abstained, Result, attempt, execute
 from r1core_numeric.formats import Format, rounded
+from r1core_numeric.meant import selection_meant
 from r1core_numeric.programs import Program, program_from_json
 from r1core_numeric.reader import read
+from r1core_numeric.selection import Selection
 from r1core_numeric.tables import read_table
 from r1core_numeric.values import Number
 
@@ -55,7 +57,7 @@ def questions(data: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, 
 
 def derivations(data: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
     """The rows of the gold derivations."""
-    total = right = named = found = slotted = odd = 0
+    total = right = named = found = slotted = odd = taught = 0
     for context, question in questions(data):
         total += 1
         text, gold = question["derivation"], Fraction(str(question["answer"]))
@@ -74,6 +76,7 @@ def derivations(data: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
         paragraphs = [paragraph["text"] for paragraph in context["paragraphs"]]
         slots = [number for paragraph in paragraphs for number in read(paragraph)]
         slots += read_table(context["table"]["table"], caption=" ".join(paragraphs))
+        taught += teachable(derivation, slots, gold, question["scale"])
         node, wanted, here = pointed(derivation, slots)
         named, found = named + wanted, found + here
         over = execute(Program(node), slots)
@@ -86,8 +89,27 @@ def derivations(data: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
         (f"gold derivations of TAT-QA reproduced, {right} of {total}", right / total, 0.995),
         (f"their operands found by the reader in table and paragraphs, {found} of {named}", found / named, None),
         (slots_said, slotted / total, None),
+        (f"of one operation over two groups of the prompt's numbers, {taught} of {total}", taught / total, None),
     ]
     return [row(figure, value, target) for figure, value, target in rows]
+
+
+def teachable(derivation: Derivation, slots: Sequence[Number], gold: Fraction, scale: str) -> bool:
+    """Whether one of the eight operations that heads choose comes to the gold number over numbers of the prompt.
+
+    In the scale of the question, or in that of the operands: TAT-QA states scales that stand nowhere in its tables.
+    """
+
+    def comes_out(chosen: Selection) -> bool:
+        done = attempt(chosen.program(), slots)
+        if isinstance(done, Abstained):
+            return False
+        operands = [slots[at] for at in (*chosen.first, *chosen.second)]
+        own = done.value / Fraction(10) ** max(number.scale for number in operands)
+        values = (shown(done, operands, scale), *((own,) if scale in SCALES else ()))
+        return any(rounded(value, 2, "half_up") == gold for value in values)
+
+    return selection_meant(derivation, slots, comes_out, percentage=scale == "percent") is not None
 
 
 def reference_of(text: str) -> str:

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from r1core.api import Example, Span, SpanKind, UserError
 from r1core_numeric.config import NumericConfig
-from r1core_numeric.programs import Program, located, program_from_json
+from r1core_numeric.programs import Program, located, program_from_json, unlocated
 from r1core_numeric.prompt import end_of_question
 from r1core_numeric.selection import OPERATIONS, Selection, selection_of
 from r1core_numeric.slots import numbers_of_messages
@@ -49,7 +49,7 @@ class ChoiceAnnotator:
 
         Raises
         ------
-        UserError : where its program is in no form that can be read, or points past the prompt's numbers.
+        UserError : where its program is in no form that can be read, or points at what is no number of the prompt.
         """
         asked = end_of_question(example)
         kept = replace(example, spans=tuple(s for s in example.spans if s.kind not in (ROLE_KIND, ASKED_KIND)))
@@ -78,6 +78,9 @@ class ChoiceAnnotator:
         where = f"example {example.id}: fields.{self._config.program}"
         program = one if isinstance(one, Program) else program_from_json(one, where)
         expression = located(program.expression, numbers)
+        if (lost := next(unlocated(expression), None)) is not None:
+            told = f"{where}: cell [{lost.row}, {lost.column}] is no single quantity of the prompt"
+            raise UserError(told, fix='point at a cell with one number, and set plugins.numeric.table = "prompt"')
         return selection_of(expression, percentage=program.format.style == "percent")
 
     def fingerprint(self) -> str:

@@ -13,7 +13,7 @@ calls.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
@@ -114,6 +114,15 @@ def located(node: Node, slots: Sequence[Number]) -> Node:
         return replace(node, args=tuple(located(arg, slots) for arg in node.args))
     found = node.among(slots) if isinstance(node, At) else []
     return Slot(found[0]) if len(found) == 1 else node
+
+
+def unlocated(node: Node) -> Iterator[At]:
+    """The cells that an expression still points at."""
+    if isinstance(node, At):
+        yield node
+    elif isinstance(node, Apply):
+        for arg in node.args:
+            yield from unlocated(arg)
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,14 @@ def test_a_program_over_cells_teaches_roles_and_is_executed_with_and_without_the
         assert done.value == 306_200
 
 
+def test_a_program_over_cells_that_the_prompt_does_not_show_is_refused() -> None:
+    hidden = NumericConfig(layer=POINTER)
+    with pytest.raises(api.UserError, match=r"cell \[2, 1\] is no single quantity of the prompt"):
+        ChoiceAnnotator(hidden)(NumberAnnotator(hidden)(example("By how much did it grow?", program=CHANGE)))
+    with pytest.raises(api.UserError, match=r"cell \[3, 1\]"):
+        shown(example("How much?", program={"op": "sum", "args": [{"cell": [2, 1]}, {"cell": [3, 1]}]}))
+
+
 @pytest.mark.parametrize(("place", "said"), [([3, 1], "holds no quantities"), ([9, 9], "holds no quantities")])
 def test_a_cell_without_a_quantity_abstains(place: list[int], said: str) -> None:
     done = execute(program_from_json({"op": "negate", "args": [{"cell": place}]}), read_table(SALES))
