@@ -6,6 +6,8 @@ def test_conforms(r1core_check):
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,18 @@ def r1core_check_domain() -> Callable[[str], None]:
             pytest.fail("\n".join(failures), pytrace=False)
 
     return check
+
+
+@pytest.fixture
+def r1core_imports() -> Callable[..., frozenset[str]]:
+    """`imports(*modules)`: the top-level packages that a fresh interpreter holds once it has imported these."""
+
+    def imports(*modules: str) -> frozenset[str]:
+        code = f"import sys, {', '.join(modules)}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        return frozenset(done.stdout.split())
+
+    return imports
 
 
 @pytest.fixture(scope="session")
