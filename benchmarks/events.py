@@ -1,6 +1,6 @@
 """The events plugin: size of the taxonomy, time of tagging, and how well types are found in text unseen in fitting.
 
-    python benchmarks/events.py      # needs r1core-events[fit] for the peer without triggers (about a minute to fit)
+    python benchmarks/events.py      # needs r1core-events[fit] for the peer without triggers (about two minutes to fit)
 
 Figures on text generated from `test` templates and on the hand-written `sentences` stand apart; neither is real news.
 Nothing was fitted or chosen on either. Peers in the same run: triggers alone, and a classifier fitted without triggers.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -17,11 +18,19 @@ from r1core.model.processes import how_many, ranks, spread
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
 FOUR = Compute("cpu", "fp32", 1, 0.0, processes=4)
+Left = Callable[[], list[psutil.Process]]
+
+
+@pytest.fixture
+def left() -> Left:
+    """The processes of this one that the test has started and not ended."""
+    before = psutil.Process().children()
+    return lambda: [child for child in psutil.Process().children() if child not in before]
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
 @pytest.mark.parametrize("items", [0, 1, 7])
-def test_results_come_in_the_order_of_the_items(processes: int, items: int) -> None:
+def test_results_come_in_the_order_of_the_items(processes: int, items: int, left: Left) -> None:
     told: list[int] = []
     asked = [f"item {n}" for n in range(items)]
     found = spread(processes, lambda item: (item, os.getpid()), asked, told.append)
@@ -29,10 +38,10 @@ def test_results_come_in_the_order_of_the_items(processes: int, items: int) -> N
     assert len({pid for _, pid in found}) == min(processes, items)
     assert told == sorted(told)
     assert not items or told[-1] == items
-    assert psutil.Process().children() == []
+    assert left() == []
 
 
-def test_an_error_in_another_process_is_raised_here() -> None:
+def test_an_error_in_another_process_is_raised_here(left: Left) -> None:
     parent = os.getpid()
 
     def work(item: int) -> int:
@@ -42,7 +51,7 @@ def test_an_error_in_another_process_is_raised_here() -> None:
 
     with pytest.raises(UserError, match="row 1: broken"):
         spread(2, work, [0, 1, 2], lambda done: None)
-    assert psutil.Process().children() == []
+    assert left() == []
 
 
 def test_a_process_that_is_killed_is_named_as_such() -> None:
@@ -57,7 +66,7 @@ def test_a_process_that_is_killed_is_named_as_such() -> None:
         spread(2, work, [0, 1, 2], lambda done: None)
 
 
-def test_the_callers_own_error_ends_the_others() -> None:
+def test_the_callers_own_error_ends_the_others(left: Left) -> None:
     def work(item: int) -> int:
         if item == 0:
             raise KeyboardInterrupt
@@ -66,10 +75,10 @@ def test_the_callers_own_error_ends_the_others() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         spread(2, work, [0, 1], lambda done: None)
-    assert psutil.Process().children() == []
+    assert left() == []
 
 
-def test_ranks_sum_over_gloo_and_leave_everything_as_it_was(tmp_path: Path) -> None:
+def test_ranks_sum_over_gloo_and_leave_everything_as_it_was(tmp_path: Path, left: Left) -> None:
     threads, environment = torch.get_num_threads(), dict(os.environ)
 
     def summed() -> float:
@@ -85,7 +94,7 @@ def test_ranks_sum_over_gloo_and_leave_everything_as_it_was(tmp_path: Path) -> N
             assert summed() == 7.0
         assert not torch.distributed.is_initialized()
     assert (torch.get_num_threads(), dict(os.environ)) == (threads, environment)
-    assert psutil.Process().children() == []
+    assert left() == []
 
 
 def test_a_rank_that_is_killed_is_said_to_be() -> None:
@@ -102,7 +111,7 @@ def test_a_rank_that_is_killed_is_said_to_be() -> None:
     assert not torch.distributed.is_initialized()
 
 
-def test_the_rank_that_failed_is_heard_above_those_that_lost_it() -> None:
+def test_the_rank_that_failed_is_heard_above_those_that_lost_it(left: Left) -> None:
     from accelerate import Accelerator
 
     def together() -> None:
@@ -114,7 +123,7 @@ def test_the_rank_that_failed_is_heard_above_those_that_lost_it() -> None:
     with pytest.raises(PluginError, match="plugin 'p' failed in hook 'reward'") as raised, ranks(3, together):
         together()
     assert any("In a forked process" in note for note in raised.value.__notes__)
-    assert psutil.Process().children() == []
+    assert left() == []
 
 
 def test_a_childs_own_runtime_error_is_not_taken_for_a_death() -> None:

@@ -107,8 +107,12 @@ class Desk:
 
         With `fresh` in an interpreter of its own, for what imports cost or say; else where everything is imported.
         """
-        started, env = time.monotonic(), self.env()
-        if fresh or self.fresh or others or not typist().fits(env):
+        env = self.env()
+        here = not (fresh or self.fresh or others) and typist().fits(env)  # before the clock: the first one imports
+        started = time.monotonic()
+        if here:
+            done = typist()(*words, cwd=self.folder, env=env, given=given)
+        else:
             done = subprocess.run(
                 self.command(*words),
                 cwd=self.folder,
@@ -119,8 +123,6 @@ class Desk:
                 timeout=200,
                 **others,
             )
-        else:
-            done = typist()(*words, cwd=self.folder, env=env, given=given)
         result = Done(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
         if code is not None:
             assert result.code == code, result.said

@@ -49,7 +49,7 @@ class Fitted:
 
 
 def fit(taxonomy: Taxonomy, *, triggers: bool = True) -> Fitted:
-    """Fit on train, calibrate and choose the threshold on dev. Takes about three minutes on two cores, and 4 GiB.
+    """Fit on train, calibrate and choose the threshold on dev. Takes about two minutes on two cores, and 4 GiB.
 
     Parameters
     ----------
