@@ -1,6 +1,6 @@
 """Direction of the S&P 500 on the next day, walk-forward, beside "always up" and a logistic regression.
 
-Run: python benchmarks/finance_direction.py [--from 2000] [--years 2] [--rows 2000] [--runs DIRECTORY] [--set KEY=VALUE]
+Run: python benchmarks/finance_direction.py [--from 2000] [--years 2] [--rows 2000] [--runs DIR] [--jobs 1] [--set K=V]
 Every `--years` years the embedded model is adapted anew by `r1core adapt finance`, as a user does, on the `--rows` days
 before, and asked about each day of the years that follow; nothing of them was seen. The logistic regression gets the
 same changes, standardised on the same days. There is no target: the figure says what the data carries, and the standard
@@ -17,6 +17,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,7 @@ def main() -> None:
     parser.add_argument("--years", type=int, default=2)
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--runs", type=Path, default=Path("runs-direction"))
+    parser.add_argument("--jobs", type=int, default=1, help="models that are adapted side by side")
     parser.add_argument("--set", dest="sets", action="append", default=[])
     chosen = parser.parse_args()
     series = prices.long_index()
@@ -92,16 +94,19 @@ def main() -> None:
     shown = np.lib.stride_tricks.sliding_window_view(changes, direction.DAYS)[: len(rows)]
     labels = np.array([answer for _, _, answer in rows])
     years = np.array([day.year for day, _, _ in rows])
-    ours: list[str] = []
-    theirs: list[str] = []
     asked = np.flatnonzero(years >= chosen.first)
-    for first in range(chosen.first, int(years[-1]) + 1, chosen.years):
+
+    def fold(first: int) -> tuple[list[str], list[str]]:
         now = np.flatnonzero((years >= first) & (years < first + chosen.years))
         before = np.arange(max(0, now[0] - chosen.rows), now[0])
-        part = [rows[at] for at in now]
-        ours += adapted(chosen.runs / str(first), [rows[at] for at in before], part, chosen.sets)
-        theirs += logistic(shown[before], labels[before], shown[now])
-        print(first, len(now), (np.array(ours[-len(now) :]) == labels[now]).mean(), flush=True)
+        seen, part = [rows[at] for at in before], [rows[at] for at in now]
+        said = adapted(chosen.runs / str(first), seen, part, chosen.sets)
+        print(first, len(now), (np.array(said) == labels[now]).mean(), flush=True)
+        return said, logistic(shown[before], labels[before], shown[now])
+
+    with ThreadPoolExecutor(chosen.jobs) as pool:
+        folds = list(pool.map(fold, range(chosen.first, int(years[-1]) + 1, chosen.years)))
+    ours, theirs = ([answer for each in side for answer in each] for side in zip(*folds, strict=True))
     truth = labels[asked]
     up = (truth == "up").astype(float)
     base = 100 * up.mean()

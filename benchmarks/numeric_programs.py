@@ -14,51 +14,29 @@ from __future__ import annotations
 
 import argparse
 import ast
-import gzip
-import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import record
-from r1core_numeric.derivations import Derivation, pointed, read_derivation
-from r1core_numeric.execute import Abstained, Result, attempt, execute
+import tatqa
+from r1core_numeric.derivations import pointed, read_derivation
+from r1core_numeric.execute import Abstained, Result, execute
 from r1core_numeric.formats import Format, rounded
-from r1core_numeric.meant import selection_meant
 from r1core_numeric.programs import Program, program_from_json
 from r1core_numeric.reader import read
-from r1core_numeric.selection import Selection
 from r1core_numeric.tables import read_table
-from r1core_numeric.values import Number
 
-SCALES = {"": 0, "thousand": 3, "million": 6, "billion": 9}
-PURE = ("pure", "percent", "basis_point", "multiple")
 TWO_PLACES = Format(places=2, group=False)
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "tatqa" / "tatqa_dataset_dev.json.gz"
 
 
-def shown(done: Result, numbers: Sequence[Number], scale: str) -> Fraction:
-    """A result in the scale of its question; operands without a scale of their own are in that scale already."""
-    if scale == "percent":
-        return done.value * 100 if done.unit.name in PURE else done.value
-    own = any(number.scale for number in numbers)
-    return done.value / 10 ** SCALES[scale] if own else done.value
-
-
-def questions(data: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    for context in data:
-        for question in context["questions"]:
-            if question["answer_type"] == "arithmetic":
-                yield context, question
-
-
-def derivations(data: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
+def derivations(data: Sequence[tatqa.Context]) -> list[dict[str, object]]:
     """The rows of the gold derivations."""
     total = right = named = found = slotted = odd = taught = 0
-    for context, question in questions(data):
+    for context, question in tatqa.questions(data):
         total += 1
         text, gold = question["derivation"], Fraction(str(question["answer"]))
         derivation = read_derivation(text)
@@ -66,21 +44,21 @@ def derivations(data: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
         if isinstance(done, Abstained):
             print(f"abstains: {text}: {done.reason}")
             continue
-        value = shown(done, derivation.numbers, question["scale"])
+        value = tatqa.shown(done, derivation.numbers, question["scale"])
         if rounded(value, 2, "half_up") == gold:
             right += 1
-            odd += done.unit.name in PURE and question["scale"] in ("thousand", "million", "billion")
+            odd += done.unit.name in tatqa.PURE and question["scale"] in ("thousand", "million", "billion")
         else:
             told = f"gold {question['answer']} {question['scale']}, exactly {float(value):.6f}"
             print(f"differs: {text}: {told}; as fractions: {reference_of(text)}")
         paragraphs = [paragraph["text"] for paragraph in context["paragraphs"]]
         slots = [number for paragraph in paragraphs for number in read(paragraph)]
         slots += read_table(context["table"]["table"], caption=" ".join(paragraphs))
-        taught += teachable(derivation, slots, gold, question["scale"])
+        taught += tatqa.meant(derivation, slots, gold, question["scale"]) is not None
         node, wanted, here = pointed(derivation, slots)
         named, found = named + wanted, found + here
         over = execute(Program(node), slots)
-        power = {**SCALES, "percent": -2}[question["scale"]]
+        power = {**tatqa.SCALES, "percent": -2}[question["scale"]]
         if isinstance(over, Result):
             slotted += rounded(over.value / Fraction(10) ** power, 2, "half_up") == gold
     print(f"{odd} of {total} are ratios with a scale in the data set: their number is compared, not the scale")
@@ -92,24 +70,6 @@ def derivations(data: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
         (f"of one operation over two groups of the prompt's numbers, {taught} of {total}", taught / total, None),
     ]
     return [row(figure, value, target) for figure, value, target in rows]
-
-
-def teachable(derivation: Derivation, slots: Sequence[Number], gold: Fraction, scale: str) -> bool:
-    """Whether one of the eight operations that heads choose comes to the gold number over numbers of the prompt.
-
-    In the scale of the question, or in that of the operands: TAT-QA states scales that stand nowhere in its tables.
-    """
-
-    def comes_out(chosen: Selection) -> bool:
-        done = attempt(chosen.program(), slots)
-        if isinstance(done, Abstained):
-            return False
-        operands = [slots[at] for at in (*chosen.first, *chosen.second)]
-        own = done.value / Fraction(10) ** max(number.scale for number in operands)
-        values = (shown(done, operands, scale), *((own,) if scale in SCALES else ()))
-        return any(rounded(value, 2, "half_up") == gold for value in values)
-
-    return selection_meant(derivation, slots, comes_out, percentage=scale == "percent") is not None
 
 
 def reference_of(text: str) -> str:
@@ -224,14 +184,13 @@ def row(figure: str, value: float, target: float | None, peer: str | None = None
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tatqa", type=Path, default=SHARED)
+    parser.add_argument("--tatqa", type=Path, default=tatqa.SHARED)
     parser.add_argument("--draws", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rows = generated(arguments.draws, arguments.seed)
     if arguments.tatqa.exists():
-        with gzip.open(arguments.tatqa) as file:
-            rows += derivations(json.load(file))
+        rows += derivations(tatqa.contexts(arguments.tatqa))
     else:
         print(f"{arguments.tatqa} is not there: the gold derivations are left out")
     record.write("numeric_programs", rows)

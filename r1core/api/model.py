@@ -34,16 +34,20 @@ class SlotFeatures:
 
     B = rows, S = slots (padded), V = the kind's `width`. All tensors live on the batch's device.
     `start`, `end` : (B, S) int64, token range `[start, end)`; `values` : (B, S, V) float32; `mask` : (B, S) bool.
+    `row` : (B, S) int64, which example a slot is of where several are packed into one sequence; None where each row is
+    a sequence of its own.
     """
 
     start: torch.Tensor
     end: torch.Tensor
     values: torch.Tensor
     mask: torch.Tensor
+    row: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> SlotFeatures:
         """The same slots on a device."""
-        return SlotFeatures(*(t.to(device) for t in (self.start, self.end, self.values, self.mask)))
+        row = None if self.row is None else self.row.to(device)
+        return SlotFeatures(*(t.to(device) for t in (self.start, self.end, self.values, self.mask)), row)
 
 
 @dataclass(frozen=True, slots=True)

@@ -291,7 +291,7 @@ def additive(allowed: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
 def slot_features(
     slots: Sequence[Sequence[Slot]], shifts: Sequence[int], kinds: Mapping[str, SpanKind]
 ) -> dict[str, SlotFeatures]:
-    """All rows' spans of each kind as slots of the one packed sequence: `start`, `end`, `values`, `mask` with B = 1."""
+    """All rows' spans of each kind as slots of the one packed sequence, with B = 1."""
     import torch
 
     features = {}
@@ -299,8 +299,8 @@ def slot_features(
         if kind.feature is None:
             continue
         placed = [
-            (s.start + shift, s.end + shift, s.values)
-            for row, shift in zip(slots, shifts, strict=True)
+            (s.start + shift, s.end + shift, s.values, index)
+            for index, (row, shift) in enumerate(zip(slots, shifts, strict=True))
             for s in row
             if s.kind == name
         ]
@@ -309,5 +309,6 @@ def slot_features(
             end=torch.tensor([[p[1] for p in placed]], dtype=torch.int64),
             values=torch.tensor([p[2] for p in placed], dtype=torch.float32).reshape(1, len(placed), kind.width),
             mask=torch.ones(1, len(placed), dtype=torch.bool),
+            row=torch.tensor([[p[3] for p in placed]], dtype=torch.int64),
         )
     return features

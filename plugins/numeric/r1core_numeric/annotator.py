@@ -16,7 +16,7 @@ KIND = "numeric/number"
 FIGURES = 12  # significant digits of the amount that features tell
 _KINDS = ("quantity", "year", "date", "ordinal", "label", "unread")
 _UNITS = ("unstated", "money", "percent", "basis_point", "multiple", "measure")
-WIDTH = len(_KINDS) + len(_UNITS) + 6 + FIGURES
+WIDTH = len(_KINDS) + len(_UNITS) + 6 + FIGURES + 2
 
 
 def features(number: Number) -> Sequence[float]:
@@ -25,11 +25,12 @@ def features(number: Number) -> Sequence[float]:
     In order: kind (one of six); unit (one of six: unstated, money, percent, basis points, multiple, another measure);
     sign (-1, 0, 1); log10 of the magnitude of the value / 12 (0 for 0); whether it is above zero in magnitude; scale
     / 12; per share; places behind the point / 6; then the first twelve significant digits of the amount / 9, the
-    first one first.
+    first one first; last (1 + row) / 64 and (1 + column) / 16 of its cell, 0 outside of a table.
     """
     found = [float(number.kind == kind) for kind in _KINDS]
+    cell = (0.0, 0.0) if number.cell is None else ((1 + number.cell.row) / 64, (1 + number.cell.column) / 16)
     if number.amount is None:
-        return (*found, *([0.0] * (WIDTH - len(found))))
+        return (*found, *([0.0] * (WIDTH - len(found) - 2)), *cell)
     found += [float(_unit(number) == unit) for unit in _UNITS]
     sign, figures, exponent = number.amount.as_tuple()
     size = abs(number.fraction)
@@ -37,7 +38,7 @@ def features(number: Number) -> Sequence[float]:
     found += [float((size > 0) - 2 * (size > 0) * sign), power, float(size > 0), number.scale / 12]
     found += [float(number.unit.per != ""), max(0, -int(exponent)) / 6]
     shown = (figures + (0,) * FIGURES)[:FIGURES]
-    return (*found, *(figure / 9 for figure in shown))
+    return (*found, *(figure / 9 for figure in shown), *cell)
 
 
 def _unit(number: Number) -> str:

@@ -2,8 +2,9 @@
 
 The model never writes a result. Behind its last block, each number of the prompt is given a role (no operand, first,
 second) and the question an operation; the program that follows is executed exactly elsewhere. Each number is judged at
-its own last token, whose hidden state has read the question and the number's headers where these stand before it, so
-the heads work position by position, and a packed batch does not mix rows.
+its own last token, whose hidden state has read the question and the number's headers where these stand before it; then
+the numbers of a prompt are compared with one another. What is added to hidden states is the first judgement alone,
+position by position.
 
 B = rows of a pass, T = tokens, S = slots, D = hidden size, V = width of the value features, R = roles, O = operations.
 Not covered: programs deeper than one operation over two groups of numbers, and operands that are no number of the
@@ -20,9 +21,13 @@ from torch import nn
 from torch.nn import functional
 
 from r1core.api import SlotFeatures
+from r1core_numeric.compare import Comparison
 
 Features = Mapping[str, SlotFeatures]
 INNER = 256  # width inside of the heads
+RELATIONS = 2  # that two numbers may have: one row of a table, one column
+NEVER = -1e4  # logit of what cannot be
+ROW, COLUMN = -2, -1  # where a number's features tell its cell: 1 + row and 1 + column, as parts; 0 outside of a table
 
 
 class Values(nn.Module):
@@ -55,7 +60,7 @@ class Choice:
 
 
 class Pointer(nn.Module):
-    """The heads. What they add to the hidden state is the roles that they chose, at the numbers' last tokens."""
+    """The heads. What they add to the hidden state is each number's role as it looks by itself, at its last token."""
 
     def __init__(self, hidden_size: int, width: int, roles: int, operations: int, number: str, asked: str) -> None:
         super().__init__()
@@ -63,26 +68,37 @@ class Pointer(nn.Module):
         self.norm = nn.LayerNorm(hidden_size)
         self.value = nn.Linear(width, INNER)
         self.state = nn.Linear(hidden_size, INNER)
-        self.role = nn.Linear(INNER, roles)
-        self.operation = nn.Sequential(nn.Linear(hidden_size, INNER), nn.GELU(), nn.Linear(INNER, operations))
+        self.question = nn.Linear(hidden_size, INNER)
+        self.alone = nn.Linear(INNER, roles)
+        self.compare = Comparison(INNER, RELATIONS)
+        self.role = nn.Sequential(nn.LayerNorm(INNER), nn.Linear(INNER, roles))
+        self.operation = nn.Sequential(nn.LayerNorm(INNER), nn.Linear(INNER, operations))
         self.back = nn.Linear(roles, hidden_size, bias=False)
 
     def forward(self, hidden: torch.Tensor, features: Features) -> torch.Tensor:
         """(B, T, D) to (B, T, D)."""
         slots = features[self._number]
-        return _placed(self.back(self.roles(hidden, slots).softmax(-1)), slots, hidden)
+        return _placed(self.back(self.alone(functional.gelu(self._seen(hidden, slots))).softmax(-1)), slots, hidden)
 
-    def roles(self, hidden: torch.Tensor, slots: SlotFeatures) -> torch.Tensor:
-        """Logits (B, S, R) of each number's role."""
+    def judge(self, hidden: torch.Tensor, features: Features) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (B, S, R) of each number's role, and (B, Q, O) of the operation at each end of a question.
+
+        Only quantities are operands: of anything else the logits say no operand.
+        """
+        numbers, asks = features[self._number], features[self._asked]
+        seen, wanted = self._seen(hidden, numbers), self.question(self.norm(_at_ends(hidden, asks)))
+        states = self.compare(torch.cat([seen, wanted], 1), *_relations(numbers, asks))
+        roles = self.alone(functional.gelu(seen)) + self.role(states[:, : seen.shape[1]])
+        no_operand = torch.full_like(roles[0, 0], NEVER).index_fill(
+            0, torch.zeros(1, dtype=torch.long, device=roles.device), 0.0
+        )
+        roles = torch.where(numbers.values[..., :1] > 0, roles, no_operand)
+        return roles, self.operation(states[:, seen.shape[1] :])
+
+    def _seen(self, hidden: torch.Tensor, slots: SlotFeatures) -> torch.Tensor:
         values = torch.where(slots.mask[..., None], slots.values, 0.0)
-        seen = self.state(self.norm(_at_ends(hidden, slots))) + self.value(values)
-        logits: torch.Tensor = self.role(functional.gelu(seen))
-        return logits
-
-    def operations(self, hidden: torch.Tensor, slots: SlotFeatures) -> torch.Tensor:
-        """Logits (B, S, O) of the operation asked for at each end of a question."""
-        logits: torch.Tensor = self.operation(self.norm(_at_ends(hidden, slots)))
-        return logits
+        seen: torch.Tensor = self.state(self.norm(_at_ends(hidden, slots))) + self.value(values)
+        return seen
 
 
 def loss(module: Pointer, hidden: torch.Tensor, features: Features, *, role: str, asked: str) -> torch.Tensor:
@@ -95,27 +111,40 @@ def loss(module: Pointer, hidden: torch.Tensor, features: Features, *, role: str
     """
     numbers, gold, asks = features[module._number], features[role], features[asked]
     total = hidden.new_zeros(hidden.shape[0])
+    if not asks.mask.any():
+        return total
+    roles, operations = module.judge(hidden, features)
     if gold.mask.any():
         wanted = _aligned(numbers, gold)  # (B, S), -1 where nothing is stated
-        each = functional.cross_entropy(
-            module.roles(hidden, numbers).transpose(1, 2), wanted, ignore_index=-1, reduction="none"
-        )
+        wanted = torch.where(numbers.values[..., 0] > 0, wanted, -1)
+        each = functional.cross_entropy(roles.transpose(1, 2), wanted, ignore_index=-1, reduction="none")
         total = total + each.sum(1)
-    if asks.mask.any():
-        wanted = torch.where(asks.mask, asks.values[..., 0].long(), -1)
-        each = functional.cross_entropy(
-            module.operations(hidden, asks).transpose(1, 2), wanted, ignore_index=-1, reduction="none"
-        )
-        total = total + each.sum(1)
-    return total
+    known = torch.where(asks.mask, asks.values[..., 0].long(), -1)
+    each = functional.cross_entropy(operations.transpose(1, 2), known, ignore_index=-1, reduction="none")
+    return total + each.sum(1)
 
 
 def choose(module: Pointer, hidden: torch.Tensor, features: Features) -> Choice:
     """What the heads say of one row's prompt, `hidden` (1, T, D)."""
     numbers, asks = features[module._number], features[module._asked]
-    roles = module.roles(hidden, numbers).log_softmax(-1)[0][numbers.mask[0]]
-    said = module.operations(hidden, asks).log_softmax(-1)[0][asks.mask[0]]
+    judged, asked = module.judge(hidden, features)
+    roles = judged.log_softmax(-1)[0][numbers.mask[0]]
+    said = asked.log_softmax(-1)[0][asks.mask[0]]
     return Choice(tuple(said[-1].tolist()) if len(said) else None, tuple(map(tuple, roles.tolist())))
+
+
+def _relations(numbers: SlotFeatures, asks: SlotFeatures) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which slots stand in one prompt (B, N, N), and in one row or one column of its table (B, N, N, 2)."""
+    mask = torch.cat([numbers.mask, asks.mask], 1)
+    together = mask[:, :, None] & mask[:, None, :]
+    if numbers.row is not None and asks.row is not None:  # several prompts are packed into one sequence
+        row = torch.cat([numbers.row, asks.row], 1)
+        together = together & (row[:, :, None] == row[:, None, :])
+    together = together | torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
+    cells = torch.stack([numbers.values[..., ROW], numbers.values[..., COLUMN]], -1)
+    cells = functional.pad(torch.where(numbers.mask[..., None], cells, 0.0), (0, 0, 0, asks.mask.shape[1]))
+    related = (cells[:, :, None] == cells[:, None, :]) & (cells[:, :, None] > 0)
+    return together, related
 
 
 def _at_ends(hidden: torch.Tensor, slots: SlotFeatures) -> torch.Tensor:

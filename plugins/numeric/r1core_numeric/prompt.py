@@ -6,8 +6,7 @@ import hashlib
 
 from r1core.api import Example, Span, SpanKind, edit
 from r1core_numeric.config import NumericConfig
-from r1core_numeric.layout import lay_out
-from r1core_numeric.slots import TABLE_KIND, TABLE_SPAN, table_of
+from r1core_numeric.slots import TABLE_KIND, TABLE_SPAN, laid_out, table_of
 
 GAP = "\n\n"
 
@@ -37,14 +36,13 @@ class TableAnnotator:
         table, asked = table_of(example), end_of_question(example)
         if table is None or asked is None or any(span.kind == TABLE_KIND for span in example.spans):
             return example
-        rows, caption = table
-        laid = lay_out(rows, self._config.reading, caption=caption)
+        laid = laid_out(*table, self._config.reading)
         if not laid.text:
             return example
         part, end = asked
         written = edit(example, part, end, end, GAP + laid.text)
         start = end + len(GAP)
-        return written.with_spans([Span(part, start, start + len(laid.text), TABLE_KIND, len(rows))])
+        return written.with_spans([Span(part, start, start + len(laid.text), TABLE_KIND, len(table[0]))])
 
     def fingerprint(self) -> str:
         """Hash of how numbers are read."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from r1core.api import Example, SpanKind, UserError
-from r1core_numeric.layout import lay_out
+from r1core_numeric.layout import Laid, lay_out
 from r1core_numeric.reader import DEFAULT, Reading, read
 from r1core_numeric.tables import read_table, rows_of
 from r1core_numeric.values import Number
@@ -38,6 +39,12 @@ def table_of(example: Example) -> tuple[Rows, str] | None:
     if isinstance(table, Mapping):
         caption, table = str(table.get("caption", "")), table.get("rows")
     return rows_of(table, f"example {example.id}: fields.{TABLE}"), caption
+
+
+@lru_cache(maxsize=64)
+def laid_out(rows: Rows, caption: str, reading: Reading) -> Laid:
+    """A table as the prompt shows it; kept, since each annotator of an example asks for the same one."""
+    return lay_out(rows, reading, caption=caption)
 
 
 def numbers_of_messages(example: Example, reading: Reading = DEFAULT) -> tuple[Number, ...]:
@@ -77,7 +84,7 @@ def slots_of(example: Example, reading: Reading = DEFAULT) -> tuple[Number, ...]
 
 def _of_table(example: Example, reading: Reading, part: int, start: int, end: int) -> tuple[Number, ...]:
     table = table_of(example)
-    laid = None if table is None else lay_out(table[0], reading, caption=table[1])
+    laid = None if table is None else laid_out(*table, reading)
     if laid is None or example.messages[part].content[start:end] != laid.text:
         told = f"example {example.id}: the table in message {part} is not that of fields.{TABLE}"
         raise UserError(told, fix="state the table in the field alone; the plugin writes it into the prompt")

@@ -55,7 +55,7 @@ def slots(ends: list[int], values: list[list[float]]) -> api.SlotFeatures:
 
 def features(roles: list[int], operation: int) -> dict[str, api.SlotFeatures]:
     return {
-        KIND: slots([3, 6, 9], [[0.0] * WIDTH] * 3),
+        KIND: slots([3, 6, 9], [[1.0] + [0.0] * (WIDTH - 1)] * 3),
         ROLE_KIND: slots([3, 6, 9], [[float(role)] for role in roles]),
         ASKED_KIND: slots([12], [[float(operation)]]),
     }
@@ -86,8 +86,8 @@ def test_the_loss_is_the_sum_of_cross_entropies_written_out() -> None:
     hidden = torch.randn(1, 12, 16)
     given = features([2, 1, 0], 3)
     assert spec.loss is not None
-    roles = module.roles(hidden, given[KIND])[0].softmax(-1)  # type: ignore[operator]
-    said = module.operations(hidden, given[ASKED_KIND])[0, 0].softmax(-1)  # type: ignore[operator]
+    roles = module.judge(hidden, given)[0][0].softmax(-1)  # type: ignore[operator]
+    said = module.judge(hidden, given)[1][0, 0].softmax(-1)  # type: ignore[operator]
     wanted = -(roles[0, 2].log() + roles[1, 1].log() + roles[2, 0].log() + said[3].log())
     assert spec.loss(module, hidden, given).item() == pytest.approx(wanted.item(), rel=1e-5)
 
@@ -103,11 +103,12 @@ def test_rows_that_stand_in_one_sequence_are_judged_as_if_alone() -> None:
             torch.cat([first[kind].end, second[kind].end + 12], 1),
             torch.cat([first[kind].values, second[kind].values], 1),
             torch.cat([first[kind].mask, second[kind].mask], 1),
+            torch.cat([torch.zeros_like(first[kind].start), torch.ones_like(second[kind].start)], 1),
         )
         for kind in first
     }
     apart = spec.loss(module, hidden[:, :12], first) + spec.loss(module, hidden[:, 12:], second)
-    assert torch.allclose(spec.loss(module, hidden, both), apart)
+    assert torch.allclose(spec.loss(module, hidden, both), apart, rtol=1e-5)
 
 
 def test_it_learns_what_hidden_states_tell_and_hands_on_a_program_that_is_executed_exactly() -> None:
