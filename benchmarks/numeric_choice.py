@@ -197,7 +197,8 @@ def tatqa_rows(part: str, path: Path, count: int, copies: int, seed: int) -> tup
         "val": list(generated(learnt, 60, -1)),
         "test": list(asked(splits[part])),
     }
-    told = f"{len(learnt)} training tables with {len(real) // copies} questions, and {count} made on them"
+    told_once = sum(str(row["id"]).endswith("-0") for row in real)
+    told = f"{len(learnt)} training tables with {told_once} questions, and {count} made on them"
     return rows, f"{told}; {len(rows['test'])} questions on {len(splits[part])} other tables"
 
 
@@ -206,12 +207,14 @@ def price_rows(part: str, seed: int) -> tuple[dict[str, list[Row]], str]:
     from r1core_finance.price_questions import PriceQuestions
 
     def rows(split: str, *, program: bool) -> list[Row]:
-        found = []
-        for example in PriceQuestions().read(split):  # type: ignore[arg-type]
-            table = Table(example.fields["table"])  # type: ignore[arg-type]
+        found: list[Row] = []
+        for example in PriceQuestions().read(split):
+            table = Table(example.fields["table"])
             gold = example.messages[1].content
             last = {"program": example.fields["program"]} if program else {"gold": gold}
-            found.append({**row_of(example.id, example.messages[0].content, table, gold), **last})
+            found.append(
+                {**row_of(f"{'asked' * (not program)}{example.id}", example.messages[0].content, table, gold), **last}
+            )
         return found
 
     made = {"train": rows("train", program=True), "val": rows("val", program=True), "test": rows(part, program=False)}
@@ -246,8 +249,8 @@ def adapt(folder: Path, rows: Mapping[str, Sequence[Row]], epochs: int, seed: in
     """Adapt and ask, as a user does; the answers to the test rows in their order."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, part in rows.items():
-        lines = (json.dumps(row, ensure_ascii=False) for row in part)
-        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        text = "\n".join(json.dumps(row, ensure_ascii=False) for row in part)
+        (folder / f"{name}.jsonl").write_text(f"{text}\n", encoding="utf-8")
     (folder / "my.toml").write_text(RECIPE.format(epochs=epochs), encoding="utf-8")
     command = [sys.executable, "-m", "r1core.cli.main", "adapt", "finance", "--recipe", "my.toml", "--run", "runs/one"]
     for change in (f"run.seed={seed}", "data.columns.id=id", *sets):

@@ -15,6 +15,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from r1core.api import Example, Message, Span, SpanKind, UserError
 
 TASK_TOKEN = -1
@@ -119,7 +122,7 @@ class Renderer:
         if not example.spans:
             return ids, ()
         starts = self._message_starts(example, text)
-        offsets = encoded["offset_mapping"]
+        offsets = np.array(encoded["offset_mapping"], np.int64).reshape(-1, 2)
         slots = [self._slot(example, span, starts, offsets) for span in self.settled(example.spans)]
         return ids, moved((slot for slot in slots if slot is not None), len(self._before))
 
@@ -156,21 +159,19 @@ class Renderer:
             slots.append(Slot(span.kind, offset + at, offset + at + 1, values))
         return tuple(slots)
 
-    def _slot(
-        self, example: Example, span: Span, starts: Sequence[int], offsets: Sequence[tuple[int, int]]
-    ) -> Slot | None:
+    def _slot(self, example: Example, span: Span, starts: Sequence[int], offsets: NDArray[np.int64]) -> Slot | None:
         values = self.values(span)
         if values is None:
             return None
         low, high = starts[span.part] + span.start, starts[span.part] + span.end
-        touched = [i for i, (a, b) in enumerate(offsets) if a < high and b > low]
-        if not touched:
+        touched = np.flatnonzero((offsets[:, 0] < high) & (offsets[:, 1] > low))
+        if not len(touched):
             raise UserError(
                 f"example {example.id!r}: span {span.kind} [{span.start}, {span.end}) of message {span.part} "
                 "meets no token",
                 fix="the annotator's offsets are outside the message, or the tokenizer drops that text",
             )
-        return Slot(span.kind, touched[0], touched[-1] + 1, values)
+        return Slot(span.kind, int(touched[0]), int(touched[-1]) + 1, values)
 
     def settled(self, spans: Iterable[Span]) -> list[Span]:
         """Spans after each kind's overlap policy, in order of position."""

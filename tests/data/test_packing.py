@@ -177,6 +177,28 @@ def test_a_model_on_which_rows_see_one_another_is_refused() -> None:
         assert "packing" in refused.value.fix
 
 
+def test_rows_that_round_differently_in_other_shapes_are_packed_where_none_sees_another() -> None:
+    from r1core.api import UserError
+
+    class Coarse(torch.nn.Module):
+        """Rounds otherwise for every number of tokens; with `leak`, lets a row see the one before it besides."""
+
+        def __init__(self, off: float, leak: float = 0.0) -> None:
+            super().__init__()
+            self.inner, self.dtype, self.off, self.leak = tiny_model().requires_grad_(False), torch.float32, off, leak
+
+        def forward(self, logits_to_keep: torch.Tensor, **inputs: object) -> object:
+            output = self.inner(**inputs)
+            mixed = output.logits + self.off * output.logits.shape[1] + self.leak * output.logits.cumsum(1)
+            output.logits = mixed[:, logits_to_keep]
+            return output
+
+    check_packing(Coarse(6e-4), ROWS[:2], KINDS, precision="fp32")  # type: ignore[arg-type]
+    for model in (Coarse(1e-2), Coarse(6e-4, leak=1e-2)):
+        with pytest.raises(UserError, match="see one another"):
+            check_packing(model, ROWS[:2], KINDS, precision="fp32")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_large_logits_round_more_and_are_no_sign_of_it(precision: str, dtype: torch.dtype) -> None:
     model = tiny_model().to(dtype).requires_grad_(False)

@@ -2,7 +2,8 @@
 
 `numeric/provenance` forbids: a token that would begin or extend a number that is neither in the input nor a result is
 masked, and where a result is due its digits are all that is left. `numeric/results` requires: the answer may not end
-before every result stands in it. Programs come from a layer's output, from a field of the example, or from both.
+before every result stands in it. Programs come from a layer's output, from a field of the example, or from both; where
+the plugin's own layer chooses them the field is what it learns from, and is not executed.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 from r1core import api
 from r1core_numeric.claims import Allowed, allowed, unsupported
 from r1core_numeric.config import NumericConfig
 from r1core_numeric.execute import Abstained, Result, attempt, execute
+from r1core_numeric.layer import POINTER
 from r1core_numeric.programs import Program, program_from_json
 from r1core_numeric.slots import slots_of
 from r1core_numeric.values import Number
@@ -60,7 +63,8 @@ def grounds(example: api.Example, config: NumericConfig, said: api.JSON = None) 
     """
     slots = slots_of(example, config.reading)
     learnt = _programs(said, f"example {example.id}: layer {config.layer}")
-    stated = _programs(example.fields.get(config.program), f"example {example.id}: fields.{config.program}")
+    gold = None if config.layer == POINTER else example.fields.get(config.program)
+    stated = _programs(gold, f"example {example.id}: fields.{config.program}")
     done = [*(attempt(program, slots) for program in learnt), *(execute(program, slots) for program in stated)]
     results = tuple(one for one in done if isinstance(one, Result))
     abstained = tuple(one for one in done if isinstance(one, Abstained))
@@ -114,6 +118,16 @@ class Memory:
             held = (found, ProvenanceAutomaton(grammar, requires=requires))
         _keep(self._automata, key, held, AUTOMATA)
         return held[1]
+
+
+def memory_of(config: NumericConfig) -> Memory:
+    """The one memory of this configuration, which constraints fill and metrics ask."""
+    return _memory(config.model_dump_json())
+
+
+@lru_cache(maxsize=4)
+def _memory(config: str) -> Memory:
+    return Memory(NumericConfig.model_validate_json(config))
 
 
 def _keep(where: OrderedDict[_K, _V], key: _K, value: _V, most: int) -> None:

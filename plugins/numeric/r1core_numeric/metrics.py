@@ -8,7 +8,7 @@ from fractions import Fraction
 from r1core.api import Example
 from r1core_numeric.claims import unsupported
 from r1core_numeric.config import NumericConfig
-from r1core_numeric.constraint import grounds
+from r1core_numeric.constraint import Memory
 from r1core_numeric.reader import Reading, read
 from r1core_numeric.values import Unit
 
@@ -43,18 +43,22 @@ class Exact:
 
 
 class Unsupported:
-    """Numbers without provenance in an answer, on average: neither in the prompt, its table, nor a program's result."""
+    """Numbers without provenance in an answer, on average: neither in the prompt, its table, nor a program's result.
+
+    What a layer chose is known for the latest `KEPT` answers of this process; of others its results count as found
+    nowhere.
+    """
 
     name = "numeric/unsupported"
     higher_is_better = False
 
-    def __init__(self, config: NumericConfig) -> None:
-        self._config = config
+    def __init__(self, config: NumericConfig, memory: Memory) -> None:
+        self._config, self._memory = config, memory
 
     def __call__(self, predictions: Sequence[str], references: Sequence[str], examples: Sequence[Example]) -> float:
         """From 0 upwards; 0 of no answers."""
         found = 0
         for text, example in zip(predictions, examples, strict=True):
-            may = grounds(example.without_answer(), self._config).allowed
+            may = self._memory.of(example.without_answer()).allowed
             found += len(unsupported(text, may, self._config.reading))
         return found / len(predictions) if predictions else 0.0

@@ -41,16 +41,17 @@ class NumericPlugin(api.Plugin):
     @hookimpl
     def decode_constraint(self, ctx: api.Context) -> Sequence[api.DecodeConstraint]:
         """Return what keeps numbers without provenance out, and what asks for the results of programs."""
-        from r1core_numeric.constraint import PROVENANCE, RESULTS, Memory, NumericConstraint
+        from r1core_numeric.constraint import PROVENANCE, RESULTS, NumericConstraint, memory_of
 
         config = _config(ctx)
-        memory = Memory(config)
+        memory = memory_of(config)
         return [NumericConstraint(PROVENANCE, config, memory), NumericConstraint(RESULTS, config, memory)]
 
     @hookimpl
     def metric(self, ctx: api.Context) -> Sequence[api.Metric]:
         """Return exactness and unsupported numbers."""
+        from r1core_numeric.constraint import memory_of
         from r1core_numeric.metrics import Exact, Unsupported
 
         config = _config(ctx)
-        return [Exact(config), Unsupported(config)]
+        return [Exact(config), Unsupported(config, memory_of(config))]

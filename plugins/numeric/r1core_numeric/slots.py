@@ -58,12 +58,12 @@ def numbers_of_messages(example: Example, reading: Reading = DEFAULT) -> tuple[N
     for part, message in enumerate(example.messages):
         if message.role == "assistant":
             continue
-        numbers = read(message.content, reading, part)
+        text, tables = message.content, list[Number]()
         for span in example.spans:
             if span.kind == TABLE_KIND and span.part == part:
-                numbers = tuple(n for n in numbers if n.end <= span.start or n.start >= span.end)
-                numbers += _of_table(example, reading, part, span.start, span.end)
-        found += sorted(numbers, key=lambda number: number.start)
+                text = f"{text[: span.start]}{chr(10) * (span.end - span.start)}{text[span.end :]}"
+                tables += _of_table(example, reading, part, span.start, span.end)
+        found += sorted([*read(text, reading, part), *tables], key=lambda number: number.start)
     return tuple(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -216,6 +217,19 @@ def test_programs_of_a_layer_are_run_and_remembered_for_the_recheck() -> None:
     assert forbid.recheck(other, "by 24.41%") != []
     none = forbid.start(Request(other, VOCABULARY, {"numeric/pointer": None}))
     assert written(none, "by 24.41%") is not None
+
+
+def test_what_the_own_layer_learns_from_is_not_executed_and_metrics_know_what_it_chose() -> None:
+    forbid, _ = constraints(layer="numeric/pointer", results="anywhere")
+    asked = example("?", table=TABLE, program=CHANGE)
+    alone = forbid.start(Request(asked, VOCABULARY, {"numeric/pointer": None}))
+    assert written(alone, "by 24.41%") is not None
+    context = api.Context("", NumericConfig(layer="numeric/pointer", results="anywhere"), seed=0)
+    unsupported_numbers = NumericPlugin().metric(context)[1]
+    answered = replace(asked, messages=(*asked.messages, api.Message("assistant", "by 24.41%")))
+    assert unsupported_numbers(["by 24.41%"], [""], [answered]) == 1.0
+    forbid.start(Request(asked, VOCABULARY, {"numeric/pointer": CHANGE}))
+    assert unsupported_numbers(["by 24.41%"], [""], [answered]) == 0.0
 
 
 def test_a_program_that_abstains_leaves_the_input_or_nothing(caplog: pytest.LogCaptureFixture) -> None:
