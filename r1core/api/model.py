@@ -47,7 +47,8 @@ class SlotFeatures:
     def to(self, device: torch.device) -> SlotFeatures:
         """The same slots on a device."""
         row = None if self.row is None else self.row.to(device)
-        return SlotFeatures(*(t.to(device) for t in (self.start, self.end, self.values, self.mask)), row)
+        start, end, values, mask = (t.to(device) for t in (self.start, self.end, self.values, self.mask))
+        return SlotFeatures(start, end, values, mask, row)
 
 
 @dataclass(frozen=True, slots=True)

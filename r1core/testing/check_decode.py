@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,10 @@ STEPS = 24
 """Tokens of each random walk: enough to enter and leave a guarded word."""
 
 
-def constraint(plugin: str, component: Any, examples: Sequence[api.Example]) -> Iterator[str]:
-    """Failures of one constraint over the prompts of the examples."""
+def constraint(
+    plugin: str, component: Any, examples: Sequence[api.Example], outputs: Mapping[str, Any]
+) -> Iterator[str]:
+    """Failures of one constraint over the prompts of the examples, of which layers say `outputs`."""
     from r1core.decode.constraints import Request
     from r1core.decode.vocabulary import Vocabulary
     from r1core.testing.tiny import tiny_tokenizer
@@ -24,7 +26,7 @@ def constraint(plugin: str, component: Any, examples: Sequence[api.Example]) -> 
     vocabulary = Vocabulary.from_tokenizer(tiny_tokenizer())
     applied = False
     for number, example in enumerate(examples):
-        first, second = (component.start(Request(example, vocabulary)) for _ in range(2))
+        first, second = (component.start(Request(example, vocabulary, outputs)) for _ in range(2))
         at = f"{component.name} on {example.id!r}"
         if (first is None) != (second is None) or (first is not None and first.key != second.key):
             yield f"{at}: equal requests start differently"

@@ -30,9 +30,8 @@ CHECKS: dict[str, Check] = {
     "augment": check_data.augment,
     "dataset_source": check_data.dataset_source,
     "model_source": check_data.model_source,
-    "decode_constraint": check_decode.constraint,
 }
-"""Hook to the check of one of its components."""
+"""Hook to the check of one of its components, where it needs nothing but records."""
 
 
 def check_plugin(
@@ -41,6 +40,7 @@ def check_plugin(
     name: str = "",
     config: Mapping[str, Any] | None = None,
     examples: Sequence[api.Example] = (),
+    outputs: Mapping[str, object] | None = None,
     run_dir: Path | None = None,
 ) -> list[str]:
     """Every way in which the plugin breaks the contract.
@@ -50,6 +50,7 @@ def check_plugin(
     plugin : name of an installed plugin, or a `Plugin` class, instance or module, which then needs `name`.
     config : the plugin's section of a recipe.
     examples : records that contain what the plugin looks for, beside the kit's own samples.
+    outputs : what layers say of each of these records to constraints that ask them, by layer name.
     """
     tried = [*samples.examples(), *examples]
     try:
@@ -62,7 +63,9 @@ def check_plugin(
             if hook == "extra_layer":
                 failures += check_layers.layers(name, [one.component for one in made], _kinds(loaded))
             for one in made:
-                if hook in CHECKS:
+                if hook == "decode_constraint":
+                    failures += check_decode.constraint(name, one.component, tried, outputs or {})
+                elif hook in CHECKS:
                     failures += CHECKS[hook](name, one.component, tried)
                 if probe.is_fingerprinted(hook, one.component):
                     fingerprints[f"{hook}:{one.component.name}"] = one.component.fingerprint()

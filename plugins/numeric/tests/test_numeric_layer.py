@@ -157,4 +157,4 @@ def test_conforms(r1core_check: Callable[..., None]) -> None:
     example = api.Example(
         "a", (api.Message("user", TEXT), api.Message("assistant", "1.69")), "t", fields={"program": CHANGE}
     )
-    r1core_check("numeric", config={"layer": POINTER}, examples=[example])
+    r1core_check("numeric", config={"layer": POINTER}, examples=[example], outputs={POINTER: CHANGE})
