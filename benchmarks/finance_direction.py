@@ -35,6 +35,9 @@ train = "train.csv"
 val = "val.csv"
 test = "test.csv"
 
+[data.columns]
+id = "id"
+
 [evaluate]
 baselines = false
 base_model = false

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from r1core_numeric.lexicon import CODES
 from r1core_numeric.reader import Reading
 
+POINTER = "numeric/pointer"
+"""The plugin's own layer, for `NumericConfig.layer`."""
+
 
 class NumericConfig(BaseModel):
     """The plugin's section of the recipe.

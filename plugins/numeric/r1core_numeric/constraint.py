@@ -18,9 +18,8 @@ from typing import TypeVar
 
 from r1core import api
 from r1core_numeric.claims import Allowed, allowed, unsupported
-from r1core_numeric.config import NumericConfig
+from r1core_numeric.config import POINTER, NumericConfig
 from r1core_numeric.execute import Abstained, Result, attempt, execute
-from r1core_numeric.layer import POINTER
 from r1core_numeric.programs import Program, program_from_json
 from r1core_numeric.slots import slots_of
 from r1core_numeric.values import Number

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from r1core.api import JSON, LayerSpec, SlotFeatures
 from r1core_numeric.annotator import KIND, WIDTH
-from r1core_numeric.config import NumericConfig
+from r1core_numeric.config import POINTER, NumericConfig
 from r1core_numeric.learned import ASKED_KIND, ROLE_KIND
 from r1core_numeric.programs import program_to_json
 from r1core_numeric.selection import OPERATIONS, ROLES, select
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-POINTER, VALUES = "numeric/pointer", "numeric/values"
+VALUES = "numeric/values"
 
 
 def layers(config: NumericConfig) -> Sequence[LayerSpec]:

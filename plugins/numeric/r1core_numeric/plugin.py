@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from r1core import api
 from r1core.api import hookimpl
-from r1core_numeric.config import NumericConfig
+from r1core_numeric.config import POINTER, NumericConfig
 
 
 def _config(ctx: api.Context) -> NumericConfig:
@@ -22,7 +22,6 @@ class NumericPlugin(api.Plugin):
     def preprocess(self, ctx: api.Context) -> Sequence[api.Annotator]:
         """Return what marks numbers in prompts; by the recipe also what shows tables, and what teaches programs."""
         from r1core_numeric.annotator import NumberAnnotator
-        from r1core_numeric.layer import POINTER
         from r1core_numeric.learned import ChoiceAnnotator
         from r1core_numeric.prompt import TableAnnotator
 

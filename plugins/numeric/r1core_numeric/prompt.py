@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from r1core.api import Example, Span, SpanKind, edit
-from r1core_numeric.config import NumericConfig
+from r1core_numeric.config import POINTER, NumericConfig
 from r1core_numeric.slots import TABLE_KIND, TABLE_SPAN, laid_out, table_of
 
 GAP = "\n\n"
@@ -20,11 +20,12 @@ class TableAnnotator:
 
     name = "numeric/table"
     after: tuple[str, ...] = ()
-    before: tuple[str, ...] = ("numeric/number", "numeric/choice")
     span_kinds: tuple[SpanKind, ...] = (TABLE_SPAN,)
 
     def __init__(self, config: NumericConfig) -> None:
         self._config = config
+        learnt = ("numeric/choice",) if config.layer == POINTER else ()
+        self.before: tuple[str, ...] = ("numeric/number", *learnt)
 
     def __call__(self, example: Example) -> Example:
         """Return the example with its table in the prompt; as it is where there is none, or where it stands already.

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 from r1core_numeric.annotator import KIND, WIDTH, NumberAnnotator
-from r1core_numeric.config import NumericConfig
+from r1core_numeric.config import POINTER, NumericConfig
 from r1core_numeric.execute import Result, execute
-from r1core_numeric.layer import POINTER, layers
+from r1core_numeric.layer import layers
 from r1core_numeric.learned import ASKED_KIND, ROLE_KIND, ChoiceAnnotator
 from r1core_numeric.programs import program_from_json
 from r1core_numeric.selection import OPERATIONS

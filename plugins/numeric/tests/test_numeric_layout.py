@@ -8,18 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from r1core_numeric.annotator import KIND, NumberAnnotator
-from r1core_numeric.config import NumericConfig
+from r1core_numeric.config import POINTER, NumericConfig
 from r1core_numeric.constraint import grounds
 from r1core_numeric.execute import Abstained, Result, attempt, execute
-from r1core_numeric.layer import POINTER
 from r1core_numeric.layout import lay_out
 from r1core_numeric.learned import ASKED_KIND, ROLE_KIND, ChoiceAnnotator
+from r1core_numeric.plugin import NumericPlugin
 from r1core_numeric.programs import node_to_json, program_from_json
 from r1core_numeric.prompt import TableAnnotator
 from r1core_numeric.slots import TABLE_KIND, slots_of
 from r1core_numeric.tables import read_table
 
 from r1core import api
+from r1core.compose import Chain
 
 SALES = [
     ["", "Years Ended September 30,", ""],
@@ -152,3 +153,12 @@ def test_a_program_of_a_layer_whose_format_does_not_fit_abstains() -> None:
     assert isinstance(done, Abstained)
     assert "cannot be written as `percent`" in done.reason
     assert [one.reason for one in grounds(example("x"), CONFIG, share).abstained] == [done.reason]
+
+
+@pytest.mark.parametrize("settings", [{"table": "prompt"}, {"table": "prompt", "layer": "numeric/pointer"}])
+def test_every_setting_gives_a_chain_in_which_the_table_is_written_first(settings: dict[str, str]) -> None:
+    steps = NumericPlugin().preprocess(api.Context("", NumericConfig(**settings), seed=0))
+    chain = Chain(steps)
+    assert chain.steps[0].name == "numeric/table"
+    asked = api.Example("a", (api.Message("user", "What is it?"),), "t", fields={"table": SALES})
+    assert chain.annotate(asked).messages[0].content == f"What is it?\n\n{WRITTEN}"
