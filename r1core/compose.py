@@ -265,6 +265,12 @@ class ConstraintSet:
         offered = (getattr(c, "rules", None) for c in self.constraints)
         return [rule for rules in offered if rules is not None for rule in rules(example)]
 
+    def provenance(self, example: Example, text: str) -> dict[str, JSON]:
+        """What an answer to a prompt rests on, by constraint, of those that tell it."""
+        offered = ((c.name, getattr(c, "provenance", None)) for c in self.constraints)
+        told = ((name, asked(example, text)) for name, asked in offered if asked is not None)
+        return {name: said for name, said in told if said is not None}
+
 
 def one_privacy(policies: Sequence[PrivacyPolicy]) -> PrivacyPolicy | None:
     """The run's privacy policy.

@@ -114,7 +114,8 @@ class DecodeConstraint(Protocol):
       it (`example` is the prompt). Any finding fails the answer: its text is withheld;
     - `requires = True` : where that recheck finds what an answer lacks (a phrase, the rest of a form). It is then left
       out for answers that have failed as unfinished; all others are asked about whatever text would be shown;
-    - `rules(example) -> Sequence[str]` : ids of the rules that apply to this prompt, for the audit record.
+    - `rules(example) -> Sequence[str]` : ids of the rules that apply to this prompt, for the audit record;
+    - `provenance(example, text) -> JSON` : what an answer rests on, for `generate --json`; None for nothing to tell.
     """
 
     name: str

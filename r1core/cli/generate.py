@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 @click.option(
     "--facts", type=click.Path(path_type=Path), help='JSON facts, for instance {"medications": ["warfarin"]}.'
 )
+@click.option(
+    "--fields", type=click.Path(path_type=Path), help="JSON object with further columns of the record, such as a table."
+)
 @click.option("--prefix", default="", metavar="TEXT", help="Start of the answer, given to the model.")
 @click.option("--task", metavar="NAME", help="Which of the run's several tasks the prompt is of.")
 @click.option("--choices", is_flag=True, help="Answer within the task's label set.")
@@ -47,6 +50,7 @@ def command(
     selection: Selection,
     prompt: str | None,
     facts: Path | None,
+    fields: Path | None,
     prefix: str,
     task: str | None,
     choices: bool,
@@ -62,11 +66,12 @@ def command(
 ) -> None:
     """Answer a prompt with a run's adapted model, under the rules. TARGET is a run directory or a domain."""
     from r1core.decode.asked import Asked
-    from r1core.decode.prompt import read_facts, refuse_too_long
+    from r1core.decode.prompt import FIELDS, read_facts, read_object, refuse_too_long
     from r1core.model.resolve import context_length
     from r1core.runs.verify import trained_adapter
 
     known = read_facts(facts) if facts else None
+    columns = read_object(fields, "fields", FIELDS) if fields else {}
     bench = open_bench(selection)
     for name, reason in bench.plugins.left_out.items():
         click.echo(f"note: without plugin {name} ({reason})", err=True)
@@ -76,7 +81,7 @@ def command(
     if not base:
         trained_adapter(bench.directory, ", or --base")
     asked = _task(bench, task, base=base, labels=choices)
-    example = _example(bench, prompt, asked, known)
+    example = _example(bench, prompt, asked, known, columns)
     most = max_new_tokens or config.max_new_tokens
     refuse_too_long(bench.renderer, example, prefix, most, context_length(bench.base.directory()))
     from r1core.decode.session import Session  # torch: only once there is something to answer
@@ -93,7 +98,7 @@ def command(
     shown = "" if answer.completion.withheld else prefix + answer.text
     audit = _audit(bench, answer, shown, held, no_rules)
     if as_json:
-        click.echo(json.dumps(_record(session, example, answer, shown, audit), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(_record(session, example, answer, shown, audit, held), ensure_ascii=False, indent=2))
     else:
         click.echo(shown)
         for line in _notes(answer, shown, no_rules):
@@ -117,14 +122,18 @@ def _task(bench: Workbench, named: str | None, *, base: bool, labels: bool) -> s
     return asked
 
 
-def _example(bench: Workbench, prompt: str | None, task: str | None, facts: dict[str, JSON] | None) -> Example:
+def _example(
+    bench: Workbench, prompt: str | None, task: str | None, facts: dict[str, JSON] | None, fields: dict[str, JSON]
+) -> Example:
     """The annotated prompt."""
     from r1core.api import Example, Message, UserError
 
     text = prompt if prompt is not None else sys.stdin.read().strip()
     if not text:
         raise UserError("no prompt", fix='--prompt "..." or a text on standard input')
-    return bench.chain.annotate(Example("prompt", (Message("user", text),), task or "prompt", facts=facts))
+    return bench.chain.annotate(
+        Example("prompt", (Message("user", text),), task or "prompt", facts=facts, fields=fields)
+    )
 
 
 def _audit(bench: Workbench, answer: Answer, shown: str, held: Hold | None, no_rules: bool) -> dict[str, JSON]:
@@ -154,8 +163,14 @@ def _notes(answer: Answer, shown: str, no_rules: bool) -> Iterator[str]:
     """What to know about an answer besides its text."""
     done = answer.completion
     cited = (r for i in done.interventions for r in i.reasons if r.citation and r.rule not in _OWN)
-    for reason in dict.fromkeys(cited):
-        yield f"rule {reason.rule} kept {reason.text!r} out: {reason.citation}"
+    by_rule: dict[tuple[str, str], dict[str, None]] = {}
+    for reason in cited:
+        by_rule.setdefault((reason.rule, reason.citation), {})[reason.text] = None
+    for (rule, citation), texts in by_rule.items():
+        for text in list(texts)[:SHOWN]:
+            yield f"rule {rule} kept {text!r} out: {citation}"
+        if len(texts) > SHOWN:
+            yield f"rule {rule} kept {len(texts) - SHOWN} more out: see --json"
     if no_rules:
         yield "note: answered without the plugins' constraints"
     if done.finish == "trimmed":
@@ -164,11 +179,16 @@ def _notes(answer: Answer, shown: str, no_rules: bool) -> Iterator[str]:
         yield "note: the answer is empty"
 
 
+SHOWN = 3
+"""Notes on one rule; a result that is forced digit by digit intervenes at each of them."""
+
 _OWN = ("choices", "json-schema", "regex", "required-phrase", "special-token", "utf-8")
 """What asks for a form of the answer: no rule that keeps something out."""
 
 
-def _record(session: Session, example: Example, answer: Answer, shown: str, audit: dict[str, JSON]) -> dict[str, JSON]:
+def _record(
+    session: Session, example: Example, answer: Answer, shown: str, audit: dict[str, JSON], held: Hold | None
+) -> dict[str, JSON]:
     """The answer as `--json` prints it."""
     kinds = session.bench.chain.kinds
     done = answer.completion
@@ -186,5 +206,6 @@ def _record(session: Session, example: Example, answer: Answer, shown: str, audi
              "value": kinds[s.kind].encode(s.value)}
             for s in example.spans
         ],
+        "provenance": held.constraints.provenance(held.example, shown) if held is not None else {},
         "audit": audit,
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What is asked of a model from outside of a data set: facts from a file, and whether a prompt fits. Torch-free."""
+"""What is asked of a model from outside of a data set: facts and columns in files, a prompt that fits. Torch-free."""
 
 from __future__ import annotations
 
@@ -11,26 +11,36 @@ from r1core.data.tokens import Renderer, prompt_of
 from r1core.recipe.problems import did_you_mean
 
 FACTS = '{"medications": ["warfarin"]}'
+FIELDS = '{"table": [["", "2019"], ["Sales", "$12.1"]]}'
 
 
 def read_facts(file: Path) -> dict[str, JSON]:
-    """A facts file: one JSON object.
+    """A facts file: one JSON object. Raises as `read_object`."""
+    return read_object(file, "facts", FACTS)
+
+
+def read_object(file: Path, what: str, such_as: str) -> dict[str, JSON]:
+    """A file that holds one JSON object.
+
+    Parameters
+    ----------
+    what, such_as : what it is called, and an object of the kind, for messages.
 
     Raises
     ------
     UserError : naming the file, when it is missing or no JSON object.
     """
-    fix = f"write one JSON object, for instance {FACTS}"
+    fix = f"write one JSON object, for instance {such_as}"
     try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         said = (error.strerror or str(error)).lower()
-        raise UserError(f"{file}: {said}", fix="give a JSON file with facts") from error
+        raise UserError(f"{file}: {said}", fix=f"give a JSON file with {what}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file}: not JSON: {error}", fix=fix) from error
-    if not isinstance(facts, dict):
-        raise UserError(f"{file}: expected a JSON object, found {type(facts).__name__}", fix=fix)
-    return facts
+    if not isinstance(found, dict):
+        raise UserError(f"{file}: expected a JSON object, found {type(found).__name__}", fix=fix)
+    return found
 
 
 def task_of(

@@ -142,6 +142,11 @@ class GuardedConstraint(Guarded):
         offered = getattr(self.inner, "rules", None)
         return () if offered is None else self._do(lambda: tuple(map(str, offered(example))))
 
+    def provenance(self, example: api.Example, text: str) -> api.JSON:
+        """What an answer rests on; None where the component does not tell it."""
+        offered = getattr(self.inner, "provenance", None)
+        return None if offered is None else self._do(offered, example, text)
+
 
 class GuardedState:
     """A `ConstraintState`; one thin layer, since it stands in the path of every token."""

@@ -66,7 +66,7 @@ class ProvenanceAutomaton:
         self.grammar, self.requires, self.trims = grammar, requires, not requires
         self._states: list[tuple[State, bytes]] = [(grammar.start, b"")]
         self._ids: dict[tuple[State, bytes], int] = {self._states[0]: 0}
-        self._steps: dict[State, dict[str, State]] = {}
+        self._steps: dict[State, dict[tuple[str, str], State]] = {}
 
     def row(self, state: int) -> NDArray[np.int32]:
         """The next state for each byte, `(256,)` int32, -1 where it is refused."""
@@ -74,7 +74,7 @@ class ProvenanceAutomaton:
         found = np.full(256, -1, dtype=np.int32)
         if not prefix:
             for byte, sign in enumerate(_ASCII):
-                found[byte] = self._id(self._step(items, sign), b"")
+                found[byte] = self._id(self._step(items, sign, chr(byte)), b"")
             for byte in _LEADS:
                 found[byte] = self._started(items, bytes([byte]))
             return found
@@ -83,7 +83,7 @@ class ProvenanceAutomaton:
             if len(data) < _LENGTHS[prefix[0]]:
                 found[byte] = self._started(items, data)
             else:
-                found[byte] = self._id(self._step(items, _sign(data.decode())), b"")
+                found[byte] = self._id(self._step(items, _sign(data.decode()), data.decode()), b"")
         return found
 
     def may_end(self, state: int) -> bool:
@@ -124,16 +124,19 @@ class ProvenanceAutomaton:
         text = f"the result {pending} is missing" if pending else "the text would end inside a number or a character"
         return Reason("numeric/result" if pending else "numeric/provenance", "the result of a program is stated", text)
 
-    def _step(self, items: State, sign: str) -> State:
+    def _step(self, items: State, sign: str, character: str) -> State:
         steps = self._steps.setdefault(items, {})
-        found = steps.get(sign)
+        key = sign, character if character in self.grammar.verbatim else ""
+        found = steps.get(key)
         if found is None:
-            found = steps[sign] = self.grammar.step(items, sign)
+            found = steps[key] = self.grammar.step(items, *key)
         return found
 
     def _started(self, items: State, prefix: bytes) -> int:
         """The state inside a character, where one that begins like this is allowed."""
-        alive = any(self._step(items, sign) for sign in _symbols(prefix))
+        exact = [one for one in self.grammar.verbatim if one.encode().startswith(prefix)]
+        signs = [*((sign, "") for sign in _symbols(prefix)), *((_sign(one), one) for one in exact)]
+        alive = any(self._step(items, *each) for each in signs)
         return self._id(items, prefix) if alive else -1
 
     def _id(self, items: State, prefix: bytes) -> int:

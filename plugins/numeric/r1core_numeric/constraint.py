@@ -17,9 +17,9 @@ from functools import lru_cache
 from typing import TypeVar
 
 from r1core import api
-from r1core_numeric.claims import Allowed, allowed, unsupported
+from r1core_numeric.claims import Allowed, allowed, provenance, unsupported
 from r1core_numeric.config import POINTER, NumericConfig
-from r1core_numeric.execute import Abstained, Result, attempt, execute
+from r1core_numeric.execute import Abstained, Result, attempt, execute, result_to_json
 from r1core_numeric.programs import Program, program_from_json
 from r1core_numeric.slots import slots_of
 from r1core_numeric.values import Number
@@ -169,6 +169,20 @@ class NumericConstraint:
             lacking = [one for one in found.results if one.written.text not in text]
             return [api.Reason(RESULTS, "the result of a program is stated", one.written.text) for one in lacking]
         return [api.Reason(PROVENANCE, _RULE, n.text) for n in unsupported(text, found.allowed, self._config.reading)]
+
+    def provenance(self, example: api.Example, text: str) -> api.JSON:
+        """Where each number of an answer comes from, and the programs with their operands and steps."""
+        if self.requires:
+            return None
+        found = self._memory.of(example)
+        ended: tuple[Result | Abstained, ...] = (*found.results, *found.abstained)
+        done = [result_to_json(one, found.slots) for one in ended]
+        origins = provenance(text, found.allowed, self._config.reading)
+        numbers: list[api.JSON] = [
+            {"text": o.number.text, "start": o.number.start, "end": o.number.end, "sources": list(o.sources)}
+            for o in origins
+        ]
+        return {"numbers": numbers, "programs": done}
 
     def fingerprint(self) -> str:
         """Hash of the configuration."""

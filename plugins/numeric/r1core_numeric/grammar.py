@@ -44,14 +44,20 @@ class Grammar:
     def __init__(self, lexis: Lexis, mode: Mode = "first") -> None:
         self.lexis, self.mode, self.count = lexis, mode, len(lexis.results)
         self._watch = watch.words()
+        self.verbatim = frozenset(character for text, _ in lexis.results for character in text)
         alone = mode == "answer" and self.count
         self.start: State = frozenset([Free("due" if alone else "begin", (), 0, 0)])
 
-    def step(self, state: State, sign: str) -> State:
-        """The state behind a symbol; empty where it is refused."""
+    def step(self, state: State, sign: str, character: str = "") -> State:
+        """The state behind a symbol; empty where it is refused.
+
+        Parameters
+        ----------
+        character : what the symbol was written as, where that is in `verbatim`: results are written as they are.
+        """
         if sign in (NUMERIC, CONTROL):
             return frozenset()
-        return frozenset(new for item in state for new in self._after(item, sign))
+        return frozenset(new for item in state for new in self._after(item, sign, character))
 
     def may_end(self, item: Item) -> bool:
         """Whether a text may end in this item."""
@@ -65,10 +71,10 @@ class Grammar:
             return self._spellings(item).ends[item.node] != 0
         return isinstance(item, Behind)
 
-    def _after(self, item: Item, sign: str) -> Iterator[Item]:
+    def _after(self, item: Item, sign: str, character: str) -> Iterator[Item]:
         if isinstance(item, Free):
             word = item.at == "word"
-            yield from _in_word(item, sign, item.due < self.count) if word else self.free(item, sign)
+            yield from _in_word(item, sign, item.due < self.count) if word else self.free(item, sign, character)
         elif isinstance(item, Behind):
             yield from self._behind(item, sign)
         elif isinstance(item, Digits):
@@ -80,16 +86,16 @@ class Grammar:
         elif isinstance(item, Spelled):
             yield from self._spelled(item, sign)
         else:
-            yield from self._written(item, sign)
+            yield from self._written(item, character)
 
     # -- stretches ------------------------------------------------------------------------------------------------
 
-    def _begin(self, item: Free, sign: str) -> Iterator[Item]:
+    def _begin(self, item: Free, sign: str, character: str) -> Iterator[Item]:
         """The stretches that may begin with this symbol."""
         pending = item.due < self.count
         if pending and item.at != "bracket" and item.at != "inner":
-            yield from self._written(Written(0, item.due), sign)
-        if item.at == "due":
+            yield from self._written(Written(0, item.due), character)
+        if item.at in ("due", "only"):
             return
         ranged = item.at == "ranged"
         if not ranged:
@@ -145,9 +151,9 @@ class Grammar:
             if trie.ends[item.node] >> bit & 1:
                 yield from self._behind(Behind(False, left, item.due), sign)
 
-    def _written(self, item: Written, sign: str) -> Iterator[Item]:
+    def _written(self, item: Written, character: str) -> Iterator[Item]:
         text, left = self.lexis.results[item.due]
-        if item.at < len(text) and text[item.at] == _blank(sign):
+        if item.at < len(text) and text[item.at] == character:
             done = item.at + 1 == len(text)
             yield Behind(False, left, item.due + 1) if done else Written(item.at + 1, item.due)
 
@@ -194,14 +200,14 @@ class Grammar:
 
     # -- free text ------------------------------------------------------------------------------------------------
 
-    def free(self, item: Free, sign: str) -> Iterator[Item]:
+    def free(self, item: Free, sign: str, character: str = "") -> Iterator[Item]:
         """The items behind free text and a symbol."""
-        if item.at in ("begin", "ranged", "line", "due", "bracket", "inner"):
-            yield from self._begin(item, sign)
+        if item.at in ("begin", "ranged", "line", "due", "only", "bracket", "inner"):
+            yield from self._begin(item, sign, character)
         sign = LETTER if sign == "_" else sign  # it joins digits to a name, as a letter does
-        if item.at == "due":
-            if sign in BLANKS:
-                yield item
+        if item.at in ("due", "only"):  # one blank, lest a model goes on with blanks for ever
+            if sign in BLANKS and item.at == "due":
+                yield replace(item, at="only")
         elif sign in LETTERS or sign == LETTER:
             yield from self._letter(item, sign)
         elif sign == INVISIBLE:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from r1core_numeric.claims import Allowed
 from r1core_numeric.execute import Result
 from r1core_numeric.renderings import Form, forms, frames
-from r1core_numeric.symbols import GROUP_SPACE, fold
 from r1core_numeric.tries import Numbering, Trie
 from r1core_numeric.values import Number, Unit
 
@@ -85,8 +84,8 @@ def lexis(may: Allowed, results: Sequence[Result] = ()) -> Lexis:
             made.dates.add(text, left)
     for result in results:
         number = result.written.number
-        spelled = fold(result.written.text).replace(GROUP_SPACE, " ")
-        made.results.append((spelled, _left(number.unit, bare=number.scale == 0 and number.unit.name not in _OWN)))
+        left = _left(number.unit, bare=number.scale == 0 and number.unit.name not in _OWN)
+        made.results.append((result.written.text, left))
     return made
 
 

@@ -206,6 +206,15 @@ def test_an_answer_can_be_the_results_and_nothing_else() -> None:
         assert written(state, text) is not None, text
 
 
+def test_where_a_result_is_due_one_blank_may_stand_before_it_and_no_more() -> None:
+    state = start(example("?", table=TABLE, program=CHANGE), results="answer")
+    assert written(state, "\n24.41%") is None
+    assert written(state, "  24.41%") == " "
+    total = {"name": "total", "expression": {"op": "sum", "args": [{"column": 1}]}, "format": {"scale": "thousand"}}
+    both = start(example("?", table=TABLE, program=[CHANGE, total]), results="answer")
+    assert written(both, "24.41%;  $1,452.4 thousand") == "24.41%; "
+
+
 def test_programs_of_a_layer_are_run_and_remembered_for_the_recheck() -> None:
     forbid, require = constraints(layer="numeric/pointer")
     asked = example("?", table=TABLE)
@@ -271,3 +280,16 @@ def test_the_fingerprint_follows_the_configuration() -> None:
     forbid, require = constraints()
     assert forbid.fingerprint() == constraints()[0].fingerprint()
     assert len({forbid.fingerprint(), require.fingerprint(), constraints(absolute=True)[0].fingerprint()}) == 3
+
+
+def test_a_result_is_written_as_it_is_and_in_no_look_alike_signs() -> None:
+    for text in ("24\u202441%", "24.41\uff05", "\uff1224.41%"):
+        state = start(example("?", table=TABLE, program=CHANGE), results="answer")
+        assert written(state, text) is not None, text
+    euros = {"op": "multiply", "args": [{"declared": "7.5", "unit": "EUR", "why": "fee"}, {"constant": "two"}]}
+    state = start(example("?", program=euros), results="answer")
+    assert written(state, "€15") is None
+    swiss = {"op": "multiply", "args": [{"declared": "7.5", "unit": "CHF", "why": "fee"}, {"constant": "two"}]}
+    state = start(example("?", program=swiss), results="answer")
+    assert written(state, "CHF 15") is None
+    assert written(state, "chf 15") is not None
