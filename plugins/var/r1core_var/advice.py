@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 NAME, LAYER = "var/advice", "var/risk"
 MAX_AUTOMATA = 16  # kept, one for each portfolio that was asked about
+UNNAMED = ("prompt", "demonstration")  # what r1core calls the task of a request for which none was named
 MAX_STATES = 200_000  # of one automaton, some 100 bytes each; then it is made anew
 
 
@@ -40,7 +41,7 @@ class AdviceConstraint:
         self._automata: dict[str, AdviceAutomaton] = {}
 
     def start(self, request: api.DecodeRequest) -> api.ConstraintState | None:
-        """The orders' automaton, or None where the task is none that is held to it.
+        """The orders' automaton, or None where the request names a task that is none of those held to it.
 
         Raises
         ------
@@ -87,7 +88,7 @@ class AdviceConstraint:
         return hashlib.sha256(json.dumps(self._config.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
     def _holds(self, example: api.Example) -> bool:
-        return not self._config.tasks or example.task in self._config.tasks
+        return not self._config.tasks or example.task in (*self._config.tasks, *UNNAMED)
 
     @staticmethod
     def _desk(example: api.Example) -> Desk | None:

@@ -14,7 +14,7 @@ class AdviceConfig(BaseModel):
     ----------
     mode : `stop`: an order over the limit ends the generation; `scale`: its size is brought to the limit, in the text.
     on_unknown : where the facts hold no limit or no scenarios: `block` every order, or `allow` any text.
-    tasks : the tasks whose answers are held to it; () for every request.
+    tasks : the tasks whose answers are held to it, as are requests of no task; () for every request.
     max_orders : order lines in one answer.
     rationale : whether prose (ASCII, no digits) may follow the orders. What prose advises is not read.
     layer : whether the model is told the risk of the instruments that a prompt names (an extra layer at the embedding).

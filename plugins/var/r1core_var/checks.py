@@ -110,5 +110,5 @@ def horizon_of(horizon: int) -> int:
     api.UserError : where it is no whole number of days, at least 1.
     """
     if isinstance(horizon, bool) or int(horizon) != horizon or horizon < 1:
-        raise api.UserError(f"found a horizon of {horizon!r}, expected whole days", fix="write 1 or 10")
+        raise api.UserError(f"found a horizon of {horizon!r}, expected whole days, at least 1", fix="write 1 or 10")
     return int(horizon)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,7 @@ _NAN = click.option(
     show_default=True,
     help="Empty cells.",
 )
+_PRICES = click.option("--prices", is_flag=True, help="The column holds prices, not returns.")
 _PERCENT = click.option("--percent", is_flag=True, help="Returns are in percent: 1.5 means 1.5 %.")
 _LEVEL = click.option("--level", type=float, default=0.99, show_default=True, help="Confidence, between 0.5 and 1.")
 _MODEL = click.option("--model", default="fhs-combined", show_default=True, help="See `r1core var models`.")
@@ -43,7 +46,7 @@ def _reading(command: Callable[..., None]) -> Callable[..., None]:
         _NAN,
         click.option("--date-format", default="%Y-%m-%d", show_default=True, help="Of the column date."),
         _PERCENT,
-        click.option("--prices", is_flag=True, help="The column holds prices, not returns."),
+        _PRICES,
         click.option("--column", help="Which column, where there are several of numbers."),
         click.argument("file", type=_FILE),
     ):
@@ -55,8 +58,8 @@ def _reading(command: Callable[..., None]) -> Callable[..., None]:
 def var() -> None:
     """Estimate value-at-risk and expected shortfall, backtest a model, and write its validation report.
 
-    Losses are positive. FILE is a CSV with a header: a column of daily simple returns as fractions, and a column date
-    if there is one.
+    Losses are positive in every figure. FILE is a CSV with a header: a column of daily simple returns as fractions (a
+    loss is negative in it), and a column date if there is one.
     """
 
 
@@ -121,6 +124,8 @@ def backtest(
     from r1core_var.svg import exceedance_plot
     from r1core_var.validation import verdict_words
 
+    if plot is not None:
+        _writable(plot, "--plot", (".svg",))
     data = _read(file, **reading)
     forecasts = forecast(data.returns, model=model, level=level, window=window, refit=refit)
     found = run_backtest(forecasts, seed=seed)
@@ -151,17 +156,22 @@ def backtest(
 @_REFIT
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="report.html or report.md")
 @_SEED
-def report(file: Path, model: str, level: float, window: int, refit: int, out: Path, seed: int, **reading: Any) -> None:
+@click.pass_context
+def report(
+    ctx: click.Context, file: Path, model: str, level: float, window: int, refit: int, out: Path, seed: int,
+    **reading: Any,
+) -> None:  # fmt: skip
     """Write the validation report of a model on FILE, as HTML or Markdown by the ending of --out."""
     from r1core_var.document import to_html, to_markdown
     from r1core_var.validation import validation_report
 
     writers = {".html": to_html, ".md": to_markdown}
-    if out.suffix not in writers:
-        raise UserError(f"--out {out}: unknown ending {out.suffix!r}", fix="use .html or .md")
+    _writable(out, "--out", tuple(writers))
     data = _read(file, **reading)
-    title, sections = validation_report(data, model=model, level=level, window=window, refit=refit, seed=seed)
-    _write(out, writers[out.suffix](title, sections))
+    title, sections = validation_report(
+        data, model=model, level=level, window=window, refit=refit, seed=seed, command=_typed(ctx)
+    )
+    _write(out, writers[out.suffix.lower()](title, sections))
     click.echo(f"{out}: {sections[0].paragraphs[0]}")
 
 
@@ -171,15 +181,19 @@ def report(file: Path, model: str, level: float, window: int, refit: int, out: P
 @click.option("--method", type=click.Choice(["historical", "normal"]), default="historical", show_default=True)
 @click.option("--measure", type=click.Choice(["var", "es"]), default="es", show_default=True)
 @click.option(
-    "--neighbours", type=int, default=0, help="Scenarios on either side over which a historical quantile is averaged."
+    "--neighbours",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Scenarios on either side over which the quantile of --method historical --measure var is averaged.",
 )
 @_LEVEL
+@_PRICES
 @_PERCENT
 @_NAN
 @_JSON
 def decompose(
-    file: Path, weights: str, method: str, measure: str, neighbours: int, level: float, percent: bool, nan_policy: Any,
-    as_json: bool,
+    file: Path, weights: str, method: str, measure: str, neighbours: int, level: float, prices: bool, percent: bool,
+    nan_policy: Any, as_json: bool,
 ) -> None:  # fmt: skip
     """Print what each position contributes to the one-day figure of a portfolio; components sum to the total."""
     import numpy as np
@@ -187,21 +201,29 @@ def decompose(
     from r1core_var import decomposition
     from r1core_var.csv_series import read_table
 
-    names, returns = read_table(file, nan_policy=nan_policy, percent=percent)
-    positions = _weights(weights, names)
+    if neighbours and (method, measure) != ("historical", "var"):
+        fix = "say --method historical --measure var, or leave it out"
+        raise UserError("--neighbours: only a historical quantile is averaged", fix=fix)
+    held = _weights(weights)
+    names, returns, dropped = read_table(
+        file, columns=list(held), kind="prices" if prices else "returns", nan_policy=nan_policy, percent=percent
+    )
+    positions = list(held.values())
+    _told(dropped)
+    if abs(sum(positions) - 1) > 1e-6:
+        click.echo(f"weights sum to {sum(positions):g}, not to 1; figures are of them as they are", err=True)
     full: decomposition.Measure = "value_at_risk" if measure == "var" else "expected_shortfall"
     if method == "historical":
         found = decomposition.historical(positions, returns, level, full, neighbours=neighbours)
     else:
         mean, covariance = returns.mean(axis=0), np.atleast_2d(np.cov(returns.T))
         found = decomposition.parametric(positions, mean, covariance, level, full)
-    held = [at for at, one in enumerate(positions) if one]
     if as_json:
         told = {"measure": full, "level": level, "method": found.method, "total": found.total}
         parts = ("marginal", "component", "incremental")
         rows = [
-            {"name": names[at], "weight": positions[at], **{p: float(getattr(found, p)[at]) for p in parts}}
-            for at in held
+            {"name": name, "weight": positions[at], **{p: float(getattr(found, p)[at]) for p in parts}}
+            for at, name in enumerate(names)
         ]
         click.echo(json.dumps({**told, "positions": rows}, indent=2))
         return
@@ -209,11 +231,12 @@ def decompose(
         f"{full.replace('_', ' ')} {found.total:.4%}, confidence {level:g}, 1 day ({found.method}); losses positive"
     )
     click.echo(f"{'position':12} {'weight':>9} {'marginal':>10} {'component':>10} {'incremental':>12}")
-    for at in held:
+    for at, name in enumerate(names):
         click.echo(
-            f"{names[at]:12} {positions[at]:9.4f} {found.marginal[at]:10.4%} {found.component[at]:10.4%} "
+            f"{name:12} {positions[at]:9.4f} {found.marginal[at]:10.4%} {found.component[at]:10.4%} "
             f"{found.incremental[at]:12.4%}"
         )
+    click.echo(f"{'sum':12} {sum(positions):9.4f} {'':10} {found.component.sum():10.4%}")
 
 
 @var.command()
@@ -240,23 +263,50 @@ def _read(
         nan_policy=nan_policy,
         date_format=date_format,
     )
-    if data.dropped:
-        click.echo(f"left out {data.dropped} rows without a number", err=True)
+    _told(data.dropped)
     return data
 
 
-def _weights(text: str, names: tuple[str, ...]) -> list[float]:
-    found: dict[str, float] = {}
+def _told(dropped: int) -> None:
+    if dropped:
+        click.echo(f"left out {dropped} rows without a number", err=True)
+
+
+def _weights(text: str) -> dict[str, float]:
+    fix, found = "write AAPL=0.6,XOM=0.4", {}
     for part in text.split(","):
-        name, _, value = part.partition("=")
+        name, _, value = part.rpartition("=")
+        name = name.strip()
         try:
-            found[name.strip()] = float(value)
+            weight = float(value)
         except ValueError as error:
-            raise UserError(f"--weights: {part!r} is no NAME=WEIGHT", fix="write AAPL=0.6,XOM=0.4") from error
-    unknown = sorted(set(found) - set(names))
-    if unknown:
-        raise UserError(f"--weights: no column {', '.join(unknown)}", fix=f"columns are {', '.join(names)}")
-    return [found.get(name, 0.0) for name in names]
+            raise UserError(f"--weights: {part!r} is no NAME=WEIGHT", fix=fix) from error
+        if not name or not math.isfinite(weight):
+            raise UserError(f"--weights: {part!r} is no NAME=WEIGHT", fix=fix)
+        if name in found:
+            raise UserError(f"--weights: {name} stands there twice", fix="add its weights up")
+        found[name] = weight
+    if not any(found.values()):
+        raise UserError("--weights: every weight is 0", fix=fix)
+    return found
+
+
+def _typed(ctx: click.Context) -> str:
+    """The command with every option that counts for the figures, as it can be typed again."""
+    words = ["r1core", "var", str(ctx.info_name), str(ctx.params["file"])]
+    for option in ctx.command.params:
+        value = ctx.params.get(str(option.name))
+        if isinstance(option, click.Option) and option.name != "out" and value is not None and value is not False:
+            words += [option.opts[0]] if value is True else [option.opts[0], str(value)]
+    return shlex.join(words)
+
+
+def _writable(path: Path, option: str, endings: tuple[str, ...]) -> None:
+    """Refuse a file that cannot be written before anything is computed."""
+    if path.suffix.lower() not in endings:
+        raise UserError(f"{option} {path}: unknown ending {path.suffix!r}", fix=f"use {' or '.join(endings)}")
+    if not path.parent.is_dir():
+        raise UserError(f"{option} {path}: there is no folder {path.parent}", fix="name a folder that there is")
 
 
 def _write(path: Path, text: str) -> None:

@@ -11,8 +11,12 @@ import datetime
 import gzip
 import hashlib
 import io
+import re
+import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +30,11 @@ _DATE_NAMES = ("date", "day", "time", "timestamp", "datetime", "")
 _MISSING = ("", "na", "n/a", "nan", "null", "none", "-", "#n/a")
 # a standard deviation of daily returns above which fractions are taken for percent: 20 % a day
 _TOO_WILD = 0.2
+# days between two rows, in the middle one of all gaps, beyond which they are taken for weeks or months: a week with
+# holidays still has two trading days
+_TOO_FAR = 4
+_LOSS_NAMES = ("loss", "losses")
+_DATE_LIKE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +80,10 @@ def read_returns(
 
     Raises
     ------
-    api.UserError : for a file, column or cell that cannot be read, dates out of order, and data that look like
-    another kind.
+    api.UserError : for a file, column or cell that cannot be read, dates out of order or not daily, and data that look
+    like another kind.
     """
+    _one_kind(kind, percent)
     header, rows, digest = _rows(path)
     names = [name.strip() for name in header]
     at = _column(path, names, rows, column)
@@ -94,29 +104,45 @@ def read_returns(
             f"{path}: found {len(kept)} rows with a number in {names[at]!r}", fix="give a longer series"
         )
     dates = _dates(path, names, kept, date_format)
-    values = np.array(numbers)
-    if kind == "prices":
-        returns, dates = _from_prices(path, values, kept, names[at]), None if dates is None else dates[1:]
-    else:
-        returns = _as_fractions(path, values, kept, names[at], percent)
+    returns = _returns(path, np.array(numbers), kept, names[at], kind, percent)
+    if kind == "prices" and dates is not None:
+        dates = dates[1:]
     return ReturnSeries(names[at], str(path), digest, returns, dates, len(rows) - len(kept), kind)
 
 
-def read_table(path: Path, *, nan_policy: NanPolicy = "refuse", percent: bool = False) -> tuple[tuple[str, ...], Array]:
-    """Read the returns of every column of numbers, `(T, A)`; `drop` leaves out a day that lacks any.
+def read_table(
+    path: Path,
+    *,
+    columns: Sequence[str] | None = None,
+    kind: Kind = "returns",
+    nan_policy: NanPolicy = "refuse",
+    percent: bool = False,
+) -> tuple[tuple[str, ...], Array, int]:
+    """Read the returns of several columns: their names, `(T, A)` returns and how many rows were left out.
+
+    Parameters
+    ----------
+    columns : those that are wanted, in their order; None for every column of numbers. Others are not looked at.
+    nan_policy : `refuse` an empty cell, or `drop` a day that lacks any.
 
     Raises
     ------
-    api.UserError : as `read_returns` does.
+    api.UserError : as `read_returns` does; dates are not read.
     """
+    _one_kind(kind, percent)
     header, rows, _ = _rows(path)
     names = [name.strip() for name in header]
-    wanted = _numeric(names, rows)
+    known = _numeric(names, rows)
+    if unknown := sorted(set(columns or ()) - set(names)):
+        raise api.UserError(
+            f"{path}: no column {', '.join(unknown)}", fix=f"columns are {', '.join(names[at] for at in known)}"
+        )
+    wanted = known if columns is None else [names.index(name) for name in columns]
     if not wanted:
         raise api.UserError(
             f"{path}: no column of numbers", fix="give a header line and one column of returns an asset"
         )
-    table = []
+    table, kept = [], []
     for row in rows:
         cells = [row.cells[at].strip() if at < len(row.cells) else "" for at in wanted]
         missing = [names[at] for at, cell in zip(wanted, cells, strict=True) if cell.lower() in _MISSING]
@@ -126,29 +152,58 @@ def read_table(path: Path, *, nan_policy: NanPolicy = "refuse", percent: bool = 
             )
         if not missing:
             table.append([_number(path, row.line, names[at], cell) for at, cell in zip(wanted, cells, strict=True)])
-    values = np.array(table).reshape(-1, len(wanted))
-    for index, at in enumerate(wanted):
-        values[:, index] = _as_fractions(path, values[:, index], rows, names[at], percent)
-    return tuple(names[at] for at in wanted), values
+            kept.append(row)
+    if len(kept) < 2:
+        raise api.UserError(f"{path}: found {len(kept)} rows with a number in each column", fix="give a longer history")
+    values = np.array(table)
+    returns = [_returns(path, values[:, i], kept, names[at], kind, percent) for i, at in enumerate(wanted)]
+    return tuple(names[at] for at in wanted), np.column_stack(returns), len(rows) - len(kept)
+
+
+def _one_kind(kind: Kind, percent: bool) -> None:
+    if kind == "prices" and percent:
+        raise api.UserError("--prices and --percent: prices have no percent", fix="say one of the two")
+
+
+def _returns(path: Path, values: Array, rows: Sequence[_Row], column: str, kind: Kind, percent: bool) -> Array:
+    """Daily simple returns as fractions from one column's numbers; from T prices T - 1."""
+    if kind == "prices":
+        return _from_prices(path, values, rows, column)
+    if column.lower() in _LOSS_NAMES:
+        raise api.UserError(
+            f"{path}: column {column!r} is called a loss; returns are read, in which a loss is negative",
+            fix="change its sign if losses are positive in it, and call it return",
+        )
+    return _as_fractions(path, values, rows, column, percent)
 
 
 def _rows(path: Path) -> tuple[list[str], list[_Row], str]:
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:  # the first three: a .gz that is cut or broken
         raise api.UserError(f"{path}: cannot be read as UTF-8 text ({error})", fix="give a CSV file") from error
-    if ";" in text.partition("\n")[0] and "," not in text.partition("\n")[0]:
-        raise api.UserError(f"{path}:1: columns are parted by ';'", fix="save it with commas and decimal points")
+    first = text.partition("\n")[0]
+    if "," not in first and (other := next((mark for mark in ";\t|" if mark in first), None)):
+        raise api.UserError(f"{path}:1: columns are parted by {other!r}", fix="save it with commas and decimal points")
     reader = csv.reader(io.StringIO(text))
     every = [_Row(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     if len(every) < 2:
         raise api.UserError(f"{path}: found {len(every)} lines, expected a header and rows", fix="give a CSV file")
     header = list(every[0].cells)
-    if all(_is_number(cell) for cell in header):
+    if all(_is_number(cell) or _DATE_LIKE.match(cell.strip()) for cell in header):
         raise api.UserError(
             f"{path}:1: found numbers {header} where the header should be", fix="add a line date,return"
         )
+    twice = [name for name, count in Counter(cell.strip() for cell in header).items() if name and count > 1]
+    if twice:
+        raise api.UserError(f"{path}:1: {twice[0]!r} is the name of several columns", fix="name each column once")
+    for row in every[1:]:
+        if any(cell.strip() for cell in row.cells[len(header) :]):
+            raise api.UserError(
+                f"{path}:{row.line}: found {len(row.cells)} cells under a header of {len(header)}",
+                fix="write numbers with a decimal point and no separator, and a name over each column",
+            )
     return header, every[1:], hashlib.sha256(data).hexdigest()
 
 
@@ -213,6 +268,12 @@ def _dates(path: Path, names: Sequence[str], rows: Sequence[_Row], form: str) ->
                 f"{path}:{row.line}: {day} stands after {dates[-1]}", fix="sort by date, oldest first, one row a day"
             )
         dates.append(day)
+    gaps = sorted((after - before).days for before, after in pairwise(dates))
+    if len(gaps) >= 20 and gaps[len(gaps) // 2] > _TOO_FAR:
+        raise api.UserError(
+            f"{path}: rows lie {gaps[len(gaps) // 2]} days apart, expected one a trading day",
+            fix="give daily data: figures are of one day, and horizons count days",
+        )
     return tuple(dates)
 
 

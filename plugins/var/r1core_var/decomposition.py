@@ -109,10 +109,12 @@ def historical(
     """
     scenarios = -matrix(returns, nan_policy=nan_policy)
     w = np.asarray(weights, dtype=np.float64)
-    if w.shape != (scenarios.shape[1],) or not np.isfinite(w).all():
+    if w.shape != (scenarios.shape[1],):
         raise api.UserError(
-            f"found weights of shape {w.shape} for {scenarios.shape[1]} assets", fix="give one finite weight an asset"
+            f"found weights of shape {w.shape} for {scenarios.shape[1]} assets", fix="give one weight an asset"
         )
+    if not np.isfinite(w).all():
+        raise api.UserError("weights hold values that are not finite", fix="mend them first")
     ranked = _rank_weights(len(scenarios), level, measure, neighbours)
 
     def figure(positions: Array) -> float:

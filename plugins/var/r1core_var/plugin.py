@@ -92,6 +92,14 @@ class VarPlugin(api.Plugin):
         return constraints(ctx)
 
     @hookimpl
+    def validate(self, ctx: api.Context, plan: api.Plan) -> Sequence[api.Problem]:
+        """Names of tasks in `[plugins.var.advice]` that no record can have."""
+        from r1core_var.advice_tasks import problems
+
+        advice = ctx.config.advice if isinstance(ctx.config, VarConfig) else None
+        return [] if advice is None else list(problems(advice, plan))
+
+    @hookimpl
     def metric(self, ctx: api.Context) -> Sequence[api.Metric]:
         """Pinball loss and share of exceedances of the value-at-risk that answers state."""
         config = ctx.config if isinstance(ctx.config, VarConfig) else VarConfig()

@@ -156,7 +156,7 @@ SUMMARIES: Mapping[str, str] = {
     "fhs-ewma": "filtered historical simulation, RiskMetrics volatility",
     "fhs-garch": "filtered historical simulation, GARCH(1,1)",
     "fhs-gjr": "filtered historical simulation, GJR-GARCH(1,1)",
-    "fhs-combined": "mean of fhs-ewma and fhs-gjr (the default)",
+    "fhs-combined": "mean of fhs-ewma and fhs-gjr; the default",
     "pot-gjr": "generalised Pareto tail of GJR-GARCH(1,1) residuals",
 }
 

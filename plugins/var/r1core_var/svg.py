@@ -17,7 +17,7 @@ _MOST_POINTS = 1200  # points of a line; the forecast keeps the lowest of each s
 
 
 def exceedance_plot(forecasts: Forecasts, dates: Sequence[datetime.date] | None = None) -> str:
-    """Return an `<svg>` of daily losses (grey), minus what was forecast (line) and the days beyond it (red).
+    """Return an `<svg>` of daily losses (grey), the forecast value-at-risk (line) and the days beyond it (red).
 
     Losses are positive and drawn upward, in percent. `dates` are of the forecast days, or None to number them.
     """
@@ -42,9 +42,11 @@ def exceedance_plot(forecasts: Forecasts, dates: Sequence[datetime.date] | None 
     for tick in _ticks(low, high):
         parts.append(f'<path d="M{_LEFT} {y(tick):.1f}H{WIDTH - _RIGHT}" stroke="#e4e4e4"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g} %</text>')
-    for day in np.linspace(0, count - 1, 7).astype(int):
+    marked = dict.fromkeys(np.linspace(0, count - 1, 7).astype(int).tolist())
+    for day in marked:
         label = str(dates[day]) if dates else f"day {forecasts.first + day}"
-        parts.append(f'<text x="{x(day):.1f}" y="{HEIGHT - 12}" text-anchor="middle">{label}</text>')
+        anchor = "end" if day == count - 1 and count > 1 else "middle"
+        parts.append(f'<text x="{x(day):.1f}" y="{HEIGHT - 12}" text-anchor="{anchor}">{label}</text>')
     stems = "".join(f"M{x(day):.1f} {y(0):.1f}V{y(loss):.1f}" for day, loss in enumerate(losses))
     parts.append(f'<path d="{stems}" stroke="#b9bec5" stroke-width="0.6"/>')
     parts.append(f'<path d="{_line(var, x, y)}" fill="none" stroke="#1f4e8c" stroke-width="1.2"/>')

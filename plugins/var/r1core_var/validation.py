@@ -84,7 +84,7 @@ def _data(data: ReturnSeries) -> Section:
         ("Smallest, largest", f"{r.min():.2%}, {r.max():.2%}"),
         ("Days without a move", str(int((r == 0).sum()))),
     )
-    return Section("Data", tables=(api.Table(("", "value"), rows),))
+    return Section("Data", tables=(api.Table(("Item", "Value"), rows),))
 
 
 def _conventions(forecasts: Forecasts, model: str, refit: int) -> Section:
@@ -98,7 +98,7 @@ def _conventions(forecasts: Forecasts, model: str, refit: int) -> Section:
         ("Exceedance", "loss greater than the forecast"),
         ("Missing values", "refused unless dropped by request; nothing is filled in"),
     )
-    return Section("Model and conventions", tables=(api.Table(("", "value"), rows),))
+    return Section("Model and conventions", tables=(api.Table(("Item", "Value"), rows),))
 
 
 def _current(data: ReturnSeries, model: str, window: int, seed: int) -> Section:
@@ -124,11 +124,16 @@ def _exceedances(forecasts: Forecasts, dates: tuple[datetime.date, ...] | None) 
         )
         for at in hits[-LISTED:]
     )
-    text = f"The last {len(rows)} of {len(hits)} exceedances follow the table by period." if len(hits) else "None."
+    which = f"All {len(hits)}" if len(rows) == len(hits) else f"The last {len(rows)} of {len(hits)}"
+    text = f"{which} exceedances follow the table by period." if rows else "None."
     tables: tuple[api.Table, ...] = (by_year(forecasts, dates),)
     if rows:
         tables += (api.Table(("Day", "Loss", "Value-at-risk", "Expected shortfall"), rows),)
     return Section("Exceedances", (text,), tables, exceedance_plot(forecasts, dates))
+
+
+def _worst(found: Backtest) -> str:
+    return "" if np.isnan(found.worst) else f" The largest loss was {found.worst:.2f} times its forecast."
 
 
 def _light(found: Backtest) -> Section:
@@ -143,10 +148,21 @@ def _light(found: Backtest) -> Section:
     return Section("Traffic light", (text, chance, multiplier))
 
 
+def _reproduction(seed: int, command: str) -> Section:
+    versions = ", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy"))
+    today = datetime.datetime.now(datetime.UTC).date()
+    written = f"Written {today} by r1core-var {version('r1core-var')} ({versions}), seed {seed}."
+    return Section("Reproduction", (written, command) if command else (written,))
+
+
 def validation_report(
-    data: ReturnSeries, *, model: str, level: float, window: int, refit: int = 20, seed: int = 0
+    data: ReturnSeries, *, model: str, level: float, window: int, refit: int = 20, seed: int = 0, command: str = ""
 ) -> tuple[str, tuple[Section, ...]]:
     """Return title and sections of the validation report of a model on a series.
+
+    Parameters
+    ----------
+    command : what was typed for it, to be told under "Reproduction"; "" for a report made by a program.
 
     Raises
     ------
@@ -167,11 +183,6 @@ def validation_report(
         (model, f"{100 * found.pinball:.5f}"),
         ("historical (benchmark)", f"{100 * pinball(plain.losses, plain.value_at_risk, level):.5f}"),
     )
-    written = (
-        f"Written {datetime.datetime.now(datetime.UTC).date()} by r1core-var {version('r1core-var')} "
-        f"(numpy {version('numpy')}, "
-        f"scipy {version('scipy')}), seed {seed}.",
-    )
     sections = (
         Section("Summary", summary),
         _data(data),
@@ -180,7 +191,7 @@ def validation_report(
         _exceedances(forecasts, dates),
         Section(
             "Backtests",
-            (f"One day ahead, {found.days} days. The largest loss was {found.worst:.2f} times its forecast.",),
+            (f"One day ahead, {found.days} days.{_worst(found)}",),
             (verdict_table(found),),
         ),
         _light(found),
@@ -190,7 +201,7 @@ def validation_report(
             (api.Table(("Model", "Pinball"), scores),),
         ),
         Section("Limitations", _LIMITS),
-        Section("Reproduction", written),
+        _reproduction(seed, command),
         Section(
             "Sign-off",
             ("Open until filled in by those who answer for it.",),

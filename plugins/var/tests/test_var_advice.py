@@ -208,15 +208,6 @@ def test_without_a_limit_or_scenarios_nothing_is_advised(said: dict[str, Any] | 
     assert not free.recheck(example(said), "BUY 5 ACME")  # type: ignore[attr-defined]
 
 
-def test_other_tasks_are_left_alone_where_tasks_are_named() -> None:
-    made = constraint(tasks=("advice",))
-    assert state_of(made, facts()) is not None
-    other = example(facts(), task="sentiment")
-    assert made.start(Request(other, VOCABULARY)) is None
-    assert not made.recheck(other, "positive")  # type: ignore[attr-defined]
-    assert made.rules(other) == ()  # type: ignore[attr-defined]
-
-
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

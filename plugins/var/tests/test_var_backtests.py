@@ -180,6 +180,15 @@ def test_a_loss_equal_to_the_forecast_is_no_exceedance() -> None:
     assert f.exceedances.tolist() == [False, True]
 
 
+def test_days_without_a_forecast_loss_are_no_measure_of_the_worst() -> None:
+    losses = np.array([0.0, 1.0, 0.5, 3.0] * 10)
+    quiet, es = np.array([0.0, -1.0, 0.5, 2.0] * 10), np.full(40, 4.0)
+    assert backtest(Forecasts("x", 0.9, 100, 100, losses, quiet, es)).worst == pytest.approx(1.5)
+    assert np.isnan(backtest(Forecasts("x", 0.9, 100, 100, losses, np.zeros(40), es)).worst)
+    with pytest.raises(UserError, match="10 days are forecast, expected at least 11"):
+        backtest(Forecasts("x", 0.9, 100, 100, losses[:10], quiet[:10], es[:10]))
+
+
 def test_the_suite_counts_and_names_what_rejects() -> None:
     rng = np.random.default_rng(13)
     var, es = normal_tail(0.99, 1000)

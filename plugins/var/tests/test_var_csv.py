@@ -24,9 +24,9 @@ def file(tmp_path: Path):
     return write
 
 
-def rows(values: list[str], head: str = "date,return") -> str:
+def rows(values: list[str], head: str = "date,return", step: int = 1) -> str:
     start = datetime.date(2024, 1, 1)
-    lines = (f"{start + datetime.timedelta(days=at)},{value}" for at, value in enumerate(values))
+    lines = (f"{start + datetime.timedelta(days=step * at)},{value}" for at, value in enumerate(values))
     return "\n".join([head, *lines]) + "\n"
 
 
@@ -53,8 +53,8 @@ def test_percent_compressed_files_and_a_column_of_several(file, tmp_path: Path) 
     assert data.returns.tolist() == [0.2, -0.2]
     assert data.dates is not None
     assert data.dates[0] == datetime.date(2024, 1, 3)
-    names, table = read_table(packed)
-    assert names == ("a", "b")
+    names, table, dropped = read_table(packed)
+    assert (names, dropped) == (("a", "b"), 0)
     assert table.tolist() == [[0.1, 0.2], [-0.1, -0.2]]
 
 
@@ -85,7 +85,14 @@ def test_an_empty_cell_is_refused_with_its_line_and_dropped_on_request(file) -> 
         ("date,a,b\n2024-01-01,1,2\n2024-01-02,-1,2\n", {}, "columns of numbers: a, b", "--column"),
         ("date,a\n2024-01-01,1\n2024-01-02,2\n", {"column": "z"}, "no column 'z'", "use one of date, a"),
         ("2024,0.1\n2025,-0.2\n", {}, r":1: found numbers", "add a line"),
+        ("date,fund\n", {"kind": "prices", "percent": True}, "prices have no percent", "one of the two"),
+        ("2024-01-02,0.1\n2024-01-03,-0.2\n", {}, r":1: found numbers", "add a line"),
+        ("date,r\n2024-01-02,0,0031\n2024-01-03,-0,0120\n", {}, r":2: found 3 cells under a header of 2", "decimal"),
+        ("date,r,r\n2024-01-02,0.1,0.2\n", {"column": "r"}, r":1: 'r' is the name of several columns", "once"),
+        (rows(["0.01", "-0.01"], "date,Loss"), {}, "column 'Loss' is called a loss", "sign"),
+        (rows(["0.01", "-0.01"] * 15, step=7), {}, "rows lie 7 days apart", "daily"),
         ("date;r\n2024-01-01;0,1\n", {}, "parted by ';'", "commas"),
+        ("date\tr\n2024-01-01\t0.1\n", {}, r"parted by '\\t'", "commas"),
         ("date,r\n", {}, "found 1 lines", "CSV"),
         (rows(["0.01"]), {}, "found 1 rows", "longer"),
         ("date,r\n2024-01-01,x\n2024-01-02,y\n", {}, "columns of numbers: none", "--column"),
@@ -103,3 +110,32 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     path.write_bytes(b"PK\x03\x04\xff\xfe")
     with pytest.raises(UserError, match="UTF-8"):
         read_returns(path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_a_compressed_file_that_is_broken(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "returns.csv.gz"
+    whole = gzip.compress(rows([f"{(-1) ** at * at / 1e4}" for at in range(500)]).encode())
+    path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else whole[:200] + b"xxxx" + whole[204:])
+    with pytest.raises(UserError, match=r"returns\.csv\.gz: cannot be read"):
+        read_returns(path)
+
+
+def test_holidays_and_a_few_long_gaps_are_still_days(file) -> None:
+    path = file(rows(["0.01", "-0.01"] * 15, step=3))
+    assert len(read_returns(path).returns) == 30
+
+
+def test_a_table_looks_at_the_wanted_columns_only(file) -> None:
+    path = file("date,a,b,note\n2024-01-01,100,,x\n2024-01-02,110,50,\n2024-01-03,,50,\n2024-01-04,99,11,\n")
+    names, table, dropped = read_table(path, columns=["a"], kind="prices", nan_policy="drop")
+    assert (names, dropped) == (("a",), 1)
+    np.testing.assert_allclose(table[:, 0], [0.1, -0.1])
+    with pytest.raises(UserError, match=r":5: the price moves by -78%"):
+        read_table(path, columns=["b"], kind="prices", nan_policy="drop")
+    with pytest.raises(UserError, match=r":2: column 'b' is empty"):
+        read_table(path)
+    with pytest.raises(UserError, match="no column c"):
+        read_table(path, columns=["a", "c"])
+    with pytest.raises(UserError, match="found 1 rows"):
+        read_table(file("a,b\n0.1,0.2\n"))

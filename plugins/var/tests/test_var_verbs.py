@@ -78,7 +78,9 @@ def test_the_report_holds_what_a_validation_needs(returns: Path, tmp_path: Path,
     for test in ("Kupiec", "Christoffersen conditional", "dynamic quantile", "Acerbi-Szekely Z2"):
         assert test in text
     assert "2021" in text
-    assert "<svg" in text
+    assert text.index("<svg") < text.index("Worst loss")  # the plot stands before the long lists
+    assert "r1core var report" in text
+    assert "--window 300 --refit 20 --seed 0" in text
     assert "https://" not in text
 
 
@@ -91,8 +93,29 @@ def test_components_sum_in_what_is_printed(tmp_path: Path, drawn: np.ndarray) ->
         assert sum(one["component"] for one in told["positions"]) == pytest.approx(told["total"], abs=1e-12)
     with pytest.raises(api.UserError, match="no column C"):
         run("decompose", path, "--weights", "C=1")
-    with pytest.raises(api.UserError, match="no NAME=WEIGHT"):
-        run("decompose", path, "--weights", "A=much")
+    for weights, says in (
+        ("A=much", "no NAME=WEIGHT"),
+        ("A=nan", "no NAME=WEIGHT"),
+        ("A=0.5,A=0.5", "twice"),
+        ("A=0,B=0", "every weight is 0"),
+    ):
+        with pytest.raises(api.UserError, match=says):
+            run("decompose", path, "--weights", weights)
+    with pytest.raises(api.UserError, match="only a historical quantile"):
+        run("decompose", path, "--weights", "A=1", "--neighbours", 5)
+
+
+def test_decompose_says_what_weights_sum_to_and_reads_prices(tmp_path: Path, drawn: np.ndarray) -> None:
+    path = tmp_path / "book.csv"
+    growth = np.cumprod(1 + np.column_stack([drawn, drawn[::-1]]), axis=0)
+    path.write_text("A,B\n" + "\n".join(f"{a:.9f},{b:.9f}" for a, b in [(1, 1), *growth]) + "\n", encoding="utf-8")
+    done = CliRunner().invoke(var, ["decompose", str(path), "--weights", "A=1.2", "--prices"])
+    assert done.exit_code == 0
+    assert "weights sum to 1.2, not to 1" in done.stderr
+    total = 1.2 * float(np.mean(np.sort(-drawn)[-7:]))  # 1 % of 700
+    assert f"{total:.4%}" in done.stdout.splitlines()[-1]
+    whole = CliRunner().invoke(var, ["decompose", str(path), "--weights", "A=0.1,B=0.9", "--prices"])
+    assert whole.stderr == ""
 
 
 def test_a_mistake_is_one_line_and_exit_code_2(returns: Path) -> None:
@@ -105,6 +128,23 @@ def test_a_mistake_is_one_line_and_exit_code_2(returns: Path) -> None:
     assert "Traceback" not in done.stderr
     with pytest.raises(api.UserError, match="unknown ending"):
         run("report", returns, "--out", "x.pdf")
+    with pytest.raises(api.UserError, match="unknown ending"):
+        run("backtest", returns, "--plot", "x.png")
+    with pytest.raises(api.UserError, match="there is no folder"):
+        run("report", returns, "--out", returns.parent / "none" / "x.html")
+    with pytest.raises(api.UserError, match="1 days are forecast, expected at least 11"):
+        run("backtest", returns, "--window", 699, "--model", "ewma")
+
+
+def test_the_page_fits_a_phone(returns: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.HTML"
+    run("report", returns, "--window", 300, "--model", "ewma", "--out", out)
+    page = out.read_text(encoding="utf-8")
+    assert "<meta name='viewport' content='width=device-width" in page
+    assert page.count("<table") + page.count("<svg") == page.count("<div class='wide'")  # each is scrolled by itself
+    assert "<td class='number'>0.975</td>" in page
+    last = [one for one in page.split("<text")[1:] if 'text-anchor="end">20' in one]
+    assert len(last) == 1  # the last date ends at the edge, and is not cut off by it
 
 
 def test_neither_the_plugin_nor_its_verb_imports_a_heavy_library(
