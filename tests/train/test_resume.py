@@ -32,6 +32,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "a layer's own loss": {"loss": True, "packing": "none", "schedule": "linear"},
     "checkpointed blocks": {"gradient_checkpointing": True, "dropout": 0.2},
 }
+BY_TWO = ("accumulation", "curriculum")
+"""Runs by two processes that are no slow tests: what processes share, and what decides which rows are drawn."""
 EXACT = ("loss", "learning_rate", "grad_norm", "tokens")
 """Figures of a step that do not depend on the clock."""
 TOTAL = 6
@@ -80,8 +82,15 @@ def files(run: RunDirectory) -> dict[str, bytes]:
     return {str(p.relative_to(run.path)): p.read_bytes() for p in run.checkpoints.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("world", [1, 2], ids=["one process", "two processes"])
-@pytest.mark.parametrize("options", RUNS.values(), ids=RUNS)
+CASES = [
+    pytest.param(options, world, id=f"{name}-{world}", marks=[pytest.mark.slow] * (world > 1 and name not in BY_TWO))
+    for name, options in RUNS.items()
+    for world in (1, 2)
+]
+"""Each run by one process and by two."""
+
+
+@pytest.mark.parametrize(("options", "world"), CASES)
 def test_a_run_resumed_at_any_save_point_ends_on_the_same_bits(
     tiny: ModuleType, options: dict[str, Any], world: int, tmp_path: Path
 ) -> None:
