@@ -1,6 +1,6 @@
 """How often does the embedded model choose the right operation and operands, so that the answer is exact?
 
-Run: python benchmarks/numeric_choice.py [--on tatqa|prices] [--part test] [--seeds 0] [--runs DIR] [--set KEY=VALUE]
+Run: python benchmarks/numeric_choice.py [--on tatqa|prices|both] [--part test] [--seeds 0] [--runs DIR] [--set KEY=VALUE]
 `tatqa`: arithmetic questions of TAT-QA on tables that training never saw. It learns from the questions of the training
 tables and from questions that rules make on the same tables (`table_questions`). `prices`: the data set
 `finance/price_questions`, whose splits share neither a stock nor a day.
@@ -262,9 +262,35 @@ def adapt(folder: Path, rows: Mapping[str, Sequence[Row]], epochs: int, seed: in
     return [said[str(row["id"])] for row in rows["test"]]
 
 
+def measured(on: str, chosen: argparse.Namespace) -> None:
+    """Adapt once a seed, print the share of exact answers, and write the figure of the test."""
+    shares, told, device = [], "", {}
+    for seed in map(int, chosen.seeds.split(",")):
+        rows, told = (
+            tatqa_rows(chosen.part, chosen.tatqa, chosen.made, chosen.copies, seed)
+            if on == "tatqa"
+            else price_rows(chosen.part, seed)
+        )
+        folder = chosen.runs / f"{on}-{chosen.part}-seed{seed}"
+        answers = adapt(folder, rows, chosen.epochs, seed, chosen.sets)
+        found = [right(row, text) for row, text in zip(rows["test"], answers, strict=True)]
+        shares.append(sum(found) / len(found))
+        print(on, seed, shares[-1], flush=True)
+        manifest = json.loads((folder / "runs" / "one" / "manifest.json").read_text("utf-8"))
+        device = manifest["stages"]["train"]["device"]
+    mean, target = statistics.mean(shares), TARGETS[on]
+    if chosen.part == "val":
+        return
+    where = ", ".join([machine(), *device.get("accelerators", [])])
+    figure = f"exact answers, {on} ({told}; seeds {chosen.seeds})"
+    row = {"figure": figure, "value": round(mean, 4), "unit": "share", "target": target, "met": mean >= target,
+           "peer": shares, "machine": where}  # fmt: skip
+    write(f"numeric_choice_{on}", [row])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--on", choices=("tatqa", "prices"), default="tatqa")
+    parser.add_argument("--on", choices=("tatqa", "prices", "both"), default="both")
     parser.add_argument("--part", choices=("test", "val"), default="test")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--made", type=int, default=6000, help="questions made on training tables")
@@ -274,26 +300,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs-choice"))
     parser.add_argument("--set", dest="sets", action="append", default=[])
     chosen = parser.parse_args()
-    shares = []
-    for seed in map(int, chosen.seeds.split(",")):
-        rows, told = (
-            tatqa_rows(chosen.part, chosen.tatqa, chosen.made, chosen.copies, seed)
-            if chosen.on == "tatqa"
-            else price_rows(chosen.part, seed)
-        )
-        folder = chosen.runs / f"{chosen.on}-{chosen.part}-seed{seed}"
-        answers = adapt(folder, rows, chosen.epochs, seed, chosen.sets)
-        shares.append(statistics.mean(right(row, text) for row, text in zip(rows["test"], answers, strict=True)))
-        print(seed, shares[-1], flush=True)
-    mean, target = statistics.mean(shares), TARGETS[chosen.on]
-    if chosen.part == "val":
-        return
-    seen = json.loads((folder / "runs" / "one" / "manifest.json").read_text("utf-8"))["stages"]["train"]["device"]
-    where = ", ".join([machine(), *seen.get("accelerators", [])])
-    figure = f"exact answers, {chosen.on} ({told}; {len(shares)} seeds)"
-    row = {"figure": figure, "value": round(mean, 4), "unit": "share", "target": target, "met": mean >= target,
-           "peer": shares, "machine": where}  # fmt: skip
-    write(f"numeric_choice_{chosen.on}", [row])
+    for on in ("tatqa", "prices") if chosen.on == "both" else (chosen.on,):
+        measured(on, chosen)
 
 
 if __name__ == "__main__":
