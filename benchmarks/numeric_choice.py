@@ -1,6 +1,6 @@
 """How often does the embedded model choose the right operation and operands, so that the answer is exact?
 
-Run: python benchmarks/numeric_choice.py [--on tatqa|prices|both] [--part test] [--seeds 0] [--runs DIR] [--set KEY=VALUE]
+Run: python benchmarks/numeric_choice.py [--on tatqa|prices|both] [--part test] [--seeds 0] [--runs DIR] [--set K=V]
 `tatqa`: arithmetic questions of TAT-QA on tables that training never saw. It learns from the questions of the training
 tables and from questions that rules make on the same tables (`table_questions`). `prices`: the data set
 `finance/price_questions`, whose splits share neither a stock nor a day.

@@ -15,8 +15,8 @@ ALL = (
     "startup", "conversion", "mask_time", "constraint_share", "rule_leaks", "rule_speed", "dose_caps",
     "tfidf_baseline", "loop_overhead", "loss_parity", "training_cpu", "pool_time", "continual", "adapt", "forecast",
     "umls_scale", "normalisation", "medical_tasks", "interaction_warnings", "private_speed",
-    "private_faults", "alignment", "events", "numeric_programs", "numeric_provenance", "var_models", "var_garch", "var_backtest", "var_gate",
-    "var_portfolio",
+    "private_faults", "alignment", "events", "numeric_programs", "numeric_provenance", "var_models",
+    "var_garch", "var_backtest", "var_gate", "var_portfolio",
 )  # fmt: skip
 ON_A_GPU = ("gpu_checks", "training_gpu", "many_gpus", "numeric_choice", "finance_direction")
 WORDS = {"training_cpu": ("--install", "runs/peers", "--folder", "runs/training_cpu")}

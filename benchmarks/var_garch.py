@@ -1,18 +1,19 @@
 """GARCH(1,1) refitted every day: all 1,000-day windows of the S&P 500 at once, against arch window by window.
 
-    python benchmarks/var_garch.py --peers-python PATH [--arch FILE.npz]
+    python benchmarks/var_garch.py [--peers-python PATH] [--every N]
 
-arch runs in its own environment, on the same windows and the same core; its fits are kept in the file (outside of the
-repository) and read from there where it exists. Seconds are of the processor. A window counts as reached where our
-forecast volatility and every parameter lie within 1 % of arch's (1e-5 for a parameter below 0.001), or where our
-log-likelihood is better by more than 1e-6.
+arch runs on the same windows, in rounds that alternate with ours: each round fits a share of the windows, all rounds
+together each window once (with `--every N` each N-th), and the seconds of a round are scaled to all windows. `PATH` is
+the interpreter of an environment of its own (benchmarks/peers/requirements-var.txt); without it arch is taken from this
+one. Seconds are of the processor, all threads; arch runs on one. A window counts as reached where our forecast
+volatility and every parameter lie within 1 % of arch's (1e-5 for a parameter below 0.001), or where our log-likelihood
+is better by more than 1e-6.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,54 +23,47 @@ import numpy as np
 WINDOW, TARGET_SECONDS, ROUNDS = 1000, 8.0, 3
 
 
-def peer(returns_file: str, out: str) -> None:
-    """Run in the environment that has arch: fit every window, and write what it found and the seconds."""
-    from arch import arch_model
-
-    returns = np.load(returns_file)
-    table, start = [], time.process_time()
-    for n in range(len(returns) - WINDOW + 1):
-        model = arch_model(returns[n : n + WINDOW], mean="Constant", p=1, o=0, q=1, rescale=False)
-        found = model.fit(disp="off", show_warning=False)
-        mu, omega, alpha, beta = np.asarray(found.params)
-        last = float(np.asarray(found.conditional_volatility)[-1]) ** 2
-        following = omega + alpha * (returns[n + WINDOW - 1] - mu) ** 2 + beta * last
-        table.append((mu, omega, alpha, beta, found.loglikelihood, following))
-    np.savez(out, fits=np.array(table), seconds=time.process_time() - start)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers-python", type=Path, default=Path(sys.executable))
-    parser.add_argument("--arch", type=Path, default=Path("runs/var_garch/arch.npz"))
-    parser.add_argument("--as-peer", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--peers-python", type=Path, help="the interpreter of an environment that has arch")
+    parser.add_argument("--every", type=int, default=1, help="arch fits each N-th window only")
     args = parser.parse_args()
-    if args.as_peer:
-        return peer(*args.as_peer)
     from r1core_var.garch_windows import fit_windows
     from record import write
     from var_backtest import indices
+    from var_peers import told
 
     returns = indices()["S&P 500"]
-    times = []
-    for _ in range(ROUNDS):
+    count = len(returns) - WINDOW + 1
+    asked = np.arange(0, count, args.every)
+    theirs = np.empty((len(asked), 6))
+    times, costs = [], []
+    for part in range(ROUNDS):
         start = time.process_time()
         fits = fit_windows(returns, WINDOW)
         times.append(time.process_time() - start)
-    ours = statistics.median(times)
-    if not args.arch.exists():
-        args.arch.parent.mkdir(parents=True, exist_ok=True)
-        file = args.arch.with_suffix(".returns.npy")
-        np.save(file, returns)
-        subprocess.run([args.peers_python, __file__, "--as-peer", file, args.arch], check=True)
-    cached = np.load(args.arch)
-    theirs, cost = cached["fits"], float(cached["seconds"])
-    parameters = np.stack([fits.mu, fits.omega, fits.alpha, fits.beta], axis=1)
+        found = told(
+            args.peers_python or Path(sys.executable),
+            "var_arch.py",
+            returns,
+            WINDOW,
+            part * args.every,
+            ROUNDS * args.every,
+        )
+        theirs[part::ROUNDS] = found["fits"]
+        costs.append(float(found["seconds"]) / len(found["fits"]) * count)
+    ours, cost = statistics.median(times), statistics.median(costs)
+    ratio = statistics.median(his / mine for his, mine in zip(costs, times, strict=True))
+    where = "in an environment of its own" if args.peers_python else "in the environment of ours"
+    peer = f"{found['name']} {where}: {cost:.1f} CPU-s, {ratio:.0f} times ours; medians of {ROUNDS} alternating rounds"
+    peer += f", each with 1/{ROUNDS} of {len(asked)} windows for arch, its seconds scaled to {count}"
+    parameters = np.stack([fits.mu, fits.omega, fits.alpha, fits.beta], axis=1)[asked]
     gaps = np.abs(parameters - theirs[:, :4]) / np.maximum(np.abs(theirs[:, :4]), 1e-3)
-    volatility = np.abs(np.sqrt(fits.next_variance / theirs[:, 5]) - 1)
-    gain = fits.loglikelihood - theirs[:, 4]
+    volatility = np.abs(np.sqrt(fits.next_variance[asked] / theirs[:, 5]) - 1)
+    gain = fits.loglikelihood[asked] - theirs[:, 4]
     reached = ((gaps.max(axis=1) <= 0.01) & (volatility <= 0.01)) | (gain > 1e-6)
-    label = f"GARCH(1,1) in {len(reached)} windows of {WINDOW}"
+    label = f"GARCH(1,1) in {count} windows of {WINDOW}"
+    compared = f"GARCH(1,1) in {len(asked)} windows of {WINDOW}"
     write(
         "var_garch",
         [
@@ -79,10 +73,10 @@ def main() -> None:
                 "unit": "CPU-s",
                 "target": f"<= {TARGET_SECONDS:g}",
                 "met": ours <= TARGET_SECONDS,
-                "peer": f"arch {cost:.1f} CPU-s, {cost / ours:.0f} times ours",
+                "peer": peer,
             },
             {
-                "figure": f"{label}: within 1 % of arch, or better likelihood",
+                "figure": f"{compared}: within 1 % of arch, or better likelihood",
                 "value": round(float(reached.mean()), 5),
                 "unit": "share",
                 "target": ">= 0.99",
@@ -90,17 +84,17 @@ def main() -> None:
             },
             {"figure": f"{label}: converged", "value": float(fits.converged.mean()), "unit": "share"},
             {
-                "figure": f"{label}: lowest gain of log-likelihood over arch",
+                "figure": f"{compared}: lowest gain of log-likelihood over arch",
                 "value": round(float(gain.min()), 6),
                 "unit": "nats",
             },
             {
-                "figure": f"{label}: largest gain of log-likelihood over arch",
+                "figure": f"{compared}: largest gain of log-likelihood over arch",
                 "value": round(float(gain.max()), 6),
                 "unit": "nats",
             },
             {
-                "figure": f"{label}: largest gap of forecast volatility",
+                "figure": f"{compared}: largest gap of forecast volatility",
                 "value": round(float(volatility.max()), 6),
                 "unit": "fraction",
             },
