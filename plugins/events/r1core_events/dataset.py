@@ -1,8 +1,8 @@
 """The data set `events/generated`: which group of events does a sentence report?
 
 Train, val and test come from train, dev and test templates, so that no template is in two of them. Standard errors
-cluster by type, since fillings of one template are alike. Rows are generated; what a model reaches here
-says nothing of real news.
+cluster by type, since fillings of one template are alike, and of sentences without an event by their template or by
+the frame that takes an event back. Rows are generated; what a model reaches here says nothing of real news.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class GeneratedEvents:
         from r1core_events.taxonomy import load
 
         choices = (*(group.id for group in load(*self._config.taxonomy).groups), NONE)
-        return {TASK: api.Task(TASK, choices, "type", "Which group of financial events does the sentence report?")}
+        return {TASK: api.Task(TASK, choices, "alike", "Which group of financial events does the sentence report?")}
 
     def read(self, split: Literal["train", "val", "test"]) -> Iterator[api.Example]:
-        """Yield the rows of a split; `fields` hold the label, the type and that the text is generated."""
+        """Yield the rows of a split; `fields` hold label, type, what is alike, and that the text is generated."""
         from r1core_events.generation import generate
         from r1core_events.taxonomy import load
 
@@ -49,7 +49,8 @@ class GeneratedEvents:
             kind = row.types[0] if row.types else NONE
             group = kind.split("/")[0]
             messages = (api.Message("user", ask + row.text), api.Message("assistant", group))
-            fields = {"label": group, "type": kind, "origin": "generated"}
+            alike = kind if row.types else row.template.split(" | ")[0]
+            fields = {"label": group, "type": kind, "alike": alike, "origin": "generated"}
             yield api.Example(f"{split}-{number}", messages, TASK, source=self.name, fields=fields)
 
     def fingerprint(self) -> str:

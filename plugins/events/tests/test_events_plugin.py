@@ -53,6 +53,8 @@ def test_the_data_set_keeps_templates_apart_and_answers_with_groups() -> None:
         assert {row.messages[-1].content for row in rows} == set(task.choices)
         assert all(row.fields["origin"] == "generated" and row.fields[task.cluster] for row in rows)
         assert all(row.fields["type"].split("/")[0] == row.messages[-1].content for row in rows)
+        free = {row.fields[task.cluster] for row in rows if row.fields["label"] == "none"}
+        assert len(free) > 20  # as many as there are templates and frames, not one
         texts[split] = {row.messages[0].content for row in rows}
     assert not texts["train"] & texts["val"]
     assert not texts["train"] & texts["test"]
