@@ -28,6 +28,13 @@ CAEV_CODES = set(
         "XMET"
     )
 )
+FIBO_CLASSES = Path(__file__).with_name("fibo_2026q2.txt")
+TOO_GENERAL = {  # true of so many types that they tell none from another
+    *("Action", "CorporateAction", "MandatoryCorporateAction", "MandatoryWithChoiceCorporateAction"),
+    *("VoluntaryCorporateAction", "MarketAction", "RegulatoryAction", "Notification", "LegalProceeding", "CreditEvent"),
+    *("EntitySpecificCreditEvent", "ObligationSpecificCreditEvent", "SecuritiesOffering", "SecuritiesIssuanceProcess"),
+}
+README = Path(__file__).parent.parent / "README.md"
 GROUP = """\
 [group]
 id = "weather"
@@ -64,6 +71,34 @@ def test_crosswalks_name_real_items_and_codes() -> None:
         assert set(kind.sec_8k) <= ITEMS_8K, kind.id
         assert set(kind.iso15022) <= CAEV_CODES, kind.id
         assert kind.direction in ("positive", "negative", "mixed", "neutral")
+
+
+def test_crosswalks_name_real_and_telling_classes_of_fibo() -> None:
+    lines = FIBO_CLASSES.read_text(encoding="utf-8").splitlines()
+    classes = {line for line in lines if line and "/" not in line and not line.startswith("#")}
+    assert classes >= TOO_GENERAL
+    for kind in load().types:
+        assert set(kind.fibo) <= classes - TOO_GENERAL, kind.id
+
+
+@pytest.mark.parametrize("key", ["sec_8k", "fibo", "iso15022"])
+def test_no_crosswalk_names_a_thing_twice(key: str) -> None:
+    for kind in load().types:
+        assert len(set(getattr(kind, key))) == len(getattr(kind, key)), kind.id
+
+
+def test_the_readme_tells_how_far_crosswalks_reach() -> None:
+    types, text = load().types, README.read_text(encoding="utf-8")
+    for row, key in (
+        ("items of Form 8-K", "sec_8k"),
+        ("FIBO, release 2026Q2", "fibo"),
+        ("ISO 15022 (CAEV)", "iso15022"),
+    ):
+        entries = [getattr(kind, key) for kind in types if getattr(kind, key)]
+        assert f"| {row} | {len(entries)} | {len({one for each in entries for one in each})} |" in text
+    assert f"The other {sum(not kind.fibo for kind in types)} types have no counterpart in FIBO" in text
+    assert f"names stand in {len({k.group for k in types if k.fibo})} of the {len(load().groups)} groups" in text
+    assert f"{sum(not (k.sec_8k or k.fibo or k.iso15022) for k in types)} types have no entry at all" in text
 
 
 def test_no_template_stands_in_two_splits_or_two_types() -> None:

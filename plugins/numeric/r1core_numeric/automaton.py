@@ -66,7 +66,8 @@ class ProvenanceAutomaton:
         self.grammar, self.requires, self.trims = grammar, requires, not requires
         self._states: list[tuple[State, bytes]] = [(grammar.start, b"")]
         self._ids: dict[tuple[State, bytes], int] = {self._states[0]: 0}
-        self._steps: dict[State, dict[tuple[str, str], State]] = {}
+        self._steps: dict[State, dict[str, State]] = {}
+        self._foreign = tuple(one for one in grammar.verbatim if one > "\x7f")
 
     def row(self, state: int) -> NDArray[np.int32]:
         """The next state for each byte, `(256,)` int32, -1 where it is refused."""
@@ -124,19 +125,20 @@ class ProvenanceAutomaton:
         text = f"the result {pending} is missing" if pending else "the text would end inside a number or a character"
         return Reason("numeric/result" if pending else "numeric/provenance", "the result of a program is stated", text)
 
-    def _step(self, items: State, sign: str, character: str) -> State:
+    def _step(self, items: State, sign: str, character: str = "") -> State:
+        verbatim = character if character in self.grammar.verbatim else ""
         steps = self._steps.setdefault(items, {})
-        key = sign, character if character in self.grammar.verbatim else ""
+        key = sign + verbatim
         found = steps.get(key)
         if found is None:
-            found = steps[key] = self.grammar.step(items, *key)
+            found = steps[key] = self.grammar.step(items, sign, verbatim)
         return found
 
     def _started(self, items: State, prefix: bytes) -> int:
         """The state inside a character, where one that begins like this is allowed."""
-        exact = [one for one in self.grammar.verbatim if one.encode().startswith(prefix)]
-        signs = [*((sign, "") for sign in _symbols(prefix)), *((_sign(one), one) for one in exact)]
-        alive = any(self._step(items, *each) for each in signs)
+        alive = any(self._step(items, sign) for sign in _symbols(prefix)) or any(
+            self._step(items, _sign(one), one) for one in self._foreign if one.encode().startswith(prefix)
+        )
         return self._id(items, prefix) if alive else -1
 
     def _id(self, items: State, prefix: bytes) -> int:
