@@ -95,8 +95,10 @@ def counted(examples: Sequence[Example], answers: Sequence[Answer], program: Seq
     return total
 
 
-def answered(examples: Sequence[Example], tokens: int, results: str, *, ruled: bool) -> list[Answer]:
-    """What the model answers, by a run whose recipe names the plugin."""
+def answered(
+    examples: Sequence[Example], tokens: int, results: str, *, ruled: bool
+) -> tuple[list[Example], list[Answer]]:
+    """The prompts as the model reads them, and what it answers, by a run whose recipe names the plugin."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         (home / "my.toml").write_text(RECIPE.format(results=results), encoding="utf-8")
@@ -110,7 +112,7 @@ def answered(examples: Sequence[Example], tokens: int, results: str, *, ruled: b
             held = [session.constraint(example) if ruled else None for example in part]
             prefix = "" if results == "answer" else "The answer is"
             answers += session.answer(part, Decoding(tokens, seed=0), held, prefix=prefix)
-    return answers
+    return shown, answers
 
 
 def measured(
@@ -122,7 +124,7 @@ def measured(
         replace(example, fields={**example.fields, "program": program}) if programmed else example
         for (example, _), program in zip(pairs, programs, strict=True)
     ]
-    found = counted(examples, answered(examples, tokens, results, ruled=ruled), programs)
+    found = counted(*answered(examples, tokens, results, ruled=ruled), programs)
     worst = max(found["reader"], found["digits"])
     told = f"{len(examples)} answers, {found['numbers']} numbers, {found['stopped']} answers without what is due"
     return {
