@@ -12,14 +12,12 @@ from __future__ import annotations
 import argparse
 import csv
 import datetime
-import json
 import math
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import adapting
 import numpy as np
 from r1core_finance import direction, prices
 from record import write
@@ -56,14 +54,7 @@ def adapted(folder: Path, train: Sequence[Row], test: Sequence[Row], sets: Seque
             table = csv.writer(stream)
             table.writerow(("id", "text", "answer"))
             table.writerows((day.isoformat(), question, answer) for day, question, answer in rows)
-    (folder / "my.toml").write_text(RECIPE, encoding="utf-8")
-    command = [sys.executable, "-m", "r1core.cli.main", "adapt", "finance", "--recipe", "my.toml", "--run", "runs/one"]
-    for change in sets:
-        command += ["--set", change]
-    with (folder / "log.txt").open("w", encoding="utf-8") as log:
-        subprocess.run(command, check=True, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
-    lines = (folder / "runs" / "one" / "evaluation" / "adapted.jsonl").read_text("utf-8").splitlines()
-    said = {row["example_id"]: row["constrained"] for row in map(json.loads, lines)}
+    said = adapting.answers(adapting.adapt(folder, "finance", RECIPE, sets), "constrained")
     return [said[day.isoformat()] for day, _, _ in test]
 
 

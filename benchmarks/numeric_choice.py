@@ -18,13 +18,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from random import Random
 
+import adapting
 import table_questions
 import tatqa
 from r1core_numeric.config import NumericConfig
@@ -251,14 +250,8 @@ def adapt(folder: Path, rows: Mapping[str, Sequence[Row]], epochs: int, seed: in
     for name, part in rows.items():
         text = "\n".join(json.dumps(row, ensure_ascii=False) for row in part)
         (folder / f"{name}.jsonl").write_text(f"{text}\n", encoding="utf-8")
-    (folder / "my.toml").write_text(RECIPE.format(epochs=epochs), encoding="utf-8")
-    command = [sys.executable, "-m", "r1core.cli.main", "adapt", "finance", "--recipe", "my.toml", "--run", "runs/one"]
-    for change in (f"run.seed={seed}", "data.columns.id=id", *sets):
-        command += ["--set", change]
-    with (folder / "log.txt").open("w", encoding="utf-8") as log:
-        subprocess.run(command, check=True, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
-    lines = (folder / "runs" / "one" / "evaluation" / "adapted.jsonl").read_text("utf-8").splitlines()
-    said = {row["example_id"]: row["text"] for row in map(json.loads, lines)}
+    changes = (f"run.seed={seed}", "data.columns.id=id", *sets)
+    said = adapting.answers(adapting.adapt(folder, "finance", RECIPE.format(epochs=epochs), changes), "text")
     return [said[str(row["id"])] for row in rows["test"]]
 
 

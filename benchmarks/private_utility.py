@@ -14,12 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import adapting
 from record import machine, write
 
 TARGET = 0.8  # of the non-private gain
@@ -84,17 +83,9 @@ def recipe(private: bool, part: str) -> str:
 
 def adapt(folder: Path, arm: str, seed: int, part: str, sets: Sequence[str]) -> Path:
     """Adapt one arm, or reuse what is there; the run directory."""
+    further = ("--plugin", str((HERE / "peers" / "validation_patients.py").resolve())) if part == "val" else ()
     home = folder / f"{arm}-seed{seed}"
-    home.mkdir(parents=True, exist_ok=True)
-    (home / "my.toml").write_text(recipe(arm == "private", part), encoding="utf-8")
-    command = [sys.executable, "-m", "r1core.cli.main", "adapt", "medical", "--recipe", "my.toml", "--run", "runs/one"]
-    for change in (f"run.seed={seed}", *sets):
-        command += ["--set", change]
-    if part == "val":
-        command += ["--plugin", str((HERE / "peers" / "validation_patients.py").resolve())]
-    with (home / "log.txt").open("w", encoding="utf-8") as log:
-        subprocess.run(command, check=True, cwd=home, stdout=log, stderr=subprocess.STDOUT)
-    return home / "runs" / "one"
+    return adapting.adapt(home, "medical", recipe(arm == "private", part), (f"run.seed={seed}", *sets), *further)
 
 
 def accuracy(run: Path, system: str) -> float:
