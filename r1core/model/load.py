@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -101,14 +102,26 @@ def check_packing(
     most = PACKING_TOLERANCE[precision] * max(1.0, float(alone.abs().max()) / USUAL)
     if worst <= most:
         return
-    first = rows[0]
-    other = replace(first, prompt=(*first.prompt[:-1], first.prompt[0]))
-    apart = (logits([other, *rows[1:]]) - together)[len(first.response) :].abs()
-    if not (worst <= LONG * most and len(apart) and float(apart.max()) <= most / 10):
+    if not (worst <= LONG * most and _moved(rows, together, logits) <= most / 10):
         raise UserError(
             f"{type(model).__name__}: rows packed together see one another (logits differ by {worst:.3g})",
             fix='set train.packing = "none"',
         )
+
+
+def _moved(
+    rows: Sequence[Encoded], together: torch.Tensor, logits: Callable[[Sequence[Encoded]], torch.Tensor]
+) -> float:
+    """How far the logits of all rows but the first move when the first one's prompt ends in another token.
+
+    Infinite where nothing can be seen: no other row, or no other token.
+    """
+    first = rows[0]
+    unlike = next((token for row in rows for token in row.prompt if token != first.prompt[-1]), None)
+    if unlike is None or len(rows) == 1:
+        return math.inf
+    other = replace(first, prompt=(*first.prompt[:-1], unlike))
+    return float((logits([other, *rows[1:]]) - together)[len(first.response) :].abs().max())
 
 
 def _window(model: PreTrainedModel | PeftModel) -> int | None:
