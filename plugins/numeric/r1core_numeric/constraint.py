@@ -13,7 +13,6 @@ import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TypeVar
 
 from r1core import api
@@ -117,16 +116,6 @@ class Memory:
             held = (found, ProvenanceAutomaton(grammar, requires=requires))
         _keep(self._automata, key, held, AUTOMATA)
         return held[1]
-
-
-def memory_of(config: NumericConfig) -> Memory:
-    """The one memory of this configuration, which constraints fill and metrics ask."""
-    return _memory(config.model_dump_json())
-
-
-@lru_cache(maxsize=4)
-def _memory(config: str) -> Memory:
-    return Memory(NumericConfig.model_validate_json(config))
 
 
 def _keep(where: OrderedDict[_K, _V], key: _K, value: _V, most: int) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from r1core import api
 from r1core.api import hookimpl
 from r1core_numeric.config import POINTER, NumericConfig
+
+if TYPE_CHECKING:
+    from r1core_numeric.constraint import Memory
 
 
 def _config(ctx: api.Context) -> NumericConfig:
@@ -17,6 +21,15 @@ class NumericPlugin(api.Plugin):
     """Entry point of the distribution r1core-numeric."""
 
     config = NumericConfig
+
+    def __init__(self) -> None:
+        self._memories: dict[str, Memory] = {}
+
+    def _memory(self, config: NumericConfig) -> Memory:
+        """The one memory of a configuration, which constraints fill and metrics ask."""
+        from r1core_numeric.constraint import Memory
+
+        return self._memories.setdefault(config.model_dump_json(), Memory(config))
 
     @hookimpl
     def preprocess(self, ctx: api.Context) -> Sequence[api.Annotator]:
@@ -40,17 +53,16 @@ class NumericPlugin(api.Plugin):
     @hookimpl
     def decode_constraint(self, ctx: api.Context) -> Sequence[api.DecodeConstraint]:
         """Return what keeps numbers without provenance out, and what asks for the results of programs."""
-        from r1core_numeric.constraint import PROVENANCE, RESULTS, NumericConstraint, memory_of
+        from r1core_numeric.constraint import PROVENANCE, RESULTS, NumericConstraint
 
         config = _config(ctx)
-        memory = memory_of(config)
+        memory = self._memory(config)
         return [NumericConstraint(PROVENANCE, config, memory), NumericConstraint(RESULTS, config, memory)]
 
     @hookimpl
     def metric(self, ctx: api.Context) -> Sequence[api.Metric]:
         """Return exactness and unsupported numbers."""
-        from r1core_numeric.constraint import memory_of
         from r1core_numeric.metrics import Exact, Unsupported
 
         config = _config(ctx)
-        return [Exact(config), Unsupported(config, memory_of(config))]
+        return [Exact(config), Unsupported(config, self._memory(config))]

@@ -229,12 +229,13 @@ def test_programs_of_a_layer_are_run_and_remembered_for_the_recheck() -> None:
 
 
 def test_what_the_own_layer_learns_from_is_not_executed_and_metrics_know_what_it_chose() -> None:
-    forbid, _ = constraints(layer="numeric/pointer", results="anywhere")
+    plugin = NumericPlugin()
+    context = api.Context("", NumericConfig(layer="numeric/pointer", results="anywhere"), seed=0)
+    forbid, _ = plugin.decode_constraint(context)
     asked = example("?", table=TABLE, program=CHANGE)
     alone = forbid.start(Request(asked, VOCABULARY, {"numeric/pointer": None}))
     assert written(alone, "by 24.41%") is not None
-    context = api.Context("", NumericConfig(layer="numeric/pointer", results="anywhere"), seed=0)
-    unsupported_numbers = NumericPlugin().metric(context)[1]
+    unsupported_numbers = plugin.metric(context)[1]
     answered = replace(asked, messages=(*asked.messages, api.Message("assistant", "by 24.41%")))
     assert unsupported_numbers(["by 24.41%"], [""], [answered]) == 1.0
     forbid.start(Request(asked, VOCABULARY, {"numeric/pointer": CHANGE}))
