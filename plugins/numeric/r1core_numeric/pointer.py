@@ -74,6 +74,8 @@ class Pointer(nn.Module):
         self.role = nn.Sequential(nn.LayerNorm(INNER), nn.Linear(INNER, roles))
         self.operation = nn.Sequential(nn.LayerNorm(INNER), nn.Linear(INNER, operations))
         self.back = nn.Linear(roles, hidden_size, bias=False)
+        self.no_operand: torch.Tensor
+        self.register_buffer("no_operand", torch.tensor([0.0, *[NEVER] * (roles - 1)]), persistent=False)
 
     def forward(self, hidden: torch.Tensor, features: Features) -> torch.Tensor:
         """(B, T, D) to (B, T, D)."""
@@ -89,10 +91,7 @@ class Pointer(nn.Module):
         seen, wanted = self._seen(hidden, numbers), self.question(self.norm(_at_ends(hidden, asks)))
         states = self.compare(torch.cat([seen, wanted], 1), *_relations(numbers, asks))
         roles = self.alone(functional.gelu(seen)) + self.role(states[:, : seen.shape[1]])
-        no_operand = torch.full_like(roles[0, 0], NEVER).index_fill(
-            0, torch.zeros(1, dtype=torch.long, device=roles.device), 0.0
-        )
-        roles = torch.where(numbers.values[..., :1] > 0, roles, no_operand)
+        roles = torch.where(numbers.values[..., :1] > 0, roles, self.no_operand)
         return roles, self.operation(states[:, seen.shape[1] :])
 
     def _seen(self, hidden: torch.Tensor, slots: SlotFeatures) -> torch.Tensor:
