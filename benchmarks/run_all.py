@@ -16,9 +16,9 @@ ALL = (
     "tfidf_baseline", "loop_overhead", "loss_parity", "training_cpu", "pool_time", "continual", "adapt", "forecast",
     "umls_scale", "normalisation", "medical_tasks", "interaction_warnings", "private_speed",
     "private_faults", "alignment", "events", "numeric_programs", "numeric_provenance", "var_models",
-    "var_garch", "var_backtest", "var_gate", "var_portfolio",
+    "var_garch", "var_backtest", "var_gate", "var_portfolio", "r1_experts",
 )  # fmt: skip
-ON_A_GPU = ("gpu_checks", "training_gpu", "many_gpus", "numeric_choice", "finance_direction")
+ON_A_GPU = ("gpu_checks", "training_gpu", "many_gpus", "numeric_choice", "finance_direction", "r1_attention", "r1_long")
 WORDS = {"training_cpu": ("--install", "runs/peers", "--folder", "runs/training_cpu")}
 """What a benchmark is called with, where it is called with something."""
 

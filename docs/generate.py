@@ -111,8 +111,12 @@ def recipe() -> str:
 
 
 def options(verb: str) -> str:
-    """A verb's usage line, arguments and options."""
-    command: click.Command = importlib.import_module(f"r1core.cli.{verb}").command
+    """Usage line, arguments and options of a verb, or of a command under it (`models upcycle`)."""
+    first, *under = verb.split()
+    command: click.Command = importlib.import_module(f"r1core.cli.{first}").command
+    for name in under:
+        assert isinstance(command, click.Group), verb
+        command = command.commands[name]
     context = click.Context(command, info_name=f"r1core {verb}", help_option_names=["-h", "--help"])
     lines = ["```", " ".join([f"r1core {verb}", *command.collect_usage_pieces(context)]), "```", ""]
     lines += ["| option | meaning |", "|---|---|"]

@@ -19,6 +19,7 @@ from r1core.api.decoding import (
 from r1core.api.host import Host
 from r1core.api.learner import Learner
 from r1core.api.model import LayerSpec, ModelSource, SlotFeatures
+from r1core.api.once import build_once, cache_root
 from r1core.api.plugin import Context, Domain, Plan, Plugin, Problem, hookimpl
 from r1core.api.privacy import PrivacyPolicy, PrivateTask, PrivateTraining, RowGradients
 from r1core.api.reporting import Plot, ReportSection, RunView, Series, Table
@@ -70,6 +71,8 @@ __all__ = [
     "Task",
     "TokenMask",
     "UserError",
+    "build_once",
+    "cache_root",
     "edit",
     "hookimpl",
 ]

@@ -1,31 +1,129 @@
-"""`r1core models`."""
+"""`r1core models`, and what makes models of models."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from r1core.cli.table import print_table
 
+if TYPE_CHECKING:
+    from r1core.api import ModelSource
 
-@click.command("models")
+
+@click.group("models", invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--plugin", "only", multiple=True, help="Only models of these plugins.")
-def command(as_json: bool, only: tuple[str, ...]) -> None:
-    """List the base models that installed plugins provide."""
-    from r1core.cli.listing import each_loaded
+@click.pass_context
+def command(context: click.Context, as_json: bool, only: tuple[str, ...]) -> None:
+    """List the base models that installed plugins provide, or make an R1 of one (`models upcycle`)."""
     from r1core.model.resolve import named_models
-    from r1core.plugins import registry
-    from r1core.plugins.loading import Plugins
 
-    names = list(only) or [one.name for one in registry.installed(registry.PLUGINS)]
-    loaded = [Plugins.load(names, listing=True)] if only else [plugins for _, plugins in each_loaded(names)]
-    sources = [made.component for plugins in loaded for made in plugins.call("model_source")]
-    rows = [(name, description) for name, (_, description) in sorted(named_models(sources).items())]
+    if context.invoked_subcommand is not None:
+        return
+    rows = [(name, description) for name, (_, description) in sorted(named_models(_sources(only)).items())]
     if as_json:
         click.echo(json.dumps([{"name": n, "description": d} for n, d in rows], indent=2))
     elif rows:
         print_table(("name", "description"), rows)
     else:
         click.echo("no installed plugin provides a model; set model.path or model.hub in your recipe")
+
+
+@command.command("upcycle")
+@click.argument("dense", metavar="DENSE")
+@click.option("--to", "target", type=click.Choice(["r1"], case_sensitive=False), required=True, help="What it becomes.")
+@click.option("--out", type=click.Path(path_type=Path), help="Directory to write; DENSE-r1 where it is left out.")
+@click.option("--experts", type=int, default=128, show_default=True, help="Routed experts of a layer.")
+@click.option("--groups", type=int, default=8, show_default=True, help="Domain groups that they divide into.")
+@click.option("--width", type=int, default=64, show_default=True, help="Width of a routed expert.")
+@click.option("--copies", is_flag=True, help="Copies of the dense part as experts, instead of a shared one.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the new weights.")
+@click.option("--rope-base", type=float, help="Change the base of the rotary embedding; needs --text.")
+@click.option("--window", type=int, help="Attend to so many tokens and to the nodes before them; needs --text.")
+@click.option("--text", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Where perplexity is taken.")
+def upcycle(
+    dense: str, target: str, out: Path | None, experts: int, groups: int, width: int, copies: bool, seed: int,
+    rope_base: float | None, window: int | None, text: Path | None,
+) -> None:  # fmt: skip
+    """Make an R1 of a dense model, by name or directory: it says the same, and can be trained on.
+
+    With --rope-base or --window, DENSE may be an R1 already; those steps change what it says, and tell by how much.
+    """
+    from r1core.errors import UserError
+    from r1core.model.upcycling import Upcycling
+
+    if (rope_base or window) and text is None:
+        raise UserError("--rope-base and --window change what a model says", fix="add --text FILE to see how much")
+    folder = _directory(dense)
+    out = out or Path(f"{Path(dense).name}-{target.lower()}")
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty", fix="give another --out")
+    is_r1 = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type") == "r1"
+    if is_r1 and not (rope_base or window):
+        raise UserError(f"{dense} is an R1 already", fix="give --rope-base or --window, or a dense model")
+    how = Upcycling(experts=experts, groups=groups, width=width, copies=copies, seed=seed)
+    _made(folder, out, how, is_r1, rope_base, window, text)
+
+
+def _made(
+    folder: Path, out: Path, how: object, is_r1: bool, rope_base: float | None, window: int | None, text: Path | None
+) -> None:
+    """Upcycle where it is dense, then take the steps that were asked for."""
+    import tempfile
+
+    from transformers.utils import logging
+
+    from r1core.model.r1.change import Change, changed
+    from r1core.model.r1.upcycle import agreement, upcycle
+    from r1core.model.upcycling import Upcycling
+
+    assert isinstance(how, Upcycling)
+    logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory(dir=out.parent) as aside:
+        source = folder
+        if not is_r1:
+            source = Path(aside) if text is not None else out
+            upcycle(folder, source, how)
+            click.echo(f"{folder.name}: R1 with {how.experts} experts in {how.groups} groups; greatest difference of a"
+                       f" logit from the dense model's: {agreement(folder, source):.3g}")  # fmt: skip
+        if text is not None:
+            before, after = changed(source, out, Change(rope_base, window), text.read_text(encoding="utf-8"))
+            apart = 100 * (after / before - 1)
+            click.echo(f"perplexity on {text.name}: {before:.3f} before, {after:.3f} after ({apart:+.2f} %)")
+    click.echo(f"written to {out}; use it with --set model.path={out}")
+
+
+def _sources(only: Sequence[str] = ()) -> list[ModelSource]:
+    """Model sources of these plugins, or of all that load."""
+    from r1core.cli.listing import each_loaded
+    from r1core.plugins import registry
+    from r1core.plugins.loading import Plugins
+
+    names = list(only) or [one.name for one in registry.installed(registry.PLUGINS)]
+    loaded = [Plugins.load(names, listing=True)] if only else [plugins for _, plugins in each_loaded(names)]
+    return [made.component for plugins in loaded for made in plugins.call("model_source")]
+
+
+def _directory(dense: str) -> Path:
+    """Of a model by its name or path.
+
+    Raises
+    ------
+    UserError : where it is neither.
+    """
+    from r1core.errors import UserError
+    from r1core.model.resolve import named_models
+
+    if (Path(dense) / "config.json").is_file():
+        return Path(dense)
+    known = named_models(_sources())
+    if dense not in known:
+        raise UserError(
+            f"{dense}: no model directory, and no plugin provides a model of this name", fix="see `r1core models`"
+        )
+    return known[dense][0].materialise(dense)

@@ -17,6 +17,7 @@ from r1core.data.hub import offline
 from r1core.data.packing import SHARED, Layout
 from r1core.data.padding import laid_out
 from r1core.data.tokens import Encoded
+from r1core.model import r1
 from r1core.model.resolve import BaseModel
 from r1core.model.scores import logits_at
 
@@ -42,6 +43,7 @@ def load_model(base: BaseModel, *, precision: str, attention: str) -> PreTrained
     UserError : when the directory holds no causal language model, or the download is not possible.
     """
     directory = base.directory()
+    r1.known()
     logging.disable_progress_bar()  # a bar for a second's work; the CLI shows its own progress
     try:
         model = AutoModelForCausalLM.from_pretrained(

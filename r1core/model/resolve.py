@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from r1core.api import ModelSource, UserError
+from r1core.model.upcycled import R1Source
 from r1core.recipe.schema import Model
 
 
@@ -33,14 +34,14 @@ class BaseModel:
 
 
 def named_models(sources: Sequence[ModelSource]) -> dict[str, tuple[ModelSource, str]]:
-    """Every model that plugins provide: name to `(source, description)`.
+    """Every model that plugins provide, and the R1 that comes of one: name to `(source, description)`.
 
     Raises
     ------
     UserError : when two sources give the same name.
     """
     found: dict[str, tuple[ModelSource, str]] = {}
-    for source in sources:
+    for source in (*sources, R1Source(sources)):
         for name, description in source.names().items():
             if name in found:
                 raise UserError(f"model {name!r} is provided twice", fix="block one plugin with --no-plugin")

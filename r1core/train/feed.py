@@ -31,12 +31,14 @@ class StepRows:
     ----------
     batches : this rank's micro-batches; may be none in a short last batch.
     weight : of the whole step, of all ranks.
+    shares : of each micro-batch in `weight`.
     tokens : of the whole step's rows, a shared start counted in each.
     ids : the first rows' names, for messages.
     """
 
     batches: Sequence[Batch]
     weight: float
+    shares: Sequence[float]
     tokens: int
     ids: tuple[str, ...]
 
@@ -87,13 +89,16 @@ class Feed:
         mine = shares[self.rank]
         micro = self._parts([row.length for row in mine])
         batches = [laid_out([mine[i] for i in part], self.kinds, self.dtype, self.layout) for part in micro]
+        total = sum(map(self.weigh, chosen))
+        parts = [sum(self.weigh(mine[i]) for i in part) / total for part in micro]
         if self.even:
             most = max(len(self._parts([row.length for row in one])) for one in shares)
             spare = most - len(batches)
+            parts += [0.0] * spare
             batches += [idle(chosen[0], self.kinds, self.dtype, self.layout) for _ in range(spare)]
         batches = [batch.to(self.device) for batch in batches]
         ids = tuple(row.id for row in chosen[:4])
-        return StepRows(batches, sum(map(self.weigh, chosen)), sum(row.length for row in chosen), ids)
+        return StepRows(batches, total, parts, sum(row.length for row in chosen), ids)
 
     def _parts(self, lengths: Sequence[int]) -> list[list[int]]:
         """Indices of the rows of each micro-batch; which row comes first stays as it was."""

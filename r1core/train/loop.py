@@ -31,12 +31,12 @@ from r1core.model.compiled import checkpoint_blocks, compile_blocks, compiles, e
 from r1core.model.fused_lora import Casts
 from r1core.model.layers import ExtraLayers
 from r1core.model.limits import chunk_bytes
-from r1core.model.scores import Reader, linear_head
+from r1core.model.scores import Reader, causal_of, linear_head
 from r1core.model.slices import is_cut, own_slice, slice_of
 from r1core.recipe.training import Train
 from r1core.train.feed import Feed, StepRows
 from r1core.train.figures import OnTheWay
-from r1core.train.objective import Objective
+from r1core.train.objective import BatchLoss, Objective
 from r1core.train.optimizer import Schedule, adamw, set_rates
 from r1core.train.order import Order
 from r1core.train.parallel import Together
@@ -105,6 +105,8 @@ class Trainer:
         self.optimizer = adamw(model, layers, config)
         self.trainable = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.together = Together(model, model.device)
+        causal: object = causal_of(model)
+        self.of_batch = causal if isinstance(causal, BatchLoss) else None
         self.done = 0
         self.cpu_seconds = 0.0  # of all ranks
         self._clock = time.process_time()
@@ -144,8 +146,8 @@ class Trainer:
     def replay(self) -> Replay | None:
         """Passes recorded as CUDA graphs, where that is possible."""
         drawn = any(isinstance(m, torch.nn.Dropout) and m.p for m in self.model.modules())
-        lone = self.together.world == 1 and not self.together.sharded
-        if not (lone and self.feed.layout.flash and compiles(self.config, self.model.device)) or drawn:
+        lone = self.together.world == 1 and not self.together.sharded and self.of_batch is None
+        if drawn or not (lone and self.feed.layout.flash and compiles(self.config, self.model.device)):
             return None
         return Replay(self._backward, self.trainable)
 
@@ -190,7 +192,7 @@ class Trainer:
             if self.replay is not None and not batch.features:
                 total += self.replay(batch, 1 / given.weight, alone=len(given.batches) == 1)
             else:
-                total += self._backward(batch, 1 / given.weight)
+                total += self._backward(batch, 1 / given.weight, given.shares[index])
         total, used = self.together.summed(self.trainable, total, self._used())
         self.cpu_seconds += used
         penalties = [] if self.penalty is None else [self.penalty.add()]  # once, when the ranks' gradients are one
@@ -206,6 +208,8 @@ class Trainer:
         self.optimizer.found_inf = (~figures.isfinite().all()).float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.of_batch is not None:
+            self.of_batch.after_step()
 
     def settle(self) -> None:
         """Read the figures of the last step, refuse what is not finite, and tell.
@@ -235,14 +239,19 @@ class Trainer:
         if self.together.main:
             self.on_step(step, metrics)
 
-    def _backward(self, batch: Batch, factor: float | torch.Tensor) -> torch.Tensor:
-        """Add the gradient of these rows' summed loss times `factor`; return the sum in nats, ()."""
+    def _backward(self, batch: Batch, factor: float | torch.Tensor, share: float = 0.0) -> torch.Tensor:
+        """Add the gradient of these rows' summed loss times `factor`; return the sum in nats, ().
+
+        `share` : of the rows in the step, by which a loss of the batch as a whole counts.
+        """
         read = self.read  # found out on a row of its own, the first time
         with self.layers.using(batch.features):
             losses = self.objective.loss(read(batch), batch)
             weights = self.layer_loss_weights
             auxiliary = {n: weights[n] * v.sum() for n, v in self.layers.losses().items() if weights.get(n)}
-            self.together.accelerator.backward(sum(auxiliary.values(), losses.sum()) * factor)
+            summed = sum(auxiliary.values(), losses.sum()) * factor
+            whole = None if self.of_batch is None else self.of_batch.batch_loss()
+            self.together.accelerator.backward(summed if whole is None else summed + share * whole)
         return losses.detach().sum()
 
     def _used(self) -> float:

@@ -5,7 +5,7 @@ R = rows, P = supervised positions.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -30,6 +30,22 @@ class Objective(Protocol):
 
     def loss(self, scores: Scores, batch: Batch) -> torch.Tensor:
         """Summed loss of each row, `(R,)`, from the scores of the batch's P positions."""
+        ...
+
+
+@runtime_checkable
+class BatchLoss(Protocol):
+    """A model that declares a loss of the batch as a whole (how evenly its experts are used): no sum over samples.
+
+    The loop adds it by the batch's share of the step; it has no gradient of one row, so private training adds none.
+    """
+
+    def batch_loss(self) -> torch.Tensor | None:
+        """Of the last pass in training, (), weighted as the model wants it; None without such a pass."""
+        ...
+
+    def after_step(self) -> None:
+        """Called when the optimiser has taken its step."""
         ...
 
 

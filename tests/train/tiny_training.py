@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from r1core.api import LayerSpec, SlotFeatures, SpanKind
 from r1core.data.tokens import Encoded, Slot
@@ -73,13 +74,14 @@ def trainer(
     strategy: Strategy | None = None,
     curriculum: Curriculum = OFF,
     attention: str = "sdpa",
+    base: PreTrainedModel | None = None,
     **train: Any,
 ) -> Trainer:
     """A trainer over `rows()`, the longer the harder to a curriculum; further keywords are keys of `[train]`.
 
-    `cut` : over the processes, by FSDP2.
+    `cut` : over the processes, by FSDP2. `base` : another model than the tiny one.
     """
-    base = tiny_model().requires_grad_(False)
+    base = (tiny_model() if base is None else base).requires_grad_(False)
     base.set_attn_implementation(attention)
     model = add_adapter(base, Adapter(rank=4, dropout=dropout), seed=0, strategy=strategy).model
     spec = LayerSpec("t/marks", "block:0", Marks, (KIND.name,), loss=span_loss if loss else None)

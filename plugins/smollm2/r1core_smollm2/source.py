@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from r1core import api
 from r1core_smollm2 import wheel
-from r1core_smollm2.once import build_once
 
 NAME = "smollm2-135m-instruct"
 SUMMARY = "SmolLM2-135M-Instruct, 135M parameters, English, context 8192, Apache-2.0, dequantised from Q4_1"
-CACHE_VARIABLE = "R1CORE_CACHE"
-
-
-def cache_root() -> Path:
-    """`$R1CORE_CACHE`, or `~/.cache/r1core`."""
-    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "r1core").expanduser()
 
 
 class SmolLM2Source:
@@ -28,7 +20,7 @@ class SmolLM2Source:
     Parameters
     ----------
     path : a GGUF file to use instead of the wheel's.
-    cache : where converted models are kept, instead of `cache_root()`.
+    cache : where converted models are kept, instead of `r1core.api.cache_root()`.
     """
 
     def __init__(self, path: Path | None = None, cache: Path | None = None) -> None:
@@ -63,13 +55,13 @@ class SmolLM2Source:
         from r1core_smollm2.convert import CONVERTER, convert, intact
 
         key = hashlib.sha256(f"{sha256} {CONVERTER}".encode()).hexdigest()[:12]
-        target = (self.cache or cache_root()) / "models" / f"{NAME}-{key}"
+        target = (self.cache or api.cache_root()) / "models" / f"{NAME}-{key}"
         try:
-            return build_once(target, partial(convert, weights, sha256), intact)
+            return api.build_once(target, partial(convert, weights, sha256), intact)
         except OSError as error:
             raise api.UserError(
                 f"smollm2: cannot keep the converted model in {target.parent}: {error.strerror or error}",
-                fix=f"free 300 MB there, or set {CACHE_VARIABLE} to a folder that can be written",
+                fix=f"free 300 MB there, or set R1CORE_CACHE to a folder that can be written",
             ) from error
 
     def input_files(self) -> tuple[Path, ...]:

@@ -1,4 +1,4 @@
-"""Builds a directory once: written aside, flushed to disk, renamed into place, by one process at a time.
+"""What is built once and kept: written aside, flushed to disk, renamed into place, by one process at a time.
 
 A killed build leaves a `.partial` folder beside the target, which the next one removes; the kernel frees the lock.
 Does not cover: file systems without `flock`, Windows.
@@ -13,9 +13,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+CACHE = "R1CORE_CACHE"
+"""Environment variable that moves the cache."""
+
+
+def cache_root() -> Path:
+    """Where what is built from installed packages and given files is kept: `$R1CORE_CACHE`, or `~/.cache/r1core`."""
+    return Path(os.environ.get(CACHE) or Path.home() / ".cache" / "r1core").expanduser()
+
 
 def build_once(target: Path, build: Callable[[Path], None], intact: Callable[[Path], bool]) -> Path:
-    """Return `target`, calling `build(folder)` for it unless `intact(target)`.
+    """Return the directory `target`, made by `build(folder)` unless `intact(target)`; atomic, one process at a time.
 
     Raises
     ------

@@ -1,0 +1,110 @@
+"""The cache of R1: the keys that a later token may still see, and nothing else.
+
+Kept are the window and the global nodes before it, each with its position, so that rows of a batch with different
+padding keep different tokens. At 204,800 tokens, a window of 4,096 and a node every 256 that is 2.4 % of all keys.
+A cache of another kind that holds nothing yet is furnished for R1; one that holds something is refused.
+"""
+
+from __future__ import annotations
+
+import torch
+from transformers.cache_utils import Cache, DynamicLayer
+
+from r1core.model.r1.reach import NOWHERE, Reach
+
+
+class R1CacheLayer(DynamicLayer):
+    """Keys and values (B, heads, N, D) of one layer, and their positions (B, N)."""
+
+    is_croppable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions: torch.Tensor | None = None
+        self.seen = 0
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, reach: Reach
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append the new tokens' keys and values; return all that this pass attends to, then keep what lasts."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        keys, values = key_states, value_states
+        if reach.kept and self.keys is not None and self.values is not None:
+            keys, values = torch.cat([self.keys, keys], -2), torch.cat([self.values, values], -2)
+        self.seen += key_states.shape[-2]
+        lasting = reach.lasting
+        if lasting is None:
+            self.keys, self.values, self.positions = keys, values, reach.keys
+        else:
+            at = lasting.clamp(min=0)
+            wide = at[:, None, :, None].expand(-1, keys.shape[1], -1, keys.shape[-1])
+            self.keys, self.values = keys.gather(2, wide), values.gather(2, wide)
+            self.positions = torch.where(lasting == NOWHERE, NOWHERE, reach.keys.gather(1, at))
+        return keys, values
+
+    def get_seq_length(self) -> int:
+        """Tokens that went through, kept or not."""
+        return self.seen
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Length and offset as if everything were kept; R1 builds its own masks."""
+        return self.seen + query_length, 0
+
+    def reset(self) -> None:
+        """Forget everything."""
+        super().reset()
+        self.positions, self.seen = None, 0
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Refused: what left the window is gone.
+
+        Raises
+        ------
+        NotImplementedError : always.
+        """
+        raise NotImplementedError("R1's cache drops what leaves the window, so it cannot be cropped; start a new one")
+
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+        """Reorder the rows for beam search."""
+        self.batch_select_indices(beam_idx)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat each row."""
+        if self.positions is not None:
+            super().batch_repeat_interleave(repeats)
+            self.positions = self.positions.repeat_interleave(repeats, dim=0)
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep these rows."""
+        if self.positions is not None:
+            indices = indices.to(self.positions.device)
+            super().batch_select_indices(indices)
+            self.positions = self.positions[indices]
+
+
+def furnished(cache: Cache, layers: int) -> Cache:
+    """The same cache, with R1's layers in it.
+
+    Raises
+    ------
+    ValueError : for one that holds keys of another model, or that cannot hold R1's.
+    """
+    own = [isinstance(layer, R1CacheLayer) for layer in cache.layers]
+    if own and all(own):
+        if len(own) != layers:
+            raise ValueError(f"a cache of an R1 with {len(own)} layers, and this one has {layers}: start a new one")
+        return cache
+    if cache.get_seq_length():
+        raise ValueError("past_key_values holds keys of another model, or of R1 in another form: start a new one")
+    if type(cache).__name__ != "DynamicCache" or getattr(cache, "offloading", False):
+        raise ValueError(f"R1 does not keep its keys in a {type(cache).__name__}: give a DynamicCache, not offloaded")
+    cache.layers = [R1CacheLayer() for _ in range(layers)]
+    cache.layer_class_to_replicate = None
+    return cache
+
+
+def kept_positions(cache: Cache | None) -> torch.Tensor | None:
+    """Positions of what a furnished cache holds, (B, N); None where it holds nothing."""
+    first = cache.layers[0] if cache is not None and cache.layers else None
+    return first.positions if isinstance(first, R1CacheLayer) else None

@@ -1,0 +1,291 @@
+"""R1: a decoder of sliding-window attention with global nodes, and of experts in domain groups.
+
+Each block's feed-forward part is the sum of a shared expert, of the chosen routed experts, and of the layer that
+carries knowledge across groups. A library citizen: `generate`, safetensors, gradient checkpointing and PEFT work as on
+transformers' own models; `save_pretrained` writes a directory that r1core loads.
+
+B = batch, T = tokens, N = B T, H = model width, V = vocabulary, E = experts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.cache_utils import Cache
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import MoeCausalLMOutputWithPast, MoeModelOutputWithPast
+from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm, LlamaRotaryEmbedding
+
+from r1core.model.r1.adaptation import R1DomainAdaptation
+from r1core.model.r1.attention import R1Attention
+from r1core.model.r1.balance import balance_loss, z_loss
+from r1core.model.r1.cache import furnished, kept_positions
+from r1core.model.r1.config import R1Config
+from r1core.model.r1.experts import IMPLEMENTATION, R1Experts
+from r1core.model.r1.reach import Reach, reach
+from r1core.model.r1.routing import R1Router
+
+
+class R1FeedForward(nn.Module):
+    """Shared expert, routed experts and the layer across groups, summed."""
+
+    def __init__(self, config: R1Config) -> None:
+        super().__init__()
+        self.router = R1Router(config)
+        self.experts = R1Experts(config)
+        self.shared = LlamaMLP(_dense(config)) if config.intermediate_size else None
+        self.adaptation = R1DomainAdaptation(config) if config.adaptation_rank else None
+        self.balance_weight, self.z_weight = config.router_aux_loss_coef, config.router_z_loss_coef
+        self.losses: torch.Tensor | None = None  # of the last pass in training, with its graph
+
+    def forward(self, hidden: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
+        """(B, T, H) -> (B, T, H); where `valid` (B, T) is False a token counts in no loss."""
+        flat = hidden.flatten(0, 1)
+        counted = None if valid is None else valid.flatten()
+        routing = self.router(flat, counted)
+        out = self.experts(flat, routing.experts, routing.weights)
+        if self.adaptation is not None:
+            out = out + self.adaptation(flat, routing.logits)
+        if self.training:
+            self.losses = self.balance_weight * balance_loss(routing, counted) + self.z_weight * z_loss(
+                routing, counted
+            )
+        out = out.view_as(hidden)
+        return out if self.shared is None else self.shared(hidden) + out
+
+
+class R1DecoderLayer(GradientCheckpointingLayer):
+    """Attention and feed-forward part, each behind its norm and beside the residual."""
+
+    def __init__(self, config: R1Config, layer_idx: int) -> None:
+        super().__init__()
+        self.self_attn = R1Attention(config, layer_idx)
+        self.mlp = R1FeedForward(config)
+        self.input_layernorm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.post_attention_layernorm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        rotary: tuple[torch.Tensor, torch.Tensor],
+        reach: Reach | None,
+        mask: torch.Tensor | None,
+        past_key_values: Cache | None,
+        valid: torch.Tensor | None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """(B, T, H) -> (B, T, H)."""
+        hidden = hidden + self.self_attn(self.input_layernorm(hidden), rotary, reach, mask, past_key_values, **kwargs)
+        return hidden + self.mlp(self.post_attention_layernorm(hidden), valid)
+
+
+class R1PreTrainedModel(PreTrainedModel):
+    """What body and causal model share: initial weights, and the expert implementation."""
+
+    config: R1Config
+    config_class = R1Config
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["R1DecoderLayer"]  # noqa: RUF012  # the library's attribute
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _supports_sdpa = True
+    _supports_attention_backend = True
+
+    def get_correct_experts_implementation(self, requested_experts: str | None) -> str:
+        """`r1core` where nothing else was asked for."""
+        return str(super().get_correct_experts_implementation(requested_experts or IMPLEMENTATION))
+
+    @classmethod
+    def _can_set_experts_implementation(cls) -> bool:
+        """The library looks for its decorator in this file; the experts stand in another."""
+        return True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        std = self.config.initializer_range
+        if isinstance(module, R1Experts):
+            init.normal_(module.gate_up_proj, mean=0.0, std=std)
+            init.normal_(module.down_proj, mean=0.0, std=std)
+        elif isinstance(module, R1Router):
+            init.normal_(module.weight, mean=0.0, std=std)
+            init.zeros_(module.group_weight)
+            init.zeros_(module.bias_steps)
+            init.zeros_(module.load)
+            init.ones_(module.active)
+        elif isinstance(module, R1DomainAdaptation):
+            init.normal_(module.mix, mean=0.0, std=self.config.expert_groups**-0.5)
+            init.zeros_(module.write.weight)
+
+
+class R1Model(R1PreTrainedModel):
+    """The body: token ids to hidden states."""
+
+    def __init__(self, config: R1Config) -> None:
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
+        self.layers = nn.ModuleList([R1DecoderLayer(config, index) for index in range(config.num_hidden_layers)])
+        self.norm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.rotary_emb = LlamaRotaryEmbedding(config=config)  # type: ignore[arg-type]  # it reads rope_parameters only
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs: Any,
+    ) -> MoeModelOutputWithPast:
+        """Hidden states (B, T, H) of token ids (B, T).
+
+        Raises
+        ------
+        ValueError : for both or neither of ids and embeddings, a cache of another model, or a context past the limit.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds")
+        hidden = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        use_cache = self.config.use_cache if use_cache is None else use_cache
+        if use_cache and past_key_values is None and not self.training:
+            past_key_values = DynamicCache()
+        seen = 0 if past_key_values is None else past_key_values.get_seq_length()
+        if seen + hidden.shape[1] > self.config.max_position_embeddings:
+            raise ValueError(
+                f"{seen + hidden.shape[1]} tokens, and this model has max_position_embeddings ="
+                f" {self.config.max_position_embeddings}: shorten the text"
+            )
+        seeing, mask, position_ids = self._sight(hidden, attention_mask, position_ids, past_key_values)
+        rotary = self.rotary_emb(hidden, position_ids=position_ids)
+        valid = _valid(attention_mask, hidden)
+        states: tuple[torch.Tensor, ...] = ()
+        for layer in self.layers:
+            states = (*states, hidden) if output_hidden_states else ()
+            hidden = layer(hidden, rotary, seeing, mask, past_key_values, valid, **kwargs)
+        hidden = self.norm(hidden)
+        return MoeModelOutputWithPast(
+            last_hidden_state=hidden,
+            past_key_values=past_key_values,
+            hidden_states=(*states, hidden) if output_hidden_states else None,
+        )
+
+    def _sight(
+        self,
+        hidden: torch.Tensor,
+        mask: torch.Tensor | None,
+        positions: torch.Tensor | None,
+        cache: Cache | None,
+    ) -> tuple[Reach | None, torch.Tensor | None, torch.Tensor]:
+        """Who sees whom, or without a window the library's mask for it; and the positions."""
+        if self.config.sliding_window is None:
+            if positions is None:
+                start = 0 if cache is None else cache.get_seq_length()
+                positions = (torch.arange(hidden.shape[1], device=hidden.device) + start)[None]
+            mask = create_causal_mask(  # type: ignore[assignment]  # a BlockMask under flex_attention only
+                config=self.config,
+                inputs_embeds=hidden,
+                attention_mask=mask,
+                past_key_values=cache,
+                position_ids=positions,
+            )
+            return None, mask, positions
+        cache = None if cache is None else furnished(cache, self.config.num_hidden_layers)
+        seeing, positions = reach(
+            positions,
+            mask,
+            shape=(hidden.shape[0], hidden.shape[1]),
+            device=hidden.device,
+            kept=kept_positions(cache),
+            window=self.config.sliding_window,
+            every=self.config.global_every,
+        )
+        return seeing, None, positions
+
+
+class R1ForCausalLM(R1PreTrainedModel, GenerationMixin):
+    """The body and its output head: token ids to logits."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
+
+    def __init__(self, config: R1Config) -> None:
+        super().__init__(config)
+        self.model = R1Model(config)
+        self.vocab_size = config.vocab_size
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Any,
+    ) -> MoeCausalLMOutputWithPast:
+        """Logits (B, T, V) of token ids (B, T); with `labels` the loss too, the routers' in it where it trains."""
+        out = self.model(
+            input_ids,
+            attention_mask,
+            position_ids,
+            past_key_values,
+            inputs_embeds,
+            use_cache,
+            output_hidden_states,
+            **kwargs,
+        )
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(out.last_hidden_state[:, kept])
+        loss = auxiliary = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, self.vocab_size, **kwargs)
+            auxiliary = self.batch_loss()
+            loss = loss if auxiliary is None else loss + auxiliary
+        return MoeCausalLMOutputWithPast(
+            loss=loss,
+            aux_loss=auxiliary,
+            logits=logits,
+            past_key_values=out.past_key_values,
+            hidden_states=out.hidden_states,
+        )
+
+    def batch_loss(self) -> torch.Tensor | None:
+        """The routers' loss of the last pass in training, (): its mean over layers. None without such a pass.
+
+        It is of the batch and not of any sample: a trainer adds it, a privacy policy refuses it.
+        """
+        losses = [module.losses for module in self.feed_forwards() if module.losses is not None]
+        return torch.stack(losses).mean() if losses else None
+
+    def after_step(self) -> None:
+        """Move the routers' biases by the load since the last step. A trainer calls it after the optimiser."""
+        for module in self.feed_forwards():
+            module.router.rebalance()
+
+    def feed_forwards(self) -> list[R1FeedForward]:
+        """Of every block, in order."""
+        return [module for module in self.modules() if isinstance(module, R1FeedForward)]
+
+
+def _dense(config: R1Config) -> R1Config:
+    """The configuration as the library's dense feed-forward part reads it."""
+    config.mlp_bias = False
+    return config
+
+
+def _valid(mask: torch.Tensor | None, hidden: torch.Tensor) -> torch.Tensor | None:
+    """Which of the new tokens are no padding, (B, T); None = all, or untold."""
+    return mask[:, -hidden.shape[1] :].bool() if mask is not None and mask.ndim == 2 else None

@@ -1,0 +1,55 @@
+"""`r1core models upcycle`, and a run on what it makes."""
+
+from __future__ import annotations
+
+import json
+
+from .conftest import RECIPE, Desk
+
+
+def test_a_dense_model_becomes_an_r1_that_can_be_adapted_and_asked(desk: Desk) -> None:
+    words = (
+        "models",
+        "upcycle",
+        "tiny",
+        "--to",
+        "R1",
+        "--out",
+        "moe",
+        "--experts",
+        "8",
+        "--groups",
+        "4",
+        "--width",
+        "8",
+    )
+    made = desk(*words)
+    assert "R1 with 8 experts in 4 groups; greatest difference of a logit from the dense model's: 0\n" in made.out
+    assert "use it with --set model.path=moe" in made.out
+    assert "moe is not empty" in desk(*words, code=2).said
+    desk.write("own.toml", RECIPE.replace('path = "tiny"', 'path = "moe"'))
+    desk("adapt", "--recipe", "own.toml", "--set", "train.steps=2", "--set", "evaluate.baselines=false")
+    assert "artefacts as recorded" in desk("verify", "runs/own").out
+    assert desk("generate", "runs/own", "--prompt", "a cough", "--json").json()
+
+
+def test_steps_that_change_what_it_says_tell_by_how_much(desk: Desk) -> None:
+    desk.write("text.txt", "Since yesterday chest pain and cough. " * 30)
+    assert "add --text FILE" in desk("models", "upcycle", "tiny", "--to", "R1", "--window", "8", code=2).said
+    small = ("--experts", "8", "--groups", "4", "--width", "8")
+    out = desk("models", "upcycle", "tiny", "--to", "R1", "--out", "far", "--rope-base", "50000", "--window", "16",
+               "--text", "text.txt", *small).out  # fmt: skip
+    assert "perplexity on text.txt: " in out
+    config = json.loads((desk.folder / "far/config.json").read_text())
+    assert (config["rope_parameters"]["rope_theta"], config["sliding_window"]) == (50_000, 16)
+    assert "far is an R1 already" in desk("models", "upcycle", "far", "--to", "R1", "--out", "x", code=2).said
+    again = desk("models", "upcycle", "far", "--to", "R1", "--out", "near", "--window", "8", "--text", "text.txt").out
+    assert "perplexity on text.txt: " in again
+
+
+def test_bad_input_is_one_line(desk: Desk) -> None:
+    to = ("--to", "R1", "--out", "moe")
+    assert "no model directory" in desk("models", "upcycle", "nothing", *to, code=2).said
+    odd = desk("models", "upcycle", "tiny", *to, "--experts", "10", "--groups", "4", code=2).said
+    assert "num_experts = 10 do not divide into expert_groups = 4" in odd
+    assert not (desk.folder / "moe").exists()
