@@ -136,9 +136,8 @@ def test_the_same_command_skips_everything_and_the_run_opens_by_its_directory(
     assert desk("generate", "runs/own-2", "--prompt", "red eye").out.strip() != ""
 
 
-@pytest.mark.parametrize(
-    "where", ["runs/own-2", pytest.param("runs/own-2/naive", marks=pytest.mark.slow)], ids=["ours", "naive"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["runs/own-2", "runs/own-2/naive"], ids=["ours", "naive"])
 def test_a_killed_training_ends_with_the_same_bits(
     where: str, second: tuple[Desk, str, dict[str, str]], copy: Desk
 ) -> None:

@@ -281,6 +281,7 @@ def test_bytes_decode_as_pythons_own_decoder_does(data: bytes) -> None:
     assert re.sub("[# ]+", "#", "".join(seen) + "#" * bool(state)) == spell(data.decode("utf-8", "replace"))
 
 
+@pytest.mark.slow
 def test_hundreds_of_random_disguises_do_not_leak() -> None:
     rng = random.Random(0)
     for _ in range(600):

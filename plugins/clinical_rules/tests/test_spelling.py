@@ -76,6 +76,7 @@ def test_likely_slips_cost_less(likely: tuple[str, str], unlikely: tuple[str, st
     assert distance(*likely) < distance(*unlikely)
 
 
+@pytest.mark.slow
 def test_every_name_within_the_edits_promised_is_found() -> None:
     rng = random.Random(3)
     names = sorted({"".join(rng.choices("abcdefg", k=rng.randint(5, 11))) for _ in range(400)})

@@ -141,6 +141,7 @@ def test_a_refused_trial_leaves_the_run_as_it_was(ward: Path) -> None:
     assert "train: skipped" in again.stdout
 
 
+@pytest.mark.slow
 def test_the_hooks_of_opacus_train_as_well(ward: Path) -> None:
     other = ("plugins.dp.engine=opacus", "plugins.dp.dataset_id=by-hooks", "plugins.dp.namespace=others")
     more = [word for change in other for word in ("--set", change)]

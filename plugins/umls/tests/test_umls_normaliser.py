@@ -91,6 +91,7 @@ def test_a_large_base_without_faiss_is_refused_before_anything_is_trained(
     assert load(base) is None
 
 
+@pytest.mark.slow
 def test_mentions_are_normalised_by_an_encoder_that_is_trained_once(made_up: Path, cache: Path) -> None:
     words = [
         "normalise",

@@ -66,6 +66,7 @@ def trial(rng: np.random.Generator) -> tuple[NDArray[np.floating], NDArray[np.fl
     return narrow, scenarios, limit if math.isfinite(limit) else 1e300
 
 
+@pytest.mark.slow
 def test_no_output_is_over_the_limit_in_exact_arithmetic() -> None:
     rng = np.random.default_rng(20261127)
     modules = {measure: RiskGate(measure, 0.9) for measure in ("es", "var")}
