@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
+from r1core.model.adapted import adapted_of
+from r1core.model.adapter import load_adapter
+from r1core.model.r1.routing import R1Router
 from r1core.model.scores import logits_at
-from r1core.testing.tiny_r1 import model
+from r1core.recipe.strategy import Role, Strategy
+from r1core.testing.tiny_r1 import model, tokens
 from r1core.train.loop import Trainer
 
 
@@ -47,10 +52,33 @@ def test_each_micro_batch_counts_by_its_supervised_tokens(tiny: ModuleType, trai
     assert moved > len(right) / 3
 
 
-def test_biases_move_once_a_step(tiny: ModuleType) -> None:
-    run = trained(tiny, 0.01, packing="best_fit", micro_batch_tokens=20)
-    routers = [block.router for block in run.model.get_base_model().feed_forwards()]
+FULL = Role(mode="full", learning_rate=1e-2)
+WHOLE = Strategy(shallow_feed_forward=FULL, middle_feed_forward=FULL)
+
+
+def routers(run: Trainer) -> list[R1Router]:
+    return [one for one in run.model.modules() if isinstance(one, R1Router) and one.weight.requires_grad]
+
+
+def test_biases_of_trained_routers_move_once_a_step_and_are_kept_with_them(tiny: ModuleType, tmp_path: Path) -> None:
+    run = trained(tiny, 0.01, packing="best_fit", micro_batch_tokens=20, strategy=WHOLE)
     tiny.one_step(run)
-    for router in routers:
+    assert len(routers(run)) == 2
+    for router in routers(run):
         assert router.bias_steps.abs().max() == 1
         assert not router.load.any()
+    run.model.eval()
+    ids = tokens(1, 20)
+    adapted_of(run.model).save(tmp_path)
+    base = model(vocab_size=400, router_aux_loss_coef=0.01, router_z_loss_coef=0.0, sliding_window=64)
+    again = load_adapter(base, tmp_path).model.eval()
+    assert torch.allclose(again(ids).logits, run.model(ids).logits, atol=1e-5)
+    kept = [one.bias_steps for one in again.modules() if isinstance(one, R1Router)]
+    assert any(torch.equal(routers(run)[0].bias_steps, one) for one in kept)
+
+
+def test_a_frozen_routers_bias_stays(tiny: ModuleType) -> None:
+    run = trained(tiny, 0.01, packing="best_fit")
+    tiny.one_step(run)
+    assert not routers(run)
+    assert not any(one.bias_steps.any() for one in run.model.modules() if isinstance(one, R1Router))

@@ -23,13 +23,14 @@ class R1DomainAdaptation(nn.Module):
         self.groups = config.expert_groups
         wide = self.groups * config.adaptation_rank
         self.read = nn.Linear(config.hidden_size, wide, bias=False)
-        self.mix = nn.Parameter(torch.empty(self.groups, self.groups))
+        self.mix = nn.Linear(self.groups, self.groups, bias=False)
         self.write = nn.Linear(wide, config.hidden_size, bias=False)
+        self.mix.initial_std, self.write.initial_std = self.groups**-0.5, 0.0  # type: ignore[assignment]
 
     def forward(self, hidden: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """What is added to tokens (N, H) whose router's tempered logits are (N, E): (N, H)."""
         belongs = logits.softmax(-1).unflatten(-1, (self.groups, -1)).sum(-1).to(hidden.dtype)  # (N, G)
         codes = self.read(hidden).unflatten(-1, (self.groups, -1))  # (N, G, R)
-        received = torch.einsum("gh,nhr->ngr", self.mix.to(hidden.dtype), codes)
+        received = self.mix(codes.mT).mT
         added: torch.Tensor = self.write((received * belongs[..., None]).flatten(-2))
         return added

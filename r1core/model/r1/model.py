@@ -118,9 +118,8 @@ class R1PreTrainedModel(PreTrainedModel):
             init.zeros_(module.bias_steps)
             init.zeros_(module.load)
             init.ones_(module.active)
-        elif isinstance(module, R1DomainAdaptation):
-            init.normal_(module.mix, mean=0.0, std=self.config.expert_groups**-0.5)
-            init.zeros_(module.write.weight)
+        elif isinstance(module, nn.Linear) and hasattr(module, "initial_std"):  # a layer that says so itself
+            init.normal_(module.weight, mean=0.0, std=float(module.initial_std))  # type: ignore[arg-type]
 
 
 class R1Model(R1PreTrainedModel):
@@ -271,9 +270,13 @@ class R1ForCausalLM(R1PreTrainedModel, GenerationMixin):
         return torch.stack(losses).mean() if losses else None
 
     def after_step(self) -> None:
-        """Move the routers' biases by the load since the last step. A trainer calls it after the optimiser."""
-        for module in self.feed_forwards():
-            module.router.rebalance()
+        """Move the biases of routers that are trained by the load since the last step.
+
+        A trainer calls it after the optimiser. Where a router is frozen, its bias is: an adapter would not hold it.
+        """
+        for module in self.modules():
+            if isinstance(module, R1Router) and module.weight.requires_grad:
+                module.rebalance()
 
     def feed_forwards(self) -> list[R1FeedForward]:
         """Of every block, in order."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -131,8 +129,8 @@ def test_a_new_layer_across_groups_changes_nothing() -> None:
 def test_peft_adapts_it_and_starts_from_the_same_logits() -> None:
     made, ids = model(), tokens(1, 20)
     right = made(ids).logits
-    adapted = get_peft_model(copy.deepcopy(made), LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
-    assert torch.equal(adapted(ids).logits, right)
+    adapted = get_peft_model(made, LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+    assert torch.allclose(adapted(ids).logits, right, atol=1e-6)
     adapted(ids, labels=ids).loss.backward()
     assert all(weight.grad is not None for name, weight in adapted.named_parameters() if "lora_" in name)
 
