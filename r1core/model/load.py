@@ -131,6 +131,8 @@ def _window(model: PreTrainedModel | PeftModel) -> int | None:
     if not isinstance(model, PreTrainedModel | PeftModel):
         return None
     config = model.config.get_text_config()
+    if isinstance(config, r1.R1Config):
+        return None  # it narrows a mask by its window
     window = getattr(config, "sliding_window", None)
     if not window or not getattr(config, "use_sliding_window", True):
         return None

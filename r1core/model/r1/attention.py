@@ -80,18 +80,19 @@ class R1Attention(nn.Module):
         **kwargs: Any,
     ) -> torch.Tensor:
         """(B, heads, T, D) over keys (B, groups, N, D): (B, T, heads, D)."""
+        way = self.config._attn_implementation
         if reach is not None and not reach.causal:
             mask = reach.mask
-            if self.config._attn_implementation == "eager":
+            if way == "eager":
                 mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, torch.finfo(query.dtype).min)
-        attend: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
-        if mask is None and reach is not None and self.config._attn_implementation == "eager":
+            else:
+                way = "sdpa"  # a kernel for packed rows would see past the window
+        elif reach is not None and way == "eager":
             mask = torch.full(
                 (query.shape[2],) * 2, torch.finfo(query.dtype).min, dtype=query.dtype, device=query.device
             )
             mask = mask.triu(1)[None, None]
+        attend: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(way, eager_attention_forward)
         dropout = self.config.attention_dropout if self.training else 0.0
         return attend(self, query, key, value, mask, dropout=dropout, scaling=self.scaling, **kwargs)[0]
 

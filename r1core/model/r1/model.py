@@ -264,9 +264,13 @@ class R1ForCausalLM(R1PreTrainedModel, GenerationMixin):
     def batch_loss(self) -> torch.Tensor | None:
         """The routers' loss of the last pass in training, (): its mean over layers. None without such a pass.
 
-        It is of the batch and not of any sample: a trainer adds it, a privacy policy refuses it.
+        It is of the batch and not of any sample: a trainer adds it, a privacy policy refuses it. Given once for each
+        pass, since it holds the pass's graph.
         """
-        losses = [module.losses for module in self.feed_forwards() if module.losses is not None]
+        blocks = self.feed_forwards()
+        losses = [block.losses for block in blocks if block.losses is not None]
+        for block in blocks:
+            block.losses = None
         return torch.stack(losses).mean() if losses else None
 
     def after_step(self) -> None:

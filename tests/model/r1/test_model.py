@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig, LlamaForCausalLM, StaticCache
 
+from r1core.data.packing import SHARED, Layout, pack_rows
+from r1core.data.tokens import Encoded
+from r1core.model.load import check_packing
 from r1core.model.r1 import R1ForCausalLM, reach
+from r1core.model.scores import logits_at
 from r1core.testing.tiny_r1 import config, model, tokens
 
 
@@ -85,6 +92,8 @@ def test_the_routers_loss_is_in_the_loss_where_it_trains() -> None:
     plain = torch.nn.functional.cross_entropy(logits, ids[:, 1:].flatten())
     assert float(out.loss.detach()) == pytest.approx(float(plain.detach() + out.aux_loss.detach()), rel=1e-5)
     assert float(out.aux_loss.detach()) > 0
+    assert made.batch_loss() is None, "it is given once"
+    copy.deepcopy(made)
 
 
 def test_steps_bring_the_load_together() -> None:
@@ -133,6 +142,20 @@ def test_peft_adapts_it_and_starts_from_the_same_logits() -> None:
     assert torch.allclose(adapted(ids).logits, right, atol=1e-6)
     adapted(ids, labels=ids).loss.backward()
     assert all(weight.grad is not None for name, weight in adapted.named_parameters() if "lora_" in name)
+
+
+@pytest.mark.parametrize("layout", [SHARED, Layout(share=False)])
+def test_packed_rows_are_seen_as_alone_under_a_window(layout: Layout) -> None:
+    made = model(vocab_size=400)
+    body = torch.randint(10, 399, (4, 30), generator=torch.Generator().manual_seed(0)).tolist()
+    rows = [Encoded(f"r{i}", (5, 6, 7, *row[: 14 + 3 * i]), (*row[20:24], 2), ()) for i, row in enumerate(body)]
+    check_packing(made, rows, {}, "fp32", layout)
+    together = logits_at(made, pack_rows(rows, {}, torch.float32, replace(layout, multiple=1)))
+    alone = []
+    for row in rows:
+        logits = made(torch.tensor([row.prompt + row.response])).logits[0]
+        alone.append(logits[len(row.prompt) - 1 : -1])
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
 
 
 def test_caches_of_other_models_and_kinds_are_refused() -> None:
