@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import DynamicCache
+from transformers.cache_utils import Cache
 
 from r1core.api import SlotFeatures, SpanKind
 from r1core.data.answers import Growing
@@ -21,6 +21,7 @@ from r1core.data.packing import Packed, Segment, Tree, additive, pack, routed, s
 from r1core.data.routes import told
 from r1core.data.tokens import Slot
 from r1core.model.adapted import LanguageModel
+from r1core.model.kv.cache import new_cache
 from r1core.model.layers import ExtraLayers, Row
 
 Prompt = tuple[tuple[int, ...], tuple[Slot, ...]]
@@ -43,7 +44,7 @@ class Prefilled:
     extra: torch.Tensor
     visible: np.ndarray
     lengths: list[int]
-    cache: DynamicCache
+    cache: Cache
     layers: ExtraLayers
     outputs: list[dict[str, object]]
     answers: Sequence[Growing]
@@ -63,6 +64,7 @@ def prefill(
     *,
     outputs: bool = False,
     tasks: Sequence[str] = (),
+    kv_bits: int = 0,
 ) -> Prefilled:
     """Read all prompts in one pass, and behind each of them every one of `paths` (token runs that start there).
 
@@ -71,6 +73,7 @@ def prefill(
     answers : one for each prompt where the run has causal kinds, at the state in which the prompt's tokens end.
     outputs : ask the layers that declare one for their output on each prompt.
     tasks : of each prompt, for a pool of task adapters.
+    kv_bits : bits of a number of the cache; 0 keeps what the model computes.
     """
     rows, slots = [p[0] for p in prompts], [p[1] for p in prompts]
     tree = tree_of(rows, rows, slots, tasks)
@@ -82,9 +85,8 @@ def prefill(
     ahead = [answer.ahead(path) for answer in answers for path in paths]
     if ahead:
         slots, shifts = [*slots, *ahead], [*shifts, *packed.starts[len(tree.segments) :]]
-    cache = DynamicCache()
     features = slot_features(slots, shifts, kinds)
-    device = model.device
+    cache, device = new_cache(model, kv_bits), model.device
     plain = len(segments) == 1
     apart = _rows(prompts, packed, tree, kinds, device) if outputs and layers.gives_outputs else []
     with layers.using({k: f.to(device) for k, f in features.items()}, apart):
