@@ -14,7 +14,7 @@ from pathlib import Path
 ALL = (
     "startup", "conversion", "mask_time", "constraint_share", "rule_leaks", "rule_speed", "dose_caps",
     "tfidf_baseline", "loop_overhead", "loss_parity", "training_cpu", "pool_time", "continual", "adapt", "forecast",
-    "umls_scale", "normalisation", "medical_tasks", "interaction_warnings", "private_speed",
+    "umls_scale", "kv_cache", "normalisation", "medical_tasks", "interaction_warnings", "private_speed",
     "private_faults", "alignment", "events", "numeric_programs", "numeric_provenance", "var_models",
     "var_garch", "var_backtest", "var_gate", "var_portfolio", "r1_experts",
 )  # fmt: skip

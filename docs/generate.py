@@ -185,7 +185,7 @@ def _type(annotation: Any) -> str:
     for kind in _alternatives(annotation):
         origin = get_origin(kind)
         if origin is Literal:
-            shown += [f'`"{value}"`' for value in get_args(kind)]
+            shown += [f'`"{value}"`' if isinstance(value, str) else f"`{value}`" for value in get_args(kind)]
         elif origin is list:
             shown.append(f"list of {_type(get_args(kind)[0])}")
         elif origin is dict or issubclass(kind, Table):

@@ -19,6 +19,8 @@ from pathlib import Path
 from r1core import check_continual, check_data
 from r1core.api import JSON, PluginError, Problem, R1Error, UserError
 from r1core.compose import RewardSum
+from r1core.data.images import IMAGE
+from r1core.data.thinking import CLOSE, no_room
 from r1core.decode.prompt import read_facts
 from r1core.forecast.here import here, machine_bytes
 from r1core.forecast.memory import library_bytes, memory_of
@@ -27,6 +29,7 @@ from r1core.forecast.table import table_of
 from r1core.forecast.words import memory_line, time_line
 from r1core.forecast.work import Step
 from r1core.model import labels_check, parallel_check, pool_check, private_check, start_check
+from r1core.model.fusion import vision_check
 from r1core.model.resolve import StoredConfig, context_length
 from r1core.model.strategy import refusals
 from r1core.runs.verify import trained_adapter
@@ -60,6 +63,7 @@ def check(bench: Workbench, *, deep: bool = False) -> tuple[list[Problem], dict[
         sample = check_data.Sample()
         steps = [
             lambda: check_data.problems(bench, sample),
+            lambda: _reasoning(bench, sample),
             lambda: _difficulty(bench, sample),
             lambda: _unprotected(bench, sample),
             lambda: _time(bench, sample, forecast),
@@ -78,6 +82,7 @@ def before(bench: Workbench, forecast: dict[str, JSON] | None = None) -> list[Pr
         lambda: _model(bench, known),
         lambda: _chain(bench),
         lambda: _adapter(bench),
+        lambda: _vision(bench),
         lambda: _curriculum(bench),
         lambda: check_continual.problems(bench),
         lambda: iter(column_problems(bench.recipe.data, bench.resolved)),
@@ -181,6 +186,12 @@ def _adapter(bench: Workbench) -> Iterator[Problem]:
     yield from _extended(bench)
 
 
+def _vision(bench: Workbench) -> Iterator[Problem]:
+    """What stands against images, or against a tower without them."""
+    for key, found, expected, fix in vision_check.refusals(bench.recipe):
+        yield Problem(bench.resolved.where(key), found, expected, fix)
+
+
 def _extended(bench: Workbench) -> Iterator[Problem]:
     """What stands against adding tasks to the trained pool of another run."""
     extends, directory = bench.recipe.pool.extends, Path(bench.base.directory())
@@ -218,6 +229,26 @@ def _difficulty(bench: Workbench, sample: check_data.Sample) -> Iterator[Problem
         of_records(bench, sample.records)
         used, known = sample.used(bench.recipe.data.max_rows)
         yield from _curriculum(bench, used if known else None)
+
+
+def _reasoning(bench: Workbench, sample: check_data.Sample) -> Iterator[Problem]:
+    """Reasoning that is asked for where the model's chat template has no place for it, or trained and never asked."""
+    recipe, blocks = bench.recipe, bench.renderer.blocks
+    asked = {f"{table}.reasoning_tokens": getattr(recipe, table).reasoning_tokens for table in ("generate", "evaluate")}
+    for key, tokens in asked.items():
+        if refusal := no_room(blocks, key, tokens):
+            yield Problem(bench.resolved.where(key), str(refusal), "", refusal.fix)
+    if recipe.data.columns.reasoning and blocks is None:
+        found = f"data.columns.reasoning, and the chat template of {bench.base.name} has no <think> block"
+        yield Problem(bench.resolved.where("data.columns.reasoning"), found, "", "leave it out, or take another model")
+    if blocks is not None and any(CLOSE in label for task in bench.tasks.values() for label in task.choices):
+        found = f"a label with a {CLOSE} block before it"
+        fix = "put the reasoning into a column of its own, data.columns.reasoning"
+        yield Problem(bench.resolved.where("data.columns.answer"), found, "the label alone", fix)
+    trained = any(blocks.of_row(row).reasoning for row in sample.records) if blocks is not None else False
+    for key in (key for key, tokens in asked.items() if trained and not tokens):
+        found = f"{key} = 0: answers come without the reasoning that the rows have"
+        yield Problem(bench.resolved.where(key), found, "", f"set {key}, 256 for instance", severity="warning")
 
 
 def _unprotected(bench: Workbench, sample: check_data.Sample) -> Iterator[Problem]:
@@ -299,7 +330,7 @@ def _room(bench: Workbench, forecast: dict[str, JSON]) -> Iterator[Problem]:
 def _placed(bench: Workbench) -> Iterator[Problem]:
     """Whether extra layers find their site, their spans and what the recipe weighs."""
     directory = Path(bench.base.directory())
-    if not any("extra_layer" in bench.plugins.hooks(name) for name in bench.plugins.names):
+    if bench.images is None and not any("extra_layer" in bench.plugins.hooks(name) for name in bench.plugins.names):
         bench.layer_specs(None)  # refuses weights of layers that nobody provides
         return
     if not directory.is_dir():
@@ -307,13 +338,15 @@ def _placed(bench: Workbench) -> Iterator[Problem]:
     shape = read_shape(directory)
     blocks = shape.blocks if shape is not None else 0
     for spec in bench.layer_specs(StoredConfig(directory)):
-        where = _named(bench, spec.name.partition("/")[0])
+        own = spec.kinds == (IMAGE.name,)
+        where = bench.resolved.where("model.vision.sites") if own else _named(bench, spec.name.partition("/")[0])
+        fix = "set model.vision.sites" if own else "mend the plugin"
         place = SITE.fullmatch(spec.site)
         if place is None:
-            yield Problem(where, f"{spec.name}: site {spec.site!r}", "embedding, block:i or head", "mend the plugin")
+            yield Problem(where, f"{spec.name}: site {spec.site!r}", "embedding, block:i or head", fix)
         elif place[1] and blocks and not -blocks <= int(place[1]) < blocks:
             found = f"{spec.name}: site {spec.site!r}: the model has {blocks} blocks"
-            yield Problem(where, found, f"block:0 to block:{blocks - 1}", "mend the plugin, or take another model")
+            yield Problem(where, found, f"block:0 to block:{blocks - 1}", f"{fix}, or take another model")
         for kind in spec.kinds:
             if kind not in bench.chain.kinds:
                 known = ", ".join(sorted(bench.chain.kinds)) or "none"
@@ -329,6 +362,8 @@ def _layers(bench: Workbench) -> Iterator[Problem]:
     from r1core.testing import check_layers
 
     for spec in bench.layer_specs(check_layers.base_config()):
+        if spec.kinds == (IMAGE.name,):  # the kit has no images for the tower
+            continue
         if spec.site.startswith("block:"):
             spec = replace(spec, site="block:0")  # the tiny model that it is tried on has fewer blocks
         for failure in check_layers.layers(spec.name.partition("/")[0], [spec], bench.chain.kinds):

@@ -139,7 +139,8 @@ def _same_base(bench: Workbench, last: EarlierRun) -> Iterator[Problem]:
         fix = f"set {others}" if ours != others else "bring back the model that it was trained on, or train it again"
         found = f"{ours}: another base model than that of {last.run.path}, or changed since"
         yield Problem(bench.resolved.where(key), found, others, fix)
-    yield from _differ(bench, last, "model", ("template",), mine.model_dump(), theirs.model_dump())
+    same = ("template", "vision")
+    yield from _differ(bench, last, "model", same, mine.model_dump(mode="json"), theirs.model_dump(mode="json"))
 
 
 def _named(model: Model) -> str:

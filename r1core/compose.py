@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import graphlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Protocol, TypeVar
@@ -133,11 +133,14 @@ def is_transform(step: object) -> bool:
 
 
 class Chain:
-    """All annotators and transforms of a run, in order, and the span kinds that they write."""
+    """All annotators and transforms of a run, in order, and the span kinds that they write.
 
-    def __init__(self, steps: Sequence[Annotator | DatasetTransform]) -> None:
+    `own` : the core's own kinds, which no step writes.
+    """
+
+    def __init__(self, steps: Sequence[Annotator | DatasetTransform], own: Sequence[SpanKind] = ()) -> None:
         self.steps = ordered(steps)
-        kinds: dict[str, SpanKind] = {}
+        kinds = {kind.name: kind for kind in own}
         for step in self.steps:
             for kind in getattr(step, "span_kinds", ()):
                 if kinds.setdefault(kind.name, kind) is not kind:
@@ -219,9 +222,17 @@ class Chain:
 
 
 class RewardSum:
-    """The weighted mean of rewards over those that answer; None where all abstain (unscorable, never 0)."""
+    """The weighted mean of rewards over those that answer; None where all abstain (unscorable, never 0).
 
-    def __init__(self, rewards: Sequence[Reward], weights: Mapping[str, float]) -> None:
+    Parameters
+    ----------
+    answer_of : from a completion to what rewards are shown of it: of a model that reasons, the answer alone.
+    """
+
+    def __init__(
+        self, rewards: Sequence[Reward], weights: Mapping[str, float], answer_of: Callable[[str], str] = str
+    ) -> None:
+        self._answer_of = answer_of
         named = unique(rewards, "reward")
         for name in weights:
             pick(named, name, "reward", f"rewards.{name}")
@@ -232,8 +243,9 @@ class RewardSum:
     ) -> list[float | None]:
         """Score each completion."""
         totals, weights = [0.0] * len(completions), [0.0] * len(completions)
+        shown = [self._answer_of(completion) for completion in completions]
         for weight, reward in self.terms:
-            for index, score in enumerate(reward(prompts, completions, **fields)):
+            for index, score in enumerate(reward(prompts, shown, **fields)):
                 if score is not None:
                     totals[index] += weight * score
                     weights[index] += abs(weight)

@@ -102,12 +102,11 @@ class CoreLearner:
 
     def accuracy(self, split: str) -> dict[str, float]:
         """See `api.Learner.accuracy`."""
-        from r1core.data import codec
         from r1core.decode.session import Session
         from r1core.evaluate.stage import answers, of_task
 
         bench, found = self.bench, {}
-        examples = list(codec.read(bench.run.split(split), bench.chain.kinds))
+        examples = bench.measured(bench.run.split(split))
         with tempfile.TemporaryDirectory() as folder:
             self.training.adapted.save(Path(folder))
             session = Session(bench, compute_of(bench), adapted=True, adapter=Path(folder))

@@ -190,7 +190,7 @@ def _alike(number: int, tokens: int) -> Rows:
 
 def _layers(bench: Workbench, directory: Path) -> Iterator[str]:
     """Extra layers, whose weights no header holds."""
-    if any("extra_layer" in bench.plugins.hooks(name) for name in bench.plugins.names):
+    if bench.images is not None or any("extra_layer" in bench.plugins.hooks(name) for name in bench.plugins.names):
         for spec in bench.layer_specs(StoredConfig(directory)):
             yield f"the extra layer {spec.name} ({spec.site}) is trained too; how large it is, only its plugin knows"
 

@@ -21,6 +21,7 @@ from r1core.api import (
     DatasetSource,
     Difficulty,
     Domain,
+    Example,
     LayerSpec,
     Metric,
     ModelSource,
@@ -32,10 +33,13 @@ from r1core.api import (
     UserError,
 )
 from r1core.compose import Chain, ConstraintSet, one_privacy, pick, unique
+from r1core.data import codec
 from r1core.data.files import FileSource
+from r1core.data.images import IMAGE, ImageBook
 from r1core.data.public import PublicTexts
 from r1core.data.tokenizer import stored_tokenizer, tokenizer_at
 from r1core.data.tokens import Renderer
+from r1core.model.fusion.attach import vision_specs
 from r1core.model.resolve import BaseModel, resolve
 from r1core.plugins.find import load_domain
 from r1core.plugins.loading import Plugins
@@ -82,7 +86,12 @@ class Workbench:
     @cached_property
     def chain(self) -> Chain:
         """The preprocessing chain."""
-        return Chain(self.components("preprocess"))
+        return Chain(self.components("preprocess"), () if self.images is None else (IMAGE,))
+
+    @cached_property
+    def images(self) -> ImageBook | None:
+        """Numbers of the run's images; None without [model.vision]."""
+        return None if self.recipe.model.vision is None else ImageBook()
 
     @cached_property
     def constraints(self) -> ConstraintSet:
@@ -198,7 +207,9 @@ class Workbench:
         ------
         UserError : for two layers of one site and name, or a weight in `[layers]` that names no layer.
         """
-        specs: dict[str, LayerSpec] = unique(self.components("extra_layer", model=config), "layer")
+        vision = self.recipe.model.vision
+        own = [] if vision is None or self.images is None else vision_specs(vision, self.images)
+        specs: dict[str, LayerSpec] = unique([*own, *self.components("extra_layer", model=config)], "layer")
         for name in self.recipe.layers:
             pick(specs, name, "layer", f"layers.{name}")
         return [spec for _, spec in sorted(specs.items())]
@@ -224,7 +235,13 @@ class Workbench:
             template=self.recipe.model.template,
             routed=routed,
             task_token=routed and self.recipe.pool.prepend,
+            images=self.images,
+            reasoning=self.recipe.train.reasoning,
         )
+
+    def measured(self, split: Path) -> list[Example]:
+        """The rows of a prepared split as they are measured: gold answers without reasoning."""
+        return [self.renderer.measured(row) for row in codec.read(split, self.chain.kinds)]
 
     def components(self, hook: str, **arguments: Any) -> list[Any]:
         """All plugins' components of one hook."""
@@ -244,6 +261,7 @@ class Workbench:
                 "model": self.base.fingerprint,
                 **self._domain_source,
                 **self._public_prompts(stage),
+                **self._images_of(stage),
                 **{name: tree_digest(path) for name, path in self._other_runs(stage).items()},
             },
             source=source_hash(*STAGE_ROOMS[stage]),
@@ -263,11 +281,20 @@ class Workbench:
         """Hash of the public prompts that training reads."""
         return {"public": self.public.fingerprint()} if stage == "train" and self.public is not None else {}
 
+    def _images_of(self, stage: str) -> dict[str, str]:
+        """Hash of the records' images, which stages behind `prepare` read themselves."""
+        return {"images": self.source.fingerprint()} if self._tower(stage) else {}
+
+    def _tower(self, stage: str) -> dict[str, Path]:
+        """The image encoder, where a stage reads it."""
+        vision = self.recipe.model.vision
+        return {} if vision is None or stage not in ("train", "evaluate") else {"model.vision": vision.path}
+
     def _other_runs(self, stage: str) -> dict[str, Path]:
-        """What a stage reads of the runs that this one continues, or whose pool it extends."""
+        """What a stage reads of the runs that this one continues, or whose pool it extends, and the image encoder."""
         extends = self.recipe.pool.extends if stage == "train" else None
         pool = {} if extends is None else {"pool.extends: adapter": extends / "adapter"}
-        return files_read(stage, self.earlier, self.recipe.continual) | pool
+        return files_read(stage, self.earlier, self.recipe.continual) | pool | self._tower(stage)
 
     def input_files(self, stage: str) -> dict[str, Path]:
         """The local files that a stage reads besides the run's own, by a name for the manifest."""

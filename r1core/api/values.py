@@ -70,15 +70,19 @@ class Example:
         return replace(self, spans=tuple(sorted(merged, key=lambda s: (s.part, s.start, s.end, s.kind))))
 
     def without_answer(self) -> Example:
-        """Return the example as it stands at generation: no gold answer, no span in it, no field that equals it."""
+        """Return the example as it stands at generation: no gold answer, no span in it, no field that equals it.
+
+        A field that equals an answer behind its reasoning (`</think>`) equals it, too.
+        """
         if not self.messages or self.messages[-1].role != "assistant":
             return self
         last, gold = len(self.messages) - 1, self.messages[-1].content
+        behind = gold.partition("</think>")[2].lstrip("\n") or gold  # the answer, where reasoning stands before it
         return replace(
             self,
             messages=self.messages[:-1],
             spans=tuple(s for s in self.spans if s.part != last),
-            fields={name: value for name, value in self.fields.items() if value != gold},
+            fields={name: value for name, value in self.fields.items() if value not in (gold, behind)},
         )
 
 

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 @click.option(
     "--fields", type=click.Path(path_type=Path), help="JSON object with further columns of the record, such as a table."
 )
+@click.option(
+    "--image", "images", multiple=True, type=click.Path(path_type=Path), help="An image that the prompt is about."
+)
 @click.option("--prefix", default="", metavar="TEXT", help="Start of the answer, given to the model.")
 @click.option("--task", metavar="NAME", help="Which of the run's several tasks the prompt is of.")
 @click.option("--choices", is_flag=True, help="Answer within the task's label set.")
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 @click.option("--require", multiple=True, metavar="TEXT", help="The answer may not end before it holds this.")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End the answer before this.")
 @click.option("--beams", type=click.IntRange(min=1), help="Width of the beam search.")
+@click.option("--kv-bits", type=click.IntRange(4, 6), help="Keep keys and values in so many bits (long prompts).")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), help="Override generate.max_new_tokens.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer with interventions and spans.")
 def command(
@@ -51,6 +55,7 @@ def command(
     prompt: str | None,
     facts: Path | None,
     fields: Path | None,
+    images: tuple[Path, ...],
     prefix: str,
     task: str | None,
     choices: bool,
@@ -61,6 +66,7 @@ def command(
     require: tuple[str, ...],
     stop: tuple[str, ...],
     beams: int | None,
+    kv_bits: int | None,
     max_new_tokens: int | None,
     as_json: bool,
 ) -> None:
@@ -81,9 +87,10 @@ def command(
     if not base:
         trained_adapter(bench.directory, ", or --base")
     asked = _task(bench, task, base=base, labels=choices)
-    example = _example(bench, prompt, asked, known, columns)
+    example = _example(bench, prompt, asked, known, columns, _images(images, base=base))
     most = max_new_tokens or config.max_new_tokens
-    refuse_too_long(bench.renderer, example, prefix, most, context_length(bench.base.directory()))
+    thinking = 0 if prefix else config.reasoning_tokens
+    refuse_too_long(bench.renderer, example, prefix, most, context_length(bench.base.directory()), thinking)
     from r1core.decode.session import Session  # torch: only once there is something to answer
     from r1core.decode.values import Decoding
     from r1core.pipeline import compute_of
@@ -92,18 +99,24 @@ def command(
     labels = bench.tasks[asked].choices if choices and asked is not None else ()
     held = session.constraint(example, labels, rules=not no_rules, further=further)
     decoding = Decoding(
-        most, config.temperature, config.top_p, bench.recipe.run.seed, options.beams or 1, stop=tuple(options.stop)
-    )
+        most, config.temperature, config.top_p, bench.recipe.run.seed, options.beams or 1, stop=tuple(options.stop),
+        reasoning=thinking, kv_bits=kv_bits or config.kv_bits,
+    )  # fmt: skip
     answer = session.answer([example], decoding, [held], prefix=prefix)[0]
     shown = "" if answer.completion.withheld else prefix + answer.text
     audit = _audit(bench, answer, shown, held, no_rules)
     if as_json:
         click.echo(json.dumps(_record(session, example, answer, shown, audit, held), ensure_ascii=False, indent=2))
     else:
-        click.echo(shown)
-        for line in _notes(answer, shown, no_rules):
-            click.echo(line, err=True)
+        _print(answer, shown, no_rules)
     _refuse_failed(answer)
+
+
+def _print(answer: Answer, shown: str, no_rules: bool) -> None:
+    """The answer, and on standard error what to know besides."""
+    click.echo(shown)
+    for line in _notes(answer, shown, no_rules):
+        click.echo(line, err=True)
 
 
 def _task(bench: Workbench, named: str | None, *, base: bool, labels: bool) -> str | None:
@@ -122,8 +135,22 @@ def _task(bench: Workbench, named: str | None, *, base: bool, labels: bool) -> s
     return asked
 
 
+def _images(given: tuple[Path, ...], *, base: bool) -> tuple[str, ...]:
+    """The prompt's images; the base model alone reads none."""
+    from r1core.api import UserError
+
+    if given and base:
+        raise UserError("--image with --base: the base model alone reads no images", fix="leave one of them out")
+    return tuple(str(path.absolute()) for path in given)
+
+
 def _example(
-    bench: Workbench, prompt: str | None, task: str | None, facts: dict[str, JSON] | None, fields: dict[str, JSON]
+    bench: Workbench,
+    prompt: str | None,
+    task: str | None,
+    facts: dict[str, JSON] | None,
+    fields: dict[str, JSON],
+    images: tuple[str, ...],
 ) -> Example:
     """The annotated prompt."""
     from r1core.api import Example, Message, UserError
@@ -132,7 +159,7 @@ def _example(
     if not text:
         raise UserError("no prompt", fix='--prompt "..." or a text on standard input')
     return bench.chain.annotate(
-        Example("prompt", (Message("user", text),), task or "prompt", facts=facts, fields=fields)
+        Example("prompt", (Message("user", text),), task or "prompt", facts=facts, fields=fields, images=images)
     )
 
 
@@ -190,7 +217,7 @@ def _record(
     session: Session, example: Example, answer: Answer, shown: str, audit: dict[str, JSON], held: Hold | None
 ) -> dict[str, JSON]:
     """The answer as `--json` prints it."""
-    kinds = session.bench.chain.kinds
+    kinds, thinks = session.bench.chain.kinds, session.renderer.blocks is not None
     done = answer.completion
     return {
         "text": shown,
@@ -206,6 +233,7 @@ def _record(
              "value": kinds[s.kind].encode(s.value)}
             for s in example.spans
         ],
+        **({"reasoning": answer.reasoning, "reasoning_against": list(answer.against)} if thinks else {}),
         "provenance": held.constraints.provenance(held.example, shown) if held is not None else {},
         "audit": audit,
     }  # fmt: skip

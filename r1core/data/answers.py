@@ -4,7 +4,8 @@ After each token, the annotators of causal kinds are given the prompt and the an
 first time stands at the token that was just read: never before the span's last token, nor before the token at which it
 was recognised, where that is a later one. A training row is read in the same way, token by token, so a feature
 stands on the same token in both, and no text behind a token can change what stands on it or before it. What an
-annotator takes back when it has read on (the number 12 that becomes 125) stays where it was.
+annotator takes back when it has read on (the number 12 that becomes 125) stays where it was. The prompt's images are
+seen by every token of the answer.
 
 Not covered: spans of kinds that are not causal; inside an answer there are none. One annotator call a token, each over
 the whole answer so far: an answer of T tokens costs O(T²) characters of reading.
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from r1core.api import Example, Message, Span
+from r1core.api import Example, Message, Span, UserError
 from r1core.data.tokens import Renderer, Slot
 
 Annotate = Callable[[Example], Sequence[Span]]
@@ -23,9 +24,12 @@ Annotate = Callable[[Example], Sequence[Span]]
 
 
 class AnswerReader:
-    """Reads answers token by token. Build it only where the run has a causal kind: reading costs."""
+    """Reads answers token by token. Build it only where the run has a causal kind or images: reading costs.
 
-    def __init__(self, renderer: Renderer, annotate: Annotate) -> None:
+    `annotate` : None where no layer reads a causal kind.
+    """
+
+    def __init__(self, renderer: Renderer, annotate: Annotate | None) -> None:
         self.renderer, self.annotate = renderer, annotate
 
     def begin(self, example: Example) -> Growing:
@@ -36,9 +40,18 @@ class AnswerReader:
         """The example with its answer's spans of causal kinds as they are found in reading it token by token.
 
         Features that stood in the answer before are replaced: what is not found while decoding must not be trained on.
+
+        Raises
+        ------
+        UserError : for an answer with reasoning.
         """
         if example.without_answer() is example:  # it has none
             return example
+        if self.renderer.blocks is not None and self.renderer.blocks.of_row(example).reasoning:
+            raise UserError(
+                f"example {example.id!r}: its answer has reasoning, which features inside answers do not go with",
+                fix="leave the reasoning out, or the plugin whose span kind is causal",
+            )
         answer, last = self.begin(example), len(example.messages) - 1
         *tokens, _ = self.renderer.response_ids(example.messages[-1].content)
         found = [span for token in tokens for span in answer.read(token)]
@@ -57,6 +70,8 @@ class Growing:
 
     def read(self, token: int) -> list[Span]:
         """Take one more token; return the spans that are recognised by it."""
+        if self._reader.annotate is None:
+            return []
         self._tokens.append(token)
         before, self._text = self._text, self._reader.renderer.answer_text(self._tokens)
         if self._text == before:  # the token ends inside a character
@@ -76,7 +91,7 @@ class Growing:
                 values = self._reader.renderer.values(span)
                 if values is not None:
                     slots.append(Slot(span.kind, at, at + 1, values))
-        return tuple(slots)
+        return (*slots, *self._reader.renderer.image_slots(self._prompt, place, len(tokens)))
 
     def ahead(self, tokens: Sequence[int]) -> tuple[Slot, ...]:
         """Slots on these tokens (the first at 0), were they to follow; the answer itself stays as it is."""

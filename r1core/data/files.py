@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from r1core.api import Example, Message, Task, UserError
+from r1core.data.images import files_digest, unreadable
 from r1core.data.own_tasks import OwnTasks
+from r1core.data.thinking import CLOSE, OPEN
 from r1core.recipe.schema import Data
 
 Split = Literal["train", "val", "test"]
@@ -195,11 +197,14 @@ class FileSource:
                 yield example
 
     def fingerprint(self) -> str:
-        """sha256 over the bytes of the files."""
+        """sha256 over the bytes of the files, and of the images that they name."""
         digest = hashlib.sha256()
         for path in self._paths.values():
             if path is not None and path.is_file():
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
+        if self._data.columns.images:
+            every = [image for split in self._paths for one in self._examples(split) for image in one.images]
+            digest.update(files_digest(every).encode())
         return digest.hexdigest()
 
     def input_files(self) -> tuple[Path, ...]:
@@ -274,19 +279,36 @@ class FileSource:
         if not (task := self._own.name_of(row)):
             reason = f"column {columns.task!r}: expected the name of a task, found nothing"
             return Rejected(str(path), number, reason, _raw(row))
+        images = self._images(path, row)
+        if isinstance(images, str):
+            return Rejected(str(path), number, f"column {columns.images!r}: {images}", _raw(row))
         group = _optional(row, columns.group)
-        fields = {str(k): v for k, v in row.items() if _is_json(v)} | {"label": answer.strip(), "text": text}
+        fields = {str(k): v for k, v in row.items() if _is_json(v) and k != columns.reasoning}
+        fields |= {"label": answer.strip(), "text": text}
         fields["cluster"] = _optional(row, columns.cluster) or group
         return Example(
             id=_optional(row, columns.id) or f"{path.name}:{number}",
-            messages=(*self._own.asked(task, text), Message("assistant", answer.strip())),
+            messages=(
+                *self._own.asked(task, text),
+                Message("assistant", _behind(row, columns.reasoning) + answer.strip()),
+            ),
             task=task,
             source=f"{path}:{number}",
             group=group,
             as_of=_optional(row, columns.as_of),
             facts=facts,
             fields=fields,
+            images=images,
         )
+
+    def _images(self, path: Path, row: Mapping[str, Any]) -> tuple[str, ...] | str:
+        """A row's images, relative ones beside the data file; or what is wrong with them."""
+        given = row.get(self._data.columns.images) if self._data.columns.images else None
+        named = given if isinstance(given, list) else [] if given in (None, "") else [given]
+        if not all(isinstance(one, str) and one for one in named):
+            return f"expected a path, or a list of paths, found {type(given).__name__}"
+        found = [str(path.absolute().parent / one) for one in named]
+        return next((said for one in found if (said := unreadable(one))), "") or tuple(found)
 
 
 def _misfit(example: Example, choices: Mapping[str, frozenset[str]]) -> str:
@@ -298,6 +320,12 @@ def _misfit(example: Example, choices: Mapping[str, frozenset[str]]) -> str:
         return ""
     shown = ", ".join(sorted(labels)[:5])
     return f"answer {example.fields['label']!r} is not one of the label set ({shown}, ...)"
+
+
+def _behind(row: Mapping[str, Any], column: str | None) -> str:
+    """The reasoning that a record has before its answer, as a block."""
+    reasoning = (_optional(row, column) or "").strip()
+    return f"{OPEN}\n{reasoning}\n{CLOSE}\n\n" if reasoning else ""
 
 
 def _optional(row: Mapping[str, Any], column: str | None) -> str | None:

@@ -1,8 +1,8 @@
 """One example as token ids: rendered by the chat template, its spans aligned with tokens, its response supervised.
 
-The supervised region is the last assistant message and the end-of-turn token behind it. The prompt's tokens are
-exactly those that generation would be given. A template that does not hold a message verbatim is an error, so an
-offset can never point at the wrong token.
+The supervised region is the last assistant message, with its reasoning or without (`r1core.data.thinking`), and the
+end-of-turn token behind it. The prompt's tokens are exactly those that generation would be given. A template that does
+not hold a message verbatim is an error, so an offset can never point at the wrong token.
 
 A span of a causal kind inside the answer becomes a slot of one token: the first by which the span, and what it took to
 recognise it, had been read. No token before that one can see it (`r1core.data.answers` finds such spans).
@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from r1core.api import Example, Message, Span, SpanKind, UserError
+from r1core.data.images import IMAGE, ImageBook
+from r1core.data.thinking import Blocks, blocks_of, without_block
 
 TASK_TOKEN = -1
 """Stands, as a row's first token id, for the vector of the row's task; no id of a vocabulary."""
@@ -69,6 +71,8 @@ class Renderer:
     `template` : `chat` is the tokenizer's own chat template (plain where it has none); `plain` is each message's
     content and a newline, which spends no tokens on role markers.
     `routed` : rows keep their task; `task_token` : a place for its vector stands before the prompt.
+    `reasoning` : whether a row's reasoning is `supervised` with its answer, or `context` that is only read.
+    `images` : numbers the images of the records; None where no tower reads them.
     """
 
     def __init__(
@@ -79,31 +83,53 @@ class Renderer:
         template: str = "chat",
         routed: bool = False,
         task_token: bool = False,
+        reasoning: str = "supervised",
+        images: ImageBook | None = None,
     ) -> None:
-        self._tokenizer = tokenizer
+        self._tokenizer, self._reasoning = tokenizer, reasoning
         self._routed, self._before = routed, (TASK_TOKEN,) if task_token else ()
         self._chat = template == "chat" and tokenizer.chat_template is not None
-        self._kinds = kinds
+        self._kinds, self._images = kinds, images
         self._render = lru_cache(maxsize=4096)(self._render_uncached)
 
-    def prompt_text(self, messages: Sequence[Message]) -> str:
-        """The text that generation continues."""
-        return self._render(tuple(messages), True)
+    @cached_property
+    def blocks(self) -> Blocks | None:
+        """How the template leaves a prompt to reasoning; None where the model has none."""
+        if not self._chat:
+            return None
+        return blocks_of(self._tokenizer.chat_template, lambda messages: self._render(messages, True))
+
+    def prompt_text(self, messages: Sequence[Message], *, reasons: bool = False) -> str:
+        """The text that generation continues; behind an empty block, unless reasoning is to come first."""
+        text = self._render(tuple(messages), True)
+        return text if self.blocks is None or reasons else text + self.blocks.block()
 
     def encode(self, example: Example) -> Encoded:
         """Tokenise a training row.
 
         Raises
         ------
-        UserError : when the last message is not the assistant's, or, for a row with spans, when the template
-            alters a message, or the tokenizer an answer.
+        UserError : when the last message is not the assistant's, for images that no tower reads, or, for a row with
+            spans, when the template alters a message, or the tokenizer an answer; for reasoning without an answer.
         """
         prompt = prompt_of(example)
         if len(prompt.messages) == len(example.messages):
             raise UserError(f"example {example.id!r}: the last message is not the assistant's answer")
-        ids, slots = self.encode_prompt(prompt)
-        response = self.response_ids(example.messages[-1].content)
+        answer = example.messages[-1].content
+        block: tuple[int, ...] = ()
+        if self.blocks is not None:
+            found = self.blocks.of_row(example)
+            answer = found.answer or ""
+            block = self.start_ids(self.blocks.block(found.reasoning)) if found.reasoning else ()
+        ids, slots = self.encode_prompt(prompt, reasons=bool(block))
+        response = self.response_ids(answer)
+        if self._reasoning == "supervised":
+            response = block + response
+        else:
+            ids += block
         slots += self._answer_slots(example, response[:-1], len(ids))
+        read = len(ids) + len(response) - 1
+        slots = tuple(replace(slot, end=read) if slot.kind == IMAGE.name else slot for slot in slots)
         return Encoded(example.id, ids, response, slots, example.task if self._routed else "")
 
     def response_ids(self, text: str) -> tuple[int, ...]:
@@ -114,22 +140,49 @@ class Renderer:
         """Token ids of the start of an answer."""
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def encode_prompt(self, example: Example) -> tuple[tuple[int, ...], tuple[Slot, ...]]:
-        """Token ids of a prompt and its spans on tokens, longest-first where their kind says so."""
-        text = self.prompt_text(example.messages)
+    def measured(self, example: Example) -> Example:
+        """A row as it is measured: where the model reasons, its gold answer without the reasoning."""
+        return example if self.blocks is None else without_block(example, len(example.messages) - 1)
+
+    def encode_prompt(self, example: Example, *, reasons: bool = False) -> tuple[tuple[int, ...], tuple[Slot, ...]]:
+        """Token ids of a prompt and its spans on tokens, longest-first where their kind says so.
+
+        `reasons` : reasoning is to come before the answer; else the prompt ends with an empty block.
+        """
+        for part, message in enumerate(example.messages if self.blocks is not None else ()):
+            example = without_block(example, part) if message.role == "assistant" else example
+        text = self.prompt_text(example.messages, reasons=reasons)
         encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=bool(example.spans))
         ids = (*self._before, *encoded["input_ids"])
+        seen = self.image_slots(example, len(self._before), len(encoded["input_ids"]))
         if not example.spans:
-            return ids, ()
-        starts = self._message_starts(example, text)
+            return ids, seen
+        starts = self._message_starts(example, text, reasons)
         offsets = np.array(encoded["offset_mapping"], np.int64).reshape(-1, 2)
         slots = [self._slot(example, span, starts, offsets) for span in self.settled(example.spans)]
-        return ids, moved((slot for slot in slots if slot is not None), len(self._before))
+        return ids, moved((slot for slot in slots if slot is not None), len(self._before)) + seen
 
     def answer_text(self, tokens: Sequence[int]) -> str:
         """The text of an answer's tokens so far, without the character that the last of them may leave unfinished."""
         backend = self._tokenizer.backend_tokenizer  # verbatim: transformers' own decoding may tidy up spaces
         return str(backend.decode(list(tokens), skip_special_tokens=False)).rstrip("\ufffd")
+
+    def image_slots(self, example: Example, start: int, length: int) -> tuple[Slot, ...]:
+        """The example's images, seen by `length` tokens from `start` on.
+
+        Raises
+        ------
+        UserError : where no tower is there to read them, or a file is missing.
+        """
+        if not example.images or length < 1:
+            return ()
+        if self._images is None:
+            raise UserError(
+                f"example {example.id!r} has an image, and this recipe has no [model.vision] to read it",
+                fix="set model.vision.path to an image encoder's directory, or leave data.columns.images out",
+            )
+        numbers = (float(self._images.number(path)) for path in example.images)
+        return tuple(Slot(IMAGE.name, start, start + length, (number,)) for number in numbers)
 
     def values(self, span: Span) -> tuple[float, ...] | None:
         """The numbers that a layer receives for a span; None where its kind has none."""
@@ -185,10 +238,10 @@ class Renderer:
                 kept.append(span)
         return sorted(kept, key=lambda s: (s.part, s.start, s.end, s.kind))
 
-    def _message_starts(self, example: Example, text: str) -> list[int]:
+    def _message_starts(self, example: Example, text: str, reasons: bool) -> list[int]:
         """Offset of each message's content in the rendered text, found by rendering marks in its place."""
         marks = tuple(Message(m.role, f"\x02{i}\x02") for i, m in enumerate(example.messages))
-        rest, starts, rebuilt = self.prompt_text(marks), [], ""
+        rest, starts, rebuilt = self.prompt_text(marks, reasons=reasons), [], ""
         for mark, message in zip(marks, example.messages, strict=True):
             literal, found, rest = rest.partition(mark.content)
             rebuilt += literal

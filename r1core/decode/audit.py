@@ -9,7 +9,7 @@ import hashlib
 import time
 
 from r1core.api import JSON
-from r1core.decode.hold import Hold
+from r1core.decode.hold import Hold, rechecks
 from r1core.decode.session import Answer
 
 
@@ -36,12 +36,7 @@ def audit_record(answer: Answer, shown: str, held: Hold | None) -> dict[str, JSO
             for one in done.interventions
         ],
         "recheck": {
-            "by": [c.name for c in constraints if _rechecks(c)],
+            "by": [c.name for c in constraints if rechecks(c)],
             "found": [{"constraint": name, "rule": reason.rule} for name, reason in answer.recheck],
         },
     }
-
-
-def _rechecks(constraint: object) -> bool:
-    """Whether it has a recheck of its own: a plugin's component stands in a guard that always has one."""
-    return hasattr(getattr(constraint, "inner", constraint), "recheck")

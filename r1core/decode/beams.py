@@ -99,7 +99,6 @@ class Beams:
     ) -> list[Line]:
         """Put aside what ends; return what goes on, the best first."""
         running: list[Line] = []
-        last = position + 1 == self._decoding.max_new_tokens
         by_length = (position + 1) ** self._decoding.length_penalty
         for rank, (score, token, line, told) in enumerate(candidates):
             ends = token in self._ending.eos_ids
@@ -108,6 +107,7 @@ class Beams:
                 told = Intervention(told.position, told.refused, token, told.reasons)
             grown = line.then(token, state, score, told)
             cut = None if ends or self._ending.stops is None else self._ending.stops.cut(grown)
+            last = position + 1 - grown.before_answer == self._decoding.max_new_tokens
             if not (ends or last or cut):
                 running.append(grown)
             elif rank < self._decoding.beams:

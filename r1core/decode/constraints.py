@@ -194,9 +194,15 @@ def intersect(
     return Composite(tuple(states), vocab_size, np.array(sorted(never_ids), dtype=np.int32), {})
 
 
+def thinks(state: ConstraintState | None) -> bool:
+    """Whether the answer has not begun yet: the model reasons (`r1core.decode.reasoning`)."""
+    return bool(getattr(state, "thinks", False))
+
+
 def parts_of(state: ConstraintState) -> tuple[ConstraintState, ...]:
     """The states that are intersected in one; itself where it is no intersection."""
-    return state.parts if isinstance(state, Composite) else (state,)
+    found: tuple[ConstraintState, ...] = getattr(state, "parts", (state,))
+    return found
 
 
 def allows(state: ConstraintState, token_id: int) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from r1core.api import ConstraintState, Reason
-from r1core.decode.constraints import may_end, parts_of
+from r1core.decode.constraints import may_end, parts_of, thinks
 from r1core.decode.values import Completion, Finish, Line
 from r1core.decode.vocabulary import Vocabulary
 
@@ -31,14 +31,21 @@ class Stops:
         self._vocabulary, self._at_start = vocabulary, at_start
 
     def cut(self, line: Line) -> tuple[Line, bytes] | None:
-        """Where a stop string begins that the newest token completes: the line before it, bytes of the next token."""
+        """Where a stop string begins that the newest token completes: the line before it, bytes of the next token.
+
+        Reasoning before the answer is not looked at.
+        """
         lines, pieces, held = [], [], 0
         for one in line.back():
+            if thinks(one.state):
+                break
             lines.append(one)
             pieces.append(self._bytes(one))
             held += len(pieces[-1]) if len(pieces) > 1 else 0
             if held >= self._reach:
                 break
+        if not lines:
+            return None
         data = b"".join(reversed(pieces))
         old = len(data) - len(pieces[0])
         found = [data.find(text, max(0, old - len(text) + 1)) for text in self._texts]

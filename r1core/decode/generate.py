@@ -11,6 +11,7 @@ stands on that token in the pass that reads it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
@@ -46,7 +47,7 @@ def decode(
     for line, answer in zip(lines, start.answers, strict=False):
         line.answer = answer
     logits, visible = start.logits, start.visible
-    for position in range(decoding.max_new_tokens):
+    for position in itertools.count():  # every line comes to its limit
         lines = search.grow(lines, logits, position)
         if not lines:
             break

@@ -75,19 +75,38 @@ class Hold:
     constraints: ConstraintSet
     vocabulary: Vocabulary
 
-    def start(self, outputs: Mapping[str, object]) -> Composite | None:
-        """The first state, told what layers made of the prompt; None where no constraint applies."""
-        request = Request(self.example, self.vocabulary, outputs)
+    def start(self, outputs: Mapping[str, object], *, inside: bool = False) -> Composite | None:
+        """The first state, told what layers made of the prompt; None where no constraint applies.
+
+        `inside` : the answer stands behind other text that is generated.
+        """
+        vocabulary = self.vocabulary.inside if inside else self.vocabulary
+        request = Request(self.example, vocabulary, outputs)
         states = self.constraints.states(request)
         if not states:
             return None
-        if self.vocabulary.whole_characters:
-            states.append(("r1core/utf-8", lift(WHOLE_CHARACTERS, self.vocabulary)))
-        return intersect(states, self.vocabulary.size, self.vocabulary.never_ids)
+        if vocabulary.whole_characters:
+            states.append(("r1core/utf-8", lift(WHOLE_CHARACTERS, vocabulary)))
+        return intersect(states, vocabulary.size, vocabulary.never_ids)
 
     def recheck(self, text: str, *, finished: bool = True) -> list[tuple[str, Reason]]:
         """`(constraint, finding)`: what is wrong with an answer, found without the automata that made it."""
         return self.constraints.recheck(self.example, text, finished=finished)
+
+    def against(self, text: str) -> list[str]:
+        """What speaks against showing a text that was not held to the constraints.
+
+        The rules that a recheck finds something against, and the constraints that have none to ask. What asks for a
+        form of the answer (`requires`) says nothing of other text.
+        """
+        loose = [c.name for c in self.constraints.constraints if not getattr(c, "requires", False) and not rechecks(c)]
+        found = [reason.rule for _, reason in self.recheck(text, finished=False)]
+        return list(dict.fromkeys([*loose, *found]))
+
+
+def rechecks(constraint: object) -> bool:
+    """Whether it has a recheck of its own: a plugin's component stands in a guard that always has one."""
+    return hasattr(getattr(constraint, "inner", constraint), "recheck")
 
 
 def hold(example: Example, constraints: Sequence[DecodeConstraint], vocabulary: Vocabulary) -> Hold:

@@ -76,9 +76,13 @@ def task_of(
 
 
 def refuse_too_long(
-    renderer: Renderer, example: Example, prefix: str, max_new_tokens: int, context: int | None
+    renderer: Renderer, example: Example, prefix: str, max_new_tokens: int, context: int | None, reasoning: int = 0
 ) -> None:
-    """Raise a `UserError` where the prompt, the answer's given start and its new tokens exceed the model's context."""
+    """Raise a `UserError` where the prompt, the answer's given start and its new tokens exceed the model's context.
+
+    `reasoning` : tokens before the answer.
+    """
+    max_new_tokens += reasoning
     asked = len(renderer.encode_prompt(prompt_of(example))[0]) + len(renderer.start_ids(prefix) if prefix else ())
     if context is not None and asked + max_new_tokens > context:
         raise UserError(

@@ -56,7 +56,7 @@ class Draw:
         cut = ending.stops.cut(line) if ending.stops is not None else None
         if cut is not None:
             self._done[row] = ending.close(cut[0], "stop", cut[1])
-        elif position + 1 == self._decoding.max_new_tokens:
+        elif position + 1 - line.before_answer == self._decoding.max_new_tokens:
             self._done[row] = ending.close(line, "length")
         else:
             grown.append(line)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from r1core.api import ConstraintState, Reason
 from r1core.data.answers import Growing
+from r1core.decode.constraints import thinks
 
 Finish = Literal["eos", "stop", "length", "trimmed", "unmet", "dead_end", "recheck", ""]
 """How an answer ended: by its end-of-sequence, a stop string, the token limit; cut back from one of the two to where
@@ -21,9 +22,12 @@ class Decoding:
 
     Parameters
     ----------
+    max_new_tokens : of the answer; reasoning before it is not counted.
     beams : width of the beam search; 1 is none. Beams are not sampled.
     length_penalty : exponent of the length that a beam's log-probability is divided by.
     stop : texts before which an answer ends.
+    kv_bits : bits of a number of the key/value cache, 4, 5 or 6; 0 keeps what the model computes.
+    reasoning : tokens of reasoning before the answer, for models that have it; 0 is none.
     """
 
     max_new_tokens: int
@@ -33,6 +37,8 @@ class Decoding:
     beams: int = 1
     length_penalty: float = 1.0
     stop: tuple[str, ...] = ()
+    kv_bits: int = 0
+    reasoning: int = 0
 
     def __post_init__(self) -> None:
         if self.beams > 1 and self.temperature:
@@ -79,6 +85,7 @@ class Line:
     score : sum of the tokens' log-probabilities, for beams.
     place : where the pass that read its token has it.
     answer : the reader of causal spans, where the run has such kinds.
+    before_answer : tokens of reasoning, marks and line breaks included.
     """
 
     row: int
@@ -89,6 +96,7 @@ class Line:
     intervention: Intervention | None = None
     place: int = 0
     answer: Growing | None = None
+    before_answer: int = 0
 
     def back(self) -> Iterator[Line]:
         """This line, the one before it, and so on, without the empty one."""
@@ -107,4 +115,5 @@ class Line:
 
     def then(self, token: int, state: ConstraintState | None, score: float, intervention: Intervention | None) -> Line:
         """The line one token further on."""
-        return Line(self.row, state, self, token, score, intervention, answer=self.answer)
+        before = self.before_answer + thinks(state)
+        return Line(self.row, state, self, token, score, intervention, answer=self.answer, before_answer=before)

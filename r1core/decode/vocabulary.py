@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 from r1core.api import UserError
@@ -68,8 +68,22 @@ class Vocabulary:
         self.never_ids = (self.special_ids | empty) - self.eos_ids
         self.cache: dict[str, object] = {}
 
+    @cached_property
+    def inside(self) -> Vocabulary:
+        """The same behind other text, where no token is the first one."""
+        if self.first_bytes is self.token_bytes:
+            return self
+        return Vocabulary(self.token_bytes, self.eos_ids, self.special_ids, whole_characters=self.whole_characters)
+
     @classmethod
-    def from_tokenizer(cls, tokenizer: Any, *, size: int | None = None, eos_ids: Iterable[int] = ()) -> Vocabulary:
+    def from_tokenizer(
+        cls,
+        tokenizer: Any,
+        *,
+        size: int | None = None,
+        eos_ids: Iterable[int] = (),
+        spoken: Iterable[str] = (),
+    ) -> Vocabulary:
         """Read a fast Hugging Face tokenizer.
 
         Parameters
@@ -77,6 +91,7 @@ class Vocabulary:
         size : width of the model's logits where it exceeds the tokenizer (padded embeddings); the surplus ids are
             never allowed.
         eos_ids : further ids that end the text, for instance those of the generation config.
+        spoken : tokens that are text, whatever the tokenizer says of them.
 
         Raises
         ------
@@ -92,6 +107,7 @@ class Vocabulary:
         decode = _decoder(spec)
         added = spec.get("added_tokens", [])
         special = {int(t["id"]) for t in added if t.get("special")} | {int(i) for i in tokenizer.all_special_ids}
+        special -= {backend.token_to_id(token) for token in spoken}
         ids = tokenizer.get_vocab().values()
         width = max(size or 0, max(ids) + 1)
         inside, first = [b""] * width, [b""] * width

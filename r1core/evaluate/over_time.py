@@ -18,7 +18,6 @@ from typing import Literal, Protocol
 import numpy as np
 
 from r1core.api import JSON, Example, Task
-from r1core.data import codec
 from r1core.decode.session import Session
 from r1core.evaluate import forgetting, free_text, metrics
 from r1core.evaluate.earlier import Kept, file_name, kept_by
@@ -73,7 +72,7 @@ def measure(
         return {}
     named = labels(bench.earlier, bench.recipe.run.name)
     tasks = [
-        OneTask(name, one.task, list(codec.read(one.run.split("test"), bench.chain.kinds)))
+        OneTask(name, one.task, bench.measured(one.run.split("test")))
         for name, one in zip(named, bench.earlier, strict=False)
     ]
     tasks.append(OneTask(named[-1], next(iter(bench.tasks.values())), test))

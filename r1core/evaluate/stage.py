@@ -8,7 +8,6 @@ from functools import partial
 import numpy as np
 
 from r1core.api import JSON, Example, Task, UserError
-from r1core.data import codec
 from r1core.data.tokens import prompt_of
 from r1core.decode.demo import rule_demonstration
 from r1core.decode.generate import Decoding
@@ -38,7 +37,7 @@ def evaluate(bench: Workbench, compute: Compute, progress: Progress, tell: Calla
     run.evaluation.mkdir(mode=0o700, exist_ok=True)
     for system in summary.SYSTEMS:  # of an earlier recipe, which may have asked others
         (run.evaluation / f"{system}.jsonl").unlink(missing_ok=True)
-    splits = {s: list(codec.read(run.split(s), bench.chain.kinds)) for s in ("train", "val", "test")}
+    splits = {s: bench.measured(run.split(s)) for s in ("train", "val", "test")}
     fitted = {name: _baselines(bench, task, splits, tell) for name, task in bench.tasks.items()}
     session = Session(bench, compute, adapted=True)
     metrics = {metric.name: metric for metric in bench.metrics}
@@ -135,7 +134,8 @@ def answers(session: Session, task: Task, test: Sequence[Example], system: str, 
     order = sorted(range(len(test)), key=characters.__getitem__)
     size = _together(session, test[order[0]], test[order[-1]]) if test else 1
     batches = [order[start : start + size] for start in range(0, len(order), size)]
-    decoding = Decoding(bench.recipe.evaluate.max_new_tokens, seed=bench.recipe.run.seed)
+    asked = bench.recipe.evaluate
+    decoding = Decoding(asked.max_new_tokens, seed=bench.recipe.run.seed, reasoning=asked.reasoning_tokens)
     tree = session.label_tree(task.choices) if task.choices else None
     processes = how_many(
         session.compute,

@@ -133,10 +133,15 @@ def shape_of(tensors: Sequence[tuple[str, Sequence[int]]], config: Mapping[str, 
     last = max(heads_stored, key=lambda w: w.count, default=embedding)
     width = _number(stated, "hidden_size", "n_embd", "d_model") or (last.inputs if last is not None else 0)
     heads = _number(stated, "num_attention_heads", "n_head", "n_heads") or 1
-    size = _number(stated, "head_dim") or width // heads
-    groups = _number(stated, "num_key_value_heads") or heads
+    latent = _number(stated, "qk_nope_head_dim")  # of latent attention, whose keys are unfolded head by head
+    size = latent + _number(stated, "qk_rope_head_dim") if latent else _number(stated, "head_dim") or width // heads
+    groups = heads if latent else _number(stated, "num_key_value_heads") or heads
     moe = _number(stated, "moe_intermediate_size") or _number(stated, "intermediate_size") if experts else 0
-    inside = moe * met if experts else _number(stated, "intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
+    inside = (
+        moe * (met + _number(stated, "n_shared_experts"))
+        if experts
+        else _number(stated, "intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
+    )
     return Shape(
         weights=tuple(weights),
         blocks=blocks,

@@ -16,6 +16,9 @@ def refusals(recipe: Recipe, tasks: Mapping[str, Task]) -> Iterator[Refusal]:
     ----------
     tasks : of the data set, by name.
     """
+    if recipe.train.softmax == "labels" and recipe.data.columns.reasoning and recipe.train.reasoning == "supervised":
+        found = 'train.softmax = "labels" with train.reasoning = "supervised", and reasoning is no label'
+        yield Refusal("train.reasoning", found, "context", 'set train.reasoning = "context"')
     if recipe.train.softmax != "labels" or (len(tasks) == 1 and all(task.choices for task in tasks.values())):
         return
     beside = f"{len(tasks)} tasks" if len(tasks) > 1 else "free text"

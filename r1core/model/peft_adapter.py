@@ -1,6 +1,8 @@
 """LoRA, rsLoRA and DoRA through PEFT, with modules trained in full beside them, saved in PEFT's own layout.
 
-Any tool that reads PEFT reads ours. Where an output head was untied, such a tool has to untie its base too.
+Any tool that reads PEFT reads ours. Where an output head was untied, such a tool has to untie its base too. In a
+mixture of experts it would take dense and shared feed-forward layers for experts (`_as_named`): give it the merged
+model.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from peft.utils import (
     get_peft_model_state_dict,
     load_peft_weights,
     set_peft_model_state_dict,
+    transformers_weight_conversion,
 )
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from safetensors.torch import save_file
@@ -89,7 +92,7 @@ def add_peft(model: PreTrainedModel, adapter: Adapter, strategy: Strategy, seed:
     if fused and not config.use_dora:
         config._register_custom_module({torch.nn.Linear: FusedLinear})  # PEFT's documented way to a layer of one's own
     dtype = model.dtype
-    with torch.random.fork_rng(devices=[]), _both_layouts():
+    with torch.random.fork_rng(devices=[]), _both_layouts(), _as_named():
         torch.manual_seed(seed)
         made = get_peft_model(model, config)
     for module in made.modules():
@@ -114,7 +117,7 @@ def load_peft(model: PreTrainedModel, directory: Path) -> PeftAdapted:
     trained = {plain_name(name) for name, _ in tensor_shapes(directory)}
     if tied(model) and any(name in trained for name, module in model.named_modules() if module in ends):
         untie(model)
-    with _both_layouts():
+    with _both_layouts(), _as_named():
         made = PeftModel.from_pretrained(model, str(directory))
     if whole:  # PEFT reads them in the base's dtype, which may round them
         for wrapper in _whole(made):
@@ -130,6 +133,21 @@ def _both_layouts() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to", category=UserWarning)
         yield
+
+
+@contextmanager
+def _as_named() -> Iterator[None]:
+    """Let PEFT adapt the layers that are named, and no others.
+
+    In a mixture of experts it takes the names of dense feed-forward layers for those of experts, as transformers held
+    them before version 5: it would leave the dense and shared layers out, and adapt the stacked experts instead.
+    """
+    kept = transformers_weight_conversion.convert_peft_config_for_transformers
+    transformers_weight_conversion.convert_peft_config_for_transformers = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        transformers_weight_conversion.convert_peft_config_for_transformers = kept
 
 
 def _whole(model: PeftModel) -> list[ModulesToSaveWrapper]:

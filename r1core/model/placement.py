@@ -116,8 +116,9 @@ def _blocks_name(model: PreTrainedModel) -> str:
 
 
 def _linear_paths(model: PreTrainedModel) -> list[str]:
-    """Names of the linear layers inside a decoder block."""
-    return [name for name, m in site_module(model, "block:0").named_modules() if isinstance(m, linear_kinds())]
+    """Names of the linear layers inside the decoder blocks, which may differ (dense ones, and ones with experts)."""
+    blocks = model.get_submodule(_blocks_name(model))
+    return [name for name, module in blocks.named_modules() if isinstance(module, linear_kinds())]
 
 
 def _refuse_unknown(model: PreTrainedModel, targets: Sequence[str]) -> None:

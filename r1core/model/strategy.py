@@ -15,6 +15,9 @@ from r1core.recipe.schema import Recipe
 from r1core.recipe.strategy import Strategy
 from r1core.recipe.training import Adapter
 
+LATENT = "kv_b_proj"
+"""What unfolds keys and values from the cache of DeepSeek's latent attention."""
+
 
 class Refusal(NamedTuple):
     """A key of the recipe that does not go together with something else."""
@@ -38,6 +41,8 @@ def refusals(recipe: Recipe, directory: Path, private: str | None) -> Iterator[R
         found = f'adapter.kind = "{kind}" under {private}: it has no exact rule for the gradient of one sample'
         yield Refusal("adapter.kind", found, "lora or rslora", 'set adapter.kind = "lora"')
     yield from misplaced(recipe.adapter, strategy, directory)
+    if recipe.train.objective == "multitask":
+        yield from unfolded(recipe.adapter, directory)
     said = [beside_gelu(strategy)] if kind == "gelu_lora" else []
     if needs_untie(strategy) and not strategy.untie and ties(directory):
         said.append(tied_refusal(strategy))
@@ -68,6 +73,18 @@ def misplaced(adapter: Adapter, strategy: Strategy, directory: Path) -> Iterator
             fix = f"did you mean {near!r}?" if near else f"name one of these, or remove {target!r}"
             found = f"adapter.targets: the model has no module {target!r}"
             yield Refusal("adapter.targets", found, f"for instance {', '.join(known)}", fix)
+
+
+def unfolded(adapter: Adapter, directory: Path) -> Iterator[Refusal]:
+    """Where a pool of task adapters would stand on what latent attention applies to all earlier tokens at each step.
+
+    Such a layer is given more tokens than the pass has, and a pool cannot tell their tasks.
+    """
+    everything = adapter.targets == "all-linear"
+    named = {plain_name(name).rpartition(".")[2] for name, _ in tensor_shapes(directory)}
+    if LATENT in named and (everything or LATENT in adapter.targets):
+        found = f"a pool of task adapters on {LATENT}, which is given earlier tokens again at every step"
+        yield Refusal("adapter.targets", found, f"layers without {LATENT}", "name the layers in adapter.targets")
 
 
 def needs_untie(strategy: Strategy) -> bool:

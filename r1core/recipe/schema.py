@@ -19,6 +19,7 @@ from r1core.recipe.strategy import Strategy
 from r1core.recipe.table import Fraction, Positive, Table
 from r1core.recipe.tasks import Kind, OwnTask, labels, labels_of_free_text, named_once, taking_text
 from r1core.recipe.training import Adapter, Train
+from r1core.recipe.vision import Vision
 
 
 class Run(Table):
@@ -54,6 +55,7 @@ class Model(Table):
         default="chat",
         description="the tokenizer's chat template, or each message and a newline (fewer tokens a row)",
     )
+    vision: Vision | None = Field(default=None, description="an image encoder for records with images; absent = none")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Model:
@@ -71,12 +73,14 @@ class Columns(Table):
 
     text: str = "text"
     answer: str = "answer"
+    reasoning: str | None = Field(default=None, description="reasoning before the answer (models with `<think>`)")
     id: str | None = None
     group: str | None = None
     as_of: str | None = None
     facts: str | None = None
     cluster: str | None = None
     task: str | None = None
+    images: str | None = Field(default=None, description="a path, or in JSONL a list of paths, beside the data file")
 
 
 class DataFiles(Table):
@@ -132,6 +136,9 @@ class Evaluate(Table):
     base_model: bool = True
     batch_size: Positive = 32
     max_new_tokens: Positive = 12
+    reasoning_tokens: int = Field(
+        default=0, ge=0, description="tokens of reasoning before a free-running answer; labels are scored without"
+    )
     metrics: list[str] = Field(default_factory=list, description="further metrics, `plugin/name`")
 
 
@@ -139,9 +146,15 @@ class Generate(Table):
     """[generate]: decoding. `temperature = 0` is greedy."""
 
     max_new_tokens: Positive = 64
+    reasoning_tokens: int = Field(
+        default=0, ge=0, description="tokens of reasoning before an answer, for models with `<think>` blocks; 0 = none"
+    )
     temperature: float = Field(default=0.0, ge=0.0, strict=False)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0, strict=False)
     beams: Positive = Field(default=1, description="width of the beam search; more than 1 needs `temperature = 0`")
+    kv_bits: Literal[0, 4, 5, 6] = Field(
+        default=0, description="bits of a number of the key/value cache, packed; 0 = as the model computes them"
+    )
     stop: list[str] = Field(default_factory=list, description="an answer ends before any of these")
     require: list[str] = Field(default_factory=list, description="an answer may not end before it holds each of these")
     json_schema: Annotated[Path | None, Field(strict=False)] = Field(
@@ -223,7 +236,7 @@ STAGE_SECTIONS: dict[str, tuple[Reads, ...]] = {
         Reads("pool", only=("prepend",)),
         Reads("continual", only=("naive",)),
         Reads("evaluate"),
-        Reads("generate", but=("temperature", "top_p")),
+        Reads("generate", but=("temperature", "top_p", "kv_bits")),
         Reads("report", but=("title", "examples")),
         Reads("plugins"),
     ),

@@ -92,6 +92,10 @@ class Train(Table):
         default="vocabulary",
         description="what the loss's softmax runs over: all tokens, or those that lead to some label of the set",
     )
+    reasoning: Literal["supervised", "context"] = Field(
+        default="supervised",
+        description="a row's `<think>` block: the loss counts it with the answer, or it is read and the answer counts",
+    )
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_fraction: Annotated[Fraction, Field(strict=False)] = 0.05
     weight_decay: float = Field(default=0.0, ge=0.0, strict=False)

@@ -61,7 +61,7 @@ class SmolLM2Source:
         except OSError as error:
             raise api.UserError(
                 f"smollm2: cannot keep the converted model in {target.parent}: {error.strerror or error}",
-                fix=f"free 300 MB there, or set R1CORE_CACHE to a folder that can be written",
+                fix="free 300 MB there, or set R1CORE_CACHE to a folder that can be written",
             ) from error
 
     def input_files(self) -> tuple[Path, ...]:
