@@ -61,6 +61,7 @@ def test_memory_of_weights_and_optimiser_is_that_of_the_books() -> None:
     assert memory.activations == memory.logits == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="resident sizes are read from /proc")
 def test_libraries_take_what_is_said_of_this_build_of_torch() -> None:
     code = "import torch, transformers, peft, accelerate; print(open('/proc/self/statm').read().split()[1])"

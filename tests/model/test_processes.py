@@ -78,6 +78,7 @@ def test_the_callers_own_error_ends_the_others(left: Left) -> None:
     assert left() == []
 
 
+@pytest.mark.slow
 def test_ranks_sum_over_gloo_and_leave_everything_as_it_was(tmp_path: Path, left: Left) -> None:
     threads, environment = torch.get_num_threads(), dict(os.environ)
 

@@ -26,6 +26,7 @@ def run(*command: str, path: Path, cwd: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plugin", "domain"])
 def test_what_is_created_installs_and_passes_its_own_tests(kind: Literal["plugin", "domain"], tmp_path: Path) -> None:
     folder = scaffold.create(kind, "bedside_notes", tmp_path / "new")

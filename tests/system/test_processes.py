@@ -67,6 +67,7 @@ def test_a_killed_command_leaves_no_process_and_continues_to_the_same_bits(
     assert all(torch.equal(tensors(desk)[name], tensor) for name, tensor in tensors(shared).items())
 
 
+@pytest.mark.slow
 def test_a_killed_helper_is_one_clear_line_and_the_command_continues(shared: Desk, tmp_path: Path, tiny: Path) -> None:
     desk = furnish(tmp_path / "desk", tiny)
     desk.path = shared.path

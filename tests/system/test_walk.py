@@ -220,7 +220,7 @@ def test_listings(desk: Desk, shelf: Path) -> None:
     assert "[plugins.clinical_rules]" in medical
     assert desk("domains", "show", "medical", "--json").json()["name"] == "medical"
     assert "smollm2-135m-instruct" in desk("models").out
-    assert desk("models", "--json").json()[0]["name"] == "smollm2-135m-instruct"
+    assert [one["name"] for one in desk("models", "--json").json()] == ["r1", "smollm2-135m-instruct"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -32,7 +32,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "a layer's own loss": {"loss": True, "packing": "none", "schedule": "linear"},
     "checkpointed blocks": {"gradient_checkpointing": True, "dropout": 0.2},
 }
-BY_TWO = ("accumulation", "curriculum")
+BY_TWO = ("accumulation",)
 """Runs by two processes that are no slow tests: what processes share, and what decides which rows are drawn."""
 EXACT = ("loss", "learning_rate", "grad_norm", "tokens")
 """Figures of a step that do not depend on the clock."""

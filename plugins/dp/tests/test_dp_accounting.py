@@ -64,7 +64,7 @@ def test_both_accountants_are_those_of_the_libraries(phases: list[Phase]) -> Non
         (0.6, 0.002, 300, []),
         pytest.param(8.0, 0.05, 90, SEVERAL[:1], marks=SLOW),
         pytest.param(3.0, 0.02, 60, SEVERAL[1:], marks=SLOW),
-        (1.6, 0.02, 100, SEVERAL[1:]),  # most of it is spent
+        pytest.param(1.6, 0.02, 100, SEVERAL[1:], marks=SLOW),  # most of it is spent
     ],
 )
 def test_it_is_the_least_noise_to_a_thousandth(epsilon: float, rate: float, steps: int, spent: list[Phase]) -> None:
