@@ -33,7 +33,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "checkpointed blocks": {"gradient_checkpointing": True, "dropout": 0.2},
 }
 BY_TWO = ("accumulation",)
-"""Runs by two processes that are no slow tests: what processes share, and what decides which rows are drawn."""
+"""Runs by two processes that are no slow tests: what processes share."""
 EXACT = ("loss", "learning_rate", "grad_norm", "tokens")
 """Figures of a step that do not depend on the clock."""
 TOTAL = 6
