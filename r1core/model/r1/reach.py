@@ -135,8 +135,18 @@ def reach(
         return Reach(queries, torch.cat([kept, queries], 1), window, every, allowed=allowed), positions
     if allowed is not None:
         return Reach(queries, queries, window, every, allowed=allowed), positions
-    starts = torch.ones_like(queries, dtype=torch.bool)
-    starts[:, 1:] = (queries[:, 1:] != queries[:, :-1] + 1) & (queries[:, 1:] > NOWHERE)
+    starts = _starts(queries)
     lone = known or (valid is None and not bool(starts[:, 1:].any()))
     sequence = None if lone else starts.cumsum(-1)
     return Reach(queries, queries, window, every, sequence, sequence, plain=lone), positions
+
+
+def _starts(positions: torch.Tensor) -> torch.Tensor:
+    """Where a packed sequence begins: a position that does not follow the last one before it, padding left out."""
+    slot = torch.arange(positions.shape[1], device=positions.device).expand_as(positions)
+    last = torch.where(positions > NOWHERE, slot, NOWHERE).cummax(-1).values
+    before = torch.nn.functional.pad(last[:, :-1], (1, 0), value=NOWHERE)
+    previous = torch.where(before > NOWHERE, positions.gather(1, before.clamp(min=0)), NOWHERE)
+    starts = (positions > NOWHERE) & (positions != previous + 1)
+    starts[:, 0] = True
+    return starts

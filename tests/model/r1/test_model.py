@@ -54,6 +54,15 @@ def test_left_padding_changes_no_answer(how: dict[str, object]) -> None:
     assert both[1].tolist() == other[0].tolist()
 
 
+@pytest.mark.parametrize("hole", [[5], [0, 1, 7, 8, 20], [29]])
+def test_a_token_that_is_masked_out_is_as_good_as_not_there(hole: list[int]) -> None:
+    made, ids = model(), tokens(1, 30)
+    mask = torch.ones_like(ids)
+    mask[0, hole] = 0
+    kept = mask[0].bool()
+    assert torch.allclose(made(ids, attention_mask=mask).logits[:, kept], made(ids[:, kept]).logits, atol=1e-5)
+
+
 def test_beams_find_what_a_search_without_a_cache_finds() -> None:
     made, ids = model(), tokens(1, 12)
     how = {"num_beams": 3, "do_sample": False, "max_new_tokens": 12, "pad_token_id": 0}
