@@ -21,7 +21,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import MoeCausalLMOutputWithPast, MoeModelOutputWithPast
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm, LlamaRotaryEmbedding
 
-from r1core.model.r1.adaptation import R1DomainAdaptation
+from r1core.model.r1.adaptation import R1DomainAdaptation, R1Mixing
 from r1core.model.r1.attention import R1Attention
 from r1core.model.r1.balance import balance_loss, z_loss
 from r1core.model.r1.cache import furnished, kept_positions
@@ -48,14 +48,13 @@ class R1FeedForward(nn.Module):
         flat = hidden.flatten(0, 1)
         counted = None if valid is None else valid.flatten()
         routing = self.router(flat, counted)
-        out = self.experts(flat, routing.experts, routing.weights)
+        out = self.experts(flat, routing.experts, routing.weights).view_as(hidden)
         if self.adaptation is not None:
-            out = out + self.adaptation(flat, routing.logits)
+            out = out + self.adaptation(hidden, routing.logits.unflatten(0, hidden.shape[:-1]))
         if self.training:
             self.losses = self.balance_weight * balance_loss(routing, counted) + self.z_weight * z_loss(
                 routing, counted
             )
-        out = out.view_as(hidden)
         return out if self.shared is None else self.shared(hidden) + out
 
 
@@ -118,6 +117,8 @@ class R1PreTrainedModel(PreTrainedModel):
             init.zeros_(module.bias_steps)
             init.zeros_(module.load)
             init.ones_(module.active)
+        elif isinstance(module, R1Mixing):
+            init.normal_(module.weight, mean=0.0, std=self.config.expert_groups**-0.5)
         elif isinstance(module, nn.Linear) and hasattr(module, "initial_std"):  # a layer that says so itself
             init.normal_(module.weight, mean=0.0, std=float(module.initial_std))  # type: ignore[arg-type]
 

@@ -12,9 +12,12 @@ from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig, LlamaF
 
 from r1core.data.packing import SHARED, Layout, pack_rows
 from r1core.data.tokens import Encoded
+from r1core.model.adapter import add_adapter
 from r1core.model.load import check_packing
 from r1core.model.r1 import R1ForCausalLM, reach
+from r1core.model.row_gradients import RowGradients
 from r1core.model.scores import logits_at
+from r1core.recipe.training import Adapter
 from r1core.testing.tiny_r1 import config, model, tokens
 
 
@@ -165,6 +168,24 @@ def test_packed_rows_are_seen_as_alone_under_a_window(layout: Layout) -> None:
         logits = made(torch.tensor([row.prompt + row.response])).logits[0]
         alone.append(logits[len(row.prompt) - 1 : -1])
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+
+
+def test_the_gradient_of_one_row_is_that_of_the_row_alone() -> None:
+    base = model(sliding_window=64).requires_grad_(False)
+    made = add_adapter(base, Adapter(rank=4), seed=0).model.train()
+    named = [(name, weight) for name, weight in made.named_parameters() if weight.requires_grad]
+    for _, weight in named:
+        weight.data += torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)) / 20
+    assert any("adaptation" in name for name, _ in named)
+    ids = tokens(3, 12)
+    rows = RowGradients(made, named)
+    with rows.of(3):
+        made(ids).logits.logsumexp(-1).sum().backward()
+    taken = rows.take()
+    for row in range(3):
+        alone = torch.autograd.grad(made(ids[row : row + 1]).logits.logsumexp(-1).sum(), [w for _, w in named])
+        for mine, right in zip(taken, alone, strict=True):
+            assert torch.allclose(mine[row], right, atol=1e-4)
 
 
 def test_caches_of_other_models_and_kinds_are_refused() -> None:
