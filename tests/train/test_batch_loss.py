@@ -10,6 +10,7 @@ import torch
 
 from r1core.model.adapted import adapted_of
 from r1core.model.adapter import load_adapter
+from r1core.model.processes import ranks
 from r1core.model.r1.routing import R1Router
 from r1core.model.scores import logits_at
 from r1core.recipe.strategy import Role, Strategy
@@ -82,3 +83,17 @@ def test_a_frozen_routers_bias_stays(tiny: ModuleType) -> None:
     tiny.one_step(run)
     assert not routers(run)
     assert not any(one.bias_steps.any() for one in run.model.modules() if isinstance(one, R1Router))
+
+
+@pytest.mark.slow
+def test_two_processes_move_biases_as_one_does(tiny: ModuleType) -> None:
+    def started() -> Trainer:
+        return trained(tiny, 0.01, packing="best_fit", micro_batch_tokens=20, strategy=WHOLE)
+
+    alone = started()
+    tiny.one_step(alone)
+    with ranks(2, lambda: started().step(0)):
+        two = started()
+        tiny.one_step(two)
+    for one, other in zip(routers(alone), routers(two), strict=True):
+        assert torch.equal(one.bias_steps, other.bias_steps)

@@ -65,6 +65,8 @@ class R1Config(PreTrainedConfig):
     base_model_tp_plan: ClassVar[dict[str, Any]] = TENSOR_PARALLEL
     base_model_ep_plan: ClassVar[dict[str, Any]] = EXPERT_PARALLEL
 
+    mlp_bias: ClassVar[bool] = False  # as the library's dense feed-forward part asks
+
     vocab_size: int = 49_152
     hidden_size: int = 1024
     intermediate_size: int = 2816

@@ -38,7 +38,7 @@ class R1FeedForward(nn.Module):
         super().__init__()
         self.router = R1Router(config)
         self.experts = R1Experts(config)
-        self.shared = LlamaMLP(_dense(config)) if config.intermediate_size else None
+        self.shared = LlamaMLP(config) if config.intermediate_size else None
         self.adaptation = R1DomainAdaptation(config) if config.adaptation_rank else None
         self.balance_weight, self.z_weight = config.router_aux_loss_coef, config.router_z_loss_coef
         self.losses: torch.Tensor | None = None  # of the last pass in training, with its graph
@@ -52,9 +52,8 @@ class R1FeedForward(nn.Module):
         if self.adaptation is not None:
             out = out + self.adaptation(hidden, routing.logits.unflatten(0, hidden.shape[:-1]))
         if self.training:
-            self.losses = self.balance_weight * balance_loss(routing, counted) + self.z_weight * z_loss(
-                routing, counted
-            )
+            balance, large = balance_loss(routing, counted), z_loss(routing, counted)
+            self.losses = self.balance_weight * balance + self.z_weight * large
         return out if self.shared is None else self.shared(hidden) + out
 
 
@@ -286,12 +285,6 @@ class R1ForCausalLM(R1PreTrainedModel, GenerationMixin):
     def feed_forwards(self) -> list[R1FeedForward]:
         """Of every block, in order."""
         return [module for module in self.modules() if isinstance(module, R1FeedForward)]
-
-
-def _dense(config: R1Config) -> R1Config:
-    """The configuration as the library's dense feed-forward part reads it."""
-    config.mlp_bias = False
-    return config
 
 
 def _valid(mask: torch.Tensor | None, hidden: torch.Tensor) -> torch.Tensor | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.nn import functional
 
 from r1core.model.r1.config import R1Config
@@ -92,6 +92,8 @@ class R1Router(nn.Module):
     @torch.no_grad()
     def rebalance(self) -> None:
         """Move the bias of experts that got more than the mean down, of the others up, a step; start counting anew."""
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(self.load)  # every process saw rows of its own, and all move alike
         if bool(self.load.any()):
             mean = self.load[self.active].double().mean()
             self.bias_steps += ((mean - self.load).sign() * self.active).to(self.bias_steps.dtype)
