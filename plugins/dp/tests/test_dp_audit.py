@@ -132,6 +132,7 @@ def test_an_audit_spends_nothing_and_stands_in_the_card(ward: Path) -> None:
     assert "train: skipped" in again.stdout, again.stdout + again.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
@@ -139,10 +140,9 @@ def test_an_audit_spends_nothing_and_stands_in_the_card(ward: Path) -> None:
             "normal = policy.normal\npolicy.normal = lambda *given: 0.25 * normal(*given)",
             "the noise multiplier measures",
         ),
-        pytest.param(
+        (
             "chosen = policy.chosen\npolicy.chosen = lambda *given: chosen(*given) | True",
             "not drawn as Poisson",
-            marks=pytest.mark.slow,
         ),
     ],
     ids=["a quarter of the noise", "everybody in every step"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import example as one_case
 from hypothesis import given
 from hypothesis import strategies as st
 from r1core_numeric.annotator import KIND, NumberAnnotator
@@ -17,7 +18,7 @@ from r1core_numeric.plugin import NumericPlugin
 from r1core_numeric.programs import node_to_json, program_from_json
 from r1core_numeric.prompt import TableAnnotator
 from r1core_numeric.slots import TABLE_KIND, slots_of
-from r1core_numeric.tables import read_table
+from r1core_numeric.tables import head_rows, read_table
 
 from r1core import api
 from r1core.compose import Chain
@@ -73,6 +74,7 @@ CELLS = st.sampled_from(["", " ", "Sales", "2019", "(1.5)", "$ 12,000", "-", "No
 
 
 @given(st.lists(st.lists(CELLS, max_size=5), max_size=6), st.sampled_from(["", "Caption (in thousands)"]))
+@one_case([[], ["Sales", "", "3\n4"], ["", "(1.5)"]], "")  # a header over a column without cells is not written
 def test_every_number_of_a_table_stands_where_it_is_said_to(rows: list[list[str]], caption: str) -> None:
     laid = lay_out(rows, caption=caption)
     for number in laid.numbers:
@@ -81,7 +83,9 @@ def test_every_number_of_a_table_stands_where_it_is_said_to(rows: list[list[str]
     assert all(end <= n.start for end, n in zip(ends, laid.numbers, strict=False))
     there = {(n.cell.row, n.cell.column, n.text, n.amount, n.scale) for n in laid.numbers if n.cell}
     quantities = [n for n in read_table(rows, caption=caption) if n.kind == "quantity" and n.cell and n.cell.row]
-    body = [n for n in quantities if n.cell and rows[n.cell.row][0].strip() and n.cell.column]
+    filled = {column for row in rows[head_rows(rows) :] for column, cell in enumerate(row) if cell.strip()}
+    written = [n for n in quantities if n.cell and (n.cell.row >= head_rows(rows) or n.cell.column in filled)]
+    body = [n for n in written if n.cell and rows[n.cell.row][0].strip() and n.cell.column]
     assert all(
         (n.cell.row, n.cell.column, n.text, n.amount, n.scale) in there for n in body if n.cell and n.cell.column_header
     )
