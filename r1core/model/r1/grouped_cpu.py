@@ -39,10 +39,14 @@ def experts_cpu(
     -------
     (N, H) in the dtype of `hidden`.
     """
-    inputs = (hidden, weights, gate_up, down)
-    if chosen.numel() <= FEW and not (torch.is_grad_enabled() and any(each.requires_grad for each in inputs)):
+    if chosen.numel() <= FEW and not differentiated(hidden, weights, gate_up, down):
         return _few(hidden, chosen, weights, gate_up, down)
     return _Experts.apply(hidden, chosen, weights, gate_up, down)
+
+
+def differentiated(*inputs: torch.Tensor) -> bool:
+    """Whether a gradient of what comes of these may be asked for."""
+    return torch.is_grad_enabled() and any(each.requires_grad for each in inputs)
 
 
 def _few(
@@ -102,8 +106,7 @@ class _Padded:
 
     def outer(self, left: torch.Tensor, right: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
         """`left_e^T right_e`; the side that carries the shares is zero in the rows in excess."""
-        by_expert = (side.unflatten(0, (self.experts, -1)) for side in (left, right))
-        one, other = by_expert
+        one, other = (side.unflatten(0, (self.experts, -1)) for side in (left, right))
         return torch.bmm(one.transpose(1, 2), other, out=empty_like(stack))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from r1core.model.r1.grouped_cpu import experts_cpu
+from r1core.model.r1.grouped_cpu import differentiated, experts_cpu
 from r1core.model.r1.triton_few import few
 from r1core.model.r1.triton_rows import gate, gate_back, home, sort_by_expert
 
@@ -30,8 +30,7 @@ def experts_cuda(
     if gate_up.dtype != torch.bfloat16 or gate_up.shape[-1] % ALIGNED or down.shape[-1] % ALIGNED:
         return experts_cpu(hidden, chosen, weights, gate_up, down)
     hidden = hidden.to(gate_up.dtype)
-    inputs = (hidden, weights, gate_up, down)
-    if len(hidden) <= FEW and not (torch.is_grad_enabled() and any(each.requires_grad for each in inputs)):
+    if len(hidden) <= FEW and not differentiated(hidden, weights, gate_up, down):
         return few(hidden, chosen, weights, gate_up, down)
     return _Experts.apply(hidden, chosen, weights.to(hidden.dtype), gate_up, down)
 
