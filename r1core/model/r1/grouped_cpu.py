@@ -115,7 +115,7 @@ def _products(chosen: torch.Tensor, dtype: torch.dtype, experts: int) -> _OneByO
     flat = chosen.flatten()
     order = flat.argsort(stable=True)
     counts = torch.bincount(flat, minlength=experts)[:experts].tolist()
-    cheap = dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported()
+    cheap = dtype == torch.bfloat16 and flat.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
     padded = cheap and sum(counts) == len(flat) and max(counts) * experts <= EXCESS * len(flat)
     return _Padded(order, counts) if padded else _OneByOne(order, counts)
 
