@@ -15,7 +15,7 @@ from r1core.model import gelu_lora, peft_adapter, pool, pool_check
 from r1core.model.adapted import Adapted, adapted_of
 from r1core.model.placement import tied, untie
 from r1core.model.start_check import frozen_a
-from r1core.model.strategy import beside_gelu, needs_untie, tied_refusal
+from r1core.model.strategy import beside_experts, beside_gelu, needs_untie, tied_refusal
 from r1core.recipe.strategy import Strategy
 from r1core.recipe.training import Adapter
 
@@ -53,6 +53,8 @@ def add_adapter(
     if all(treatment.mode == "frozen" for treatment in strategy.treatments().values()):
         raise UserError("strategy: every role is frozen, nothing would be trained", fix="give a role another mode")
     if (refusal := frozen_a(adapter, pool=wanted is not None)) is not None:
+        raise refusal
+    if (refusal := beside_experts(adapter, pool=wanted is not None)) is not None:
         raise refusal
     if wanted is not None:
         return pool.add_pool(model, adapter, strategy, seed, wanted)

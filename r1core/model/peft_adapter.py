@@ -28,10 +28,12 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from r1core.model.adapted import Adapted
+from r1core.model.expert_lora import factored
 from r1core.model.fused_lora import FusedLinear
 from r1core.model.headers import tensor_shapes
-from r1core.model.placement import depth_of, full, linear_names, low_rank, tied, untie
+from r1core.model.placement import depth_of, expert_stacks, full, linear_names, low_rank, tied, untie
 from r1core.model.roles import plain_name
+from r1core.model.strategy import EXPERTS
 from r1core.recipe.strategy import Strategy
 from r1core.recipe.training import Adapter
 from r1core.runs.files import write_json
@@ -55,7 +57,10 @@ class PeftAdapted(Adapted):
 
     def save(self, directory: Path, tensors: Mapping[str, torch.Tensor] | None = None) -> None:
         """PEFT's layout: its configuration and its names."""
-        replace(self.model.peft_config["default"], inference_mode=True).save_pretrained(str(directory))
+        config = replace(self.model.peft_config["default"], inference_mode=True)
+        if isinstance(config, LoraConfig) and config.target_parameters:
+            config.lora_dropout = 0.0  # it matters to training only, and PEFT's own wrapper of stacks refuses it
+        config.save_pretrained(str(directory))
         stated = json.loads((directory / CONFIG).read_bytes())
         if isinstance(stated["target_modules"], list):  # of a set, whose order is another in every process
             write_json(directory / CONFIG, stated | {"target_modules": sorted(stated["target_modules"])})
@@ -78,6 +83,8 @@ def add_peft(model: PreTrainedModel, adapter: Adapter, strategy: Strategy, seed:
     blocks, first = depth_of(model), adapter.first_layer
     everywhere = not strategy.given  # named by what layers are called, as PEFT's users do
     targets = adapter.targets if adapter.targets != "all-linear" else linear_names(model)
+    named = [target for target in targets if target != EXPERTS]
+    stacked = expert_stacks(model, adapter, strategy)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=adapter.rank,
@@ -85,12 +92,14 @@ def add_peft(model: PreTrainedModel, adapter: Adapter, strategy: Strategy, seed:
         lora_dropout=adapter.dropout,
         use_rslora=adapter.kind == "rslora",
         use_dora=adapter.kind == "dora",
-        target_modules=list(targets) if everywhere else places or DUMMY_TARGET_MODULES,
+        target_modules=(named if everywhere else places) or DUMMY_TARGET_MODULES,
+        target_parameters=stacked or None,
         layers_to_transform=list(range(first, blocks)) if everywhere and first else None,
         modules_to_save=whole or None,
     )
     if fused and not config.use_dora:
         config._register_custom_module({torch.nn.Linear: FusedLinear})  # PEFT's documented way to a layer of one's own
+    factored(config, model)
     dtype = model.dtype
     with torch.random.fork_rng(devices=[]), _both_layouts(), _as_named():
         torch.manual_seed(seed)
@@ -111,14 +120,17 @@ def add_peft(model: PreTrainedModel, adapter: Adapter, strategy: Strategy, seed:
 
 def load_peft(model: PreTrainedModel, directory: Path) -> PeftAdapted:
     """Attach a saved adapter for inference."""
-    whole = PeftConfig.from_pretrained(str(directory)).modules_to_save or ()
+    config = PeftConfig.from_pretrained(str(directory))
+    whole = config.modules_to_save or ()
+    if isinstance(config, LoraConfig):
+        factored(config, model)
     dtype = model.dtype
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     trained = {plain_name(name) for name, _ in tensor_shapes(directory)}
     if tied(model) and any(name in trained for name, module in model.named_modules() if module in ends):
         untie(model)
     with _both_layouts(), _as_named():
-        made = PeftModel.from_pretrained(model, str(directory))
+        made = PeftModel.from_pretrained(model, str(directory), config=config)
     if whole:  # PEFT reads them in the base's dtype, which may round them
         for wrapper in _whole(made):
             wrapper.modules_to_save.float()

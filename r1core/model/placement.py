@@ -8,8 +8,10 @@ import torch
 from transformers import PreTrainedModel
 
 from r1core.api import UserError
+from r1core.model.expert_lora import STACKS, stacks_of
 from r1core.model.layers import site_module
 from r1core.model.roles import block_of, role_of
+from r1core.model.strategy import EXPERTS
 from r1core.recipe.strategy import Strategy
 from r1core.recipe.training import Adapter
 
@@ -35,7 +37,9 @@ def low_rank(model: PreTrainedModel, adapter: Adapter, strategy: Strategy) -> li
             f"adapter.first_layer = {adapter.first_layer}: the model has {depth} blocks", fix=f"use 0 to {depth - 1}"
         )
     targets = adapter.targets if adapter.targets != "all-linear" else linear_names(model)
-    _refuse_unknown(model, targets)
+    stacked = expert_stacks(model, adapter, strategy)
+    if targets != [EXPERTS] or not stacked:
+        _refuse_unknown(model, [target for target in targets if target != EXPERTS or not stacked])
     treatments = strategy.treatments()
     blocks = f"{_blocks_name(model)}."
     found: list[str] = []
@@ -48,6 +52,19 @@ def low_rank(model: PreTrainedModel, adapter: Adapter, strategy: Strategy) -> li
             found.append(name)
     _refuse_empty(model, adapter, strategy, found)
     return found
+
+
+def expert_stacks(model: PreTrainedModel, adapter: Adapter, strategy: Strategy) -> list[str]:
+    """Names of the stacks of experts that get an adapter: of every open block, where `adapter.targets` names them."""
+    if EXPERTS not in adapter.targets or adapter.targets == "all-linear":
+        return []
+    treatments, depth = strategy.treatments(), depth_of(model)
+    return [
+        f"{name}.{stack}"
+        for name, _ in stacks_of(model)
+        if treatments[role_of(name, depth)].mode == "lora" and _open(name, adapter)
+        for stack in STACKS
+    ]
 
 
 def full(model: PreTrainedModel, adapter: Adapter, strategy: Strategy) -> list[str]:
@@ -147,5 +164,5 @@ def _refuse_empty(model: PreTrainedModel, adapter: Adapter, strategy: Strategy, 
             why = "no linear layer (experts are stacked)" if role in there else NOBODY
             raise UserError(
                 f'strategy.{role}.mode = "lora": {why} to put an adapter on',
-                fix=f'set strategy.{role}.mode = "full" or "frozen"',
+                fix=f'set strategy.{role}.mode = "full" or "frozen", or name layers and {EXPERTS!r} in adapter.targets',
             )

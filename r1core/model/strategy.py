@@ -19,6 +19,10 @@ LATENT = "kv_b_proj"
 """What unfolds keys and values from the cache of DeepSeek's latent attention."""
 
 
+EXPERTS = "experts"
+"""How `adapter.targets` calls the stacked experts of every block."""
+
+
 class Refusal(NamedTuple):
     """A key of the recipe that does not go together with something else."""
 
@@ -41,7 +45,10 @@ def refusals(recipe: Recipe, directory: Path, private: str | None) -> Iterator[R
         found = f'adapter.kind = "{kind}" under {private}: it has no exact rule for the gradient of one sample'
         yield Refusal("adapter.kind", found, "lora or rslora", 'set adapter.kind = "lora"')
     yield from misplaced(recipe.adapter, strategy, directory)
-    if recipe.train.objective == "multitask":
+    pool = recipe.train.objective == "multitask"
+    if (refusal := beside_experts(recipe.adapter, pool=pool, private=private)) is not None:
+        yield Refusal("adapter.targets", str(refusal), f"targets without {EXPERTS!r}", refusal.fix)
+    if pool:
         yield from unfolded(recipe.adapter, directory)
     said = [beside_gelu(strategy)] if kind == "gelu_lora" else []
     if needs_untie(strategy) and not strategy.untie and ties(directory):
@@ -91,6 +98,27 @@ def needs_untie(strategy: Strategy) -> bool:
     """Whether the embedding or the output head is trained, so that they can no longer be one."""
     treatments = strategy.treatments()
     return any(treatments[role].mode != "frozen" for role in ("embeddings", "output"))
+
+
+def beside_experts(adapter: Adapter, *, pool: bool, private: str | None = None) -> UserError | None:
+    """Why no adapter goes on stacked experts; None where one does, or none is asked for.
+
+    Parameters
+    ----------
+    private : name of the privacy policy, if there is one.
+    """
+    if adapter.targets == "all-linear" or EXPERTS not in adapter.targets:
+        return None
+    said = (
+        (adapter.kind not in ("lora", "rslora"), f'adapter.kind = "{adapter.kind}", which has no form for experts'),
+        (adapter.initial != "random", f'adapter.initial = "{adapter.initial}", which reads linear layers'),
+        (pool, "a pool of task adapters, which go on linear layers"),
+        (private is not None, f"{private}: there is no exact rule for the gradient of one row of an expert"),
+    )
+    for wrong, beside in said:
+        if wrong:
+            return UserError(f"adapter.targets: {EXPERTS!r} with {beside}", fix=f"leave {EXPERTS!r} out")
+    return None
 
 
 def beside_gelu(strategy: Strategy) -> UserError | None:

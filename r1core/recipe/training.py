@@ -16,7 +16,8 @@ RATE_PRESETS = {"tenth": 10.0, "fifth": 5.0}
 
 
 class Adapter(Table):
-    """[adapter]: low-rank adapters. `targets` are module names, or all linear layers of the blocks.
+    """[adapter]: low-rank adapters. `targets` are module names, or all linear layers of the blocks; `experts` among the
+    names are the stacked experts of every block (LoRA and rsLoRA).
 
     LoRA (arXiv:2106.09685), rsLoRA (arXiv:2312.03732) and DoRA (arXiv:2402.09353) through PEFT; GELU-LoRA is ours.
     """

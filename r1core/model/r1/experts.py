@@ -15,6 +15,7 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, use_experts_imp
 
 from r1core.model.r1.config import R1Config
 from r1core.model.r1.grouped_cpu import experts_cpu
+from r1core.model.r1.routed import LowRank
 
 IMPLEMENTATION = "r1core"
 """Its name in `experts_implementation`."""
@@ -47,16 +48,24 @@ class R1Experts(nn.Module):
 
 
 def experts_forward(
-    module: nn.Module, hidden: torch.Tensor, chosen: torch.Tensor, weights: torch.Tensor
+    module: nn.Module,
+    hidden: torch.Tensor,
+    chosen: torch.Tensor,
+    weights: torch.Tensor,
+    low: LowRank | None = None,
 ) -> torch.Tensor:
     """The `r1core` implementation of a stack of experts; parameters as `R1Experts.forward` has them.
+
+    Parameters
+    ----------
+    low : an adapter on both stacks.
 
     Raises
     ------
     ValueError : for experts of another form.
     """
     if not getattr(module, "_r1core_computes", False):
-        _refuse(module)
+        refuse(module)
         module._r1core_computes = True  # type: ignore[assignment]  # asked once: at one token, asking costs as much as a product
     gate_up, down = module.gate_up_proj, module.down_proj
     assert isinstance(gate_up, torch.Tensor)
@@ -64,18 +73,25 @@ def experts_forward(
     if hidden.device.type == "cuda":
         from r1core.model.r1.grouped_cuda import experts_cuda  # Triton is there where a GPU is
 
-        return experts_cuda(hidden, chosen, weights.to(hidden.dtype), gate_up, down)
-    return experts_cpu(hidden, chosen, weights.to(hidden.dtype), gate_up, down)
+        return experts_cuda(hidden, chosen, weights.to(hidden.dtype), gate_up, down, low)
+    return experts_cpu(hidden, chosen, weights.to(hidden.dtype), gate_up, down, low)
 
 
-def _refuse(module: nn.Module) -> None:
+def refuse(module: nn.Module) -> None:
+    """Refuse experts of another form.
+
+    Raises
+    ------
+    ValueError : naming what they have that is not computed here.
+    """
+    active = getattr(module, "act_fn", None)
     found = [
         *(["biases"] if getattr(module, "has_bias", False) else []),
         *([] if getattr(module, "has_gate", True) else ["experts without a gate"]),
         *(["transposed stacks"] if getattr(module, "is_transposed", False) else []),
         *([] if getattr(module, "is_concatenated", True) else ["interleaved gates"]),
         *(["a norm behind each expert"] if getattr(module, "has_post_expert_norm", False) else []),
-        *([] if isinstance(module.act_fn, nn.SiLU | type(ACT2FN["silu"])) else [f"the activation {module.act_fn}"]),
+        *([] if isinstance(active, nn.SiLU | type(ACT2FN["silu"])) else [f"the activation {active}"]),
     ]
     if found:
         raise ValueError(

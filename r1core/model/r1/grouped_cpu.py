@@ -9,12 +9,13 @@ N = tokens, K = experts of a token, S = N K rows, H = model width, I = expert wi
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch.nn import functional
 
 from r1core.model.r1.huge_pages import empty_like
+from r1core.model.r1.routed import LowRank, routed
 
 EXCESS = 2.0
 """Rows of a padded product over rows that are needed, up to which it is taken."""
@@ -25,7 +26,12 @@ FEW = 16
 
 
 def experts_cpu(
-    hidden: torch.Tensor, chosen: torch.Tensor, weights: torch.Tensor, gate_up: torch.Tensor, down: torch.Tensor
+    hidden: torch.Tensor,
+    chosen: torch.Tensor,
+    weights: torch.Tensor,
+    gate_up: torch.Tensor,
+    down: torch.Tensor,
+    low: LowRank | None = None,
 ) -> torch.Tensor:
     """`sum_k w_k down_e(silu(gate_e x) * up_e x)` over each token's experts e.
 
@@ -34,14 +40,16 @@ def experts_cpu(
     hidden : (N, H).
     chosen, weights : (N, K); an index of E or above has no expert here and adds nothing (expert parallel).
     gate_up, down : (E, 2 I, H) and (E, H, I), as the library stacks them.
+    low : an adapter on both stacks.
 
     Returns
     -------
     (N, H) in the dtype of `hidden`.
     """
-    if chosen.numel() <= FEW and not differentiated(hidden, weights, gate_up, down):
-        return _few(hidden, chosen, weights, gate_up, down)
-    return _Experts.apply(hidden, chosen, weights, gate_up, down)
+    adapted = () if low is None else low.trained
+    if chosen.numel() <= FEW and not differentiated(hidden, weights, gate_up, down, *adapted):
+        return _few(hidden, chosen, weights, gate_up, down, low)
+    return routed(products(chosen, weights, len(down), gate_up.dtype, low), hidden, weights, gate_up, down, low)
 
 
 def differentiated(*inputs: torch.Tensor) -> bool:
@@ -50,148 +58,160 @@ def differentiated(*inputs: torch.Tensor) -> bool:
 
 
 def _few(
-    hidden: torch.Tensor, chosen: torch.Tensor, weights: torch.Tensor, gate_up: torch.Tensor, down: torch.Tensor
+    hidden: torch.Tensor,
+    chosen: torch.Tensor,
+    weights: torch.Tensor,
+    gate_up: torch.Tensor,
+    down: torch.Tensor,
+    low: LowRank | None,
 ) -> torch.Tensor:
     out, experts = torch.zeros_like(hidden), len(down)
-    rows = zip(hidden.unbind(0), out.unbind(0), chosen.tolist(), weights.tolist(), strict=True)
-    for row, said, ids, shares in rows:
-        for expert, share in zip(ids, shares, strict=True):
-            if expert < experts:
-                gate, up = torch.mv(gate_up[expert], row).chunk(2)
-                said.addmv_(down[expert], functional.silu(gate, inplace=True).mul_(up), alpha=share)
+    slots = (chosen if low is None else low.slots(chosen)).tolist()
+    rows = zip(hidden.unbind(0), out.unbind(0), chosen.tolist(), slots, weights.tolist(), strict=True)
+    for row, said, ids, own, shares in rows:
+        for expert, slot, share in zip(ids, own, shares, strict=True):
+            if expert >= experts:
+                continue
+            both = torch.mv(gate_up[expert], row)
+            if low is not None:
+                a_in, b_in, a_out, b_out = low.slices[slot]
+                both.addmv_(b_in, torch.mv(a_in, row))
+            gate, up = both.chunk(2)
+            active = functional.silu(gate, inplace=True).mul_(up)
+            said.addmv_(down[expert], active, alpha=share)
+            if low is not None:
+                said.addmv_(b_out, torch.mv(a_out, active), alpha=share)
     return out
 
 
-class _OneByOne:
+class _Sorted:
+    """What both ways share: where rows stand, and what happens between the products.
+
+    Parameters
+    ----------
+    order : (S,) which of the N K rows stands at each place.
+    used : (S,) bool, places that only fill up are False.
+    apart : products of the same rows for each adapter apart; None where there is one.
+    """
+
+    apart: _OneByOne | _Padded
+
+    def __init__(self, order: torch.Tensor, used: torch.Tensor, weights: torch.Tensor) -> None:
+        self.shape, (tokens, per) = weights.shape, weights.shape
+        self.token, self.place = order // per, order.new_empty(tokens * per)
+        self.place[order[used]] = torch.arange(len(order), device=order.device)[used]
+        self.shares = weights.detach().flatten().index_select(0, order) * used
+
+    def rows(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Tokens (N, H), each at the places of its experts: (S, H)."""
+        return hidden.index_select(0, self.token)
+
+    def home(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows (S, H), summed at their tokens: (N, H)."""
+        return rows.index_select(0, self.place).unflatten(0, self.shape).sum(1)
+
+    def shares_home(self, shares: torch.Tensor) -> torch.Tensor:
+        """Numbers of rows (S,) at their tokens: (N, K)."""
+        return shares.index_select(0, self.place).view(self.shape)
+
+    def gate(self, both: torch.Tensor) -> torch.Tensor:
+        """`silu(gate) * up * share` of (S, 2 I): (S, I)."""
+        gate, up = both.chunk(2, -1)
+        return functional.silu(gate).mul_(up).mul_(self.shares[:, None])
+
+    def gate_back(self, both: torch.Tensor, slope: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """See `r1core.model.r1.routed.Products`; in pieces that stay in the processor's cache."""
+        active, by_both, by_share = torch.empty_like(slope), torch.empty_like(both), torch.empty_like(self.shares)
+        for start in range(0, len(both), PIECE):
+            at = slice(start, start + PIECE)
+            gate, up = both[at].chunk(2, -1)
+            by_gate, by_up = by_both[at].chunk(2, -1)
+            by_active, share, out = slope[at], self.shares[at, None], active[at]
+            sigmoid = gate.sigmoid()
+            silu = gate * sigmoid
+            torch.mul(silu, up, out=out)
+            torch.sum(out * by_active, -1, out=by_share[at])
+            out.mul_(share)
+            by_active.mul_(share)
+            torch.mul(by_active, silu, out=by_up)
+            sigmoid.addcmul_(silu, 1 - sigmoid)  # d silu = sigmoid + silu (1 - sigmoid)
+            torch.mul(by_active.mul_(up), sigmoid, out=by_gate)
+        return active, by_both, by_share
+
+
+class _OneByOne(_Sorted):
     """Products of each expert's rows in a loop; rows stand sorted, without gaps."""
 
-    def __init__(self, order: torch.Tensor, counts: list[int]) -> None:
-        self.order, self.used, self.spans = order, torch.ones_like(order, dtype=torch.bool), _spans(counts)
-        self.whole = sum(counts) == len(order)
+    def __init__(self, order: torch.Tensor, counts: list[int], weights: torch.Tensor) -> None:
+        super().__init__(order, torch.ones_like(order, dtype=torch.bool), weights)
+        self.counts, self.whole, self.apart = counts, sum(counts) == len(order), self
+
+    def _parts(self, rows: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Each expert's rows; slicing them one by one would cost as much as a thin product."""
+        return (rows if self.whole else rows[: sum(self.counts)]).split(self.counts)
 
     def times(self, rows: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
-        """`rows_e @ stack_e`; rows without an expert stay zero."""
+        """`rows_e stack_e`; rows without an expert stay zero."""
         shape = (len(rows), stack.shape[-1])
         out = rows.new_empty(shape) if self.whole else rows.new_zeros(shape)
-        for at, weight in zip(self.spans, stack.unbind(0), strict=True):
-            if at is not None:
-                torch.mm(rows[at], weight, out=out[at])
+        for part, weight, said in zip(self._parts(rows), stack.unbind(0), self._parts(out), strict=True):
+            torch.mm(part, weight, out=said)
         return out
 
-    def outer(self, left: torch.Tensor, right: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
-        """`left_e^T right_e`: the gradient of a stack, whatever rows an expert got."""
-        gradient = empty_like(stack)
-        for at, out in zip(self.spans, gradient.unbind(0), strict=True):
-            if at is None:
-                out.zero_()
-            else:
-                torch.mm(left[at].t(), right[at], out=out)
+    def add(self, out: torch.Tensor, rows: torch.Tensor, stack: torch.Tensor) -> None:
+        """Add `rows_e stack_e` to `out`."""
+        for part, weight, said in zip(self._parts(rows), stack.unbind(0), self._parts(out), strict=True):
+            said.addmm_(part, weight)
+
+    def outer(self, left: torch.Tensor, right: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """`left_e^T right_e`, whatever rows an expert got."""
+        gradient = empty_like(like)
+        for one, other, out in zip(self._parts(left), self._parts(right), gradient.unbind(0), strict=True):
+            torch.mm(one.t(), other, out=out)
         return gradient
 
 
-class _Padded:
+class _Padded(_Sorted):
     """The same in one batched product: every expert has as many rows as the fullest, those in excess with no share."""
 
-    def __init__(self, order: torch.Tensor, counts: list[int]) -> None:
+    def __init__(self, order: torch.Tensor, counts: list[int], weights: torch.Tensor) -> None:
         self.experts, most = len(counts), max(counts)
         count = torch.tensor(counts)
         start = count.cumsum(0) - count
         place = torch.arange(most)
-        self.used = (place < count[:, None]).flatten()
+        used = (place < count[:, None]).flatten()
         self.order = order[(start[:, None] + place).clamp(max=len(order) - 1).flatten()]
+        super().__init__(self.order, used, weights)
+        self.used, self.apart = used, self
 
     def times(self, rows: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
-        """`rows_e @ stack_e`."""
+        """`rows_e stack_e`."""
         return torch.bmm(rows.unflatten(0, (self.experts, -1)), stack).flatten(0, 1)
 
-    def outer(self, left: torch.Tensor, right: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+    def add(self, out: torch.Tensor, rows: torch.Tensor, stack: torch.Tensor) -> None:
+        """Add `rows_e stack_e` to `out`."""
+        out.view(self.experts, -1, out.shape[-1]).baddbmm_(rows.unflatten(0, (self.experts, -1)), stack)
+
+    def outer(self, left: torch.Tensor, right: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """`left_e^T right_e`; the side that carries the shares is zero in the rows in excess."""
         one, other = (side.unflatten(0, (self.experts, -1)) for side in (left, right))
-        return torch.bmm(one.transpose(1, 2), other, out=empty_like(stack))
+        return torch.bmm(one.mT, other, out=empty_like(like))
 
 
-def _products(chosen: torch.Tensor, dtype: torch.dtype, experts: int) -> _OneByOne | _Padded:
+def products(
+    chosen: torch.Tensor, weights: torch.Tensor, experts: int, dtype: torch.dtype, low: LowRank | None = None
+) -> _OneByOne | _Padded:
     """How these rows' products are taken: where a processor computes in bf16, a call costs more than it computes."""
-    flat = chosen.flatten()
+    adapters = 1 if low is None else low.adapters
+    flat = (chosen if low is None else low.slots(chosen)).flatten()
     order = flat.argsort(stable=True)
-    counts = torch.bincount(flat, minlength=experts)[:experts].tolist()
+    fine = torch.bincount(flat, minlength=experts * adapters)[: experts * adapters]
+    counts = fine.view(experts, adapters).sum(1).tolist()
     cheap = dtype == torch.bfloat16 and flat.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
-    padded = cheap and sum(counts) == len(flat) and max(counts) * experts <= EXCESS * len(flat)
-    return _Padded(order, counts) if padded else _OneByOne(order, counts)
-
-
-class _Experts(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: torch.Tensor,
-        chosen: torch.Tensor,
-        weights: torch.Tensor,
-        gate_up: torch.Tensor,
-        down: torch.Tensor,
-    ) -> torch.Tensor:
-        """See `experts_cpu`."""
-        products = _products(chosen, gate_up.dtype, len(down))
-        order, used = products.order, products.used
-        token, place = order // chosen.shape[-1], torch.empty(chosen.numel(), dtype=order.dtype, device=order.device)
-        place[order[used]] = torch.arange(len(order), device=order.device)[used]
-        rows, shares = hidden.index_select(0, token), weights.flatten().index_select(0, order) * used
-        both = products.times(rows, gate_up.transpose(1, 2))
-        gate, up = both.chunk(2, -1)
-        out = products.times(functional.silu(gate).mul_(up).mul_(shares[:, None]), down.transpose(1, 2))
-        ctx.save_for_backward(rows, shares, both, token, place, gate_up, down)
-        ctx.products, ctx.shape = products, chosen.shape
-        return _summed(out, place, chosen.shape)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Gradients of everything but the choice; those of frozen stacks are not computed."""
-        rows, shares, both, token, place, gate_up, down = ctx.saved_tensors
-        products = ctx.products
-        by_out = grads[0].index_select(0, token)
-        active, by_both, by_share = _through_gate(both, products.times(by_out, down), shares)
-        by_rows = products.times(by_both, gate_up)
-        by_gate_up = products.outer(by_both, rows, gate_up) if ctx.needs_input_grad[3] else None
-        by_down = products.outer(by_out, active, down) if ctx.needs_input_grad[4] else None
-        by_weights = by_share.index_select(0, place).view(ctx.shape)
-        return _summed(by_rows, place, ctx.shape), None, by_weights, by_gate_up, by_down
-
-
-def _through_gate(
-    both: torch.Tensor, by_active: torch.Tensor, shares: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Weighted activations (S, I), the gradient of both projections (S, 2 I), and that of the shares (S,).
-
-    In pieces that stay in the processor's cache; `by_active` is overwritten.
-    """
-    active, by_both, by_share = torch.empty_like(by_active), torch.empty_like(both), torch.empty_like(shares)
-    for start in range(0, len(both), PIECE):
-        at = slice(start, start + PIECE)
-        gate, up = both[at].chunk(2, -1)
-        by_gate, by_up = by_both[at].chunk(2, -1)
-        slope, share, out = by_active[at], shares[at, None], active[at]
-        sigmoid = gate.sigmoid()
-        silu = gate * sigmoid
-        torch.mul(silu, up, out=out)
-        torch.sum(out * slope, -1, out=by_share[at])
-        out.mul_(share)
-        slope.mul_(share)
-        torch.mul(slope, silu, out=by_up)
-        sigmoid.addcmul_(silu, 1 - sigmoid)  # d silu = sigmoid + silu (1 - sigmoid)
-        torch.mul(slope.mul_(up), sigmoid, out=by_gate)
-    return active, by_both, by_share
-
-
-def _spans(counts: list[int]) -> list[slice | None]:
-    """Where each expert's rows stand; None for an expert without any."""
-    spans: list[slice | None] = []
-    start = 0
-    for count in counts:
-        spans.append(slice(start, start + count) if count else None)
-        start += count
-    return spans
-
-
-def _summed(rows: torch.Tensor, place: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """Rows, sorted by expert, back to their tokens and summed over each token's experts: (N, H)."""
-    return rows.index_select(0, place).unflatten(0, shape).sum(1)
+    evenly = sum(counts) == len(flat) and max(counts) * experts <= EXCESS * len(flat)
+    if cheap and evenly and adapters == 1:
+        return _Padded(order, counts, weights)
+    made = _OneByOne(order, counts, weights)
+    if adapters > 1:
+        made.apart = _OneByOne(order, fine.tolist(), weights)
+    return made

@@ -1,7 +1,6 @@
 """Routed experts on a GPU: torch's grouped matrix products with fused kernels between them.
 
-The weight of an expert is laid on its activation before the second product, so what comes back is summed as it is and
-the weight's gradient falls out of the gate's; nothing waits for the host.
+Nothing waits for the host. Low-rank updates are too narrow for the grouped products and have kernels of their own.
 
 N = tokens, K = experts of a token, S = N K rows, H = model width, I = expert width, E = experts.
 Not covered: widths that are no multiple of 8 and fp32, which `experts_cpu`'s plain products compute here too.
@@ -9,12 +8,12 @@ Not covered: widths that are no multiple of 8 and fp32, which `experts_cpu`'s pl
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from r1core.model.r1.grouped_cpu import differentiated, experts_cpu
+from r1core.model.r1.routed import LowRank, routed
 from r1core.model.r1.triton_few import few
+from r1core.model.r1.triton_low import add, narrow, outer
 from r1core.model.r1.triton_rows import gate, gate_back, home, sort_by_expert
 
 FEW = 32
@@ -24,46 +23,82 @@ ALIGNED = 8
 
 
 def experts_cuda(
-    hidden: torch.Tensor, chosen: torch.Tensor, weights: torch.Tensor, gate_up: torch.Tensor, down: torch.Tensor
+    hidden: torch.Tensor,
+    chosen: torch.Tensor,
+    weights: torch.Tensor,
+    gate_up: torch.Tensor,
+    down: torch.Tensor,
+    low: LowRank | None = None,
 ) -> torch.Tensor:
     """As `r1core.model.r1.grouped_cpu.experts_cpu`, on a GPU."""
     if gate_up.dtype != torch.bfloat16 or gate_up.shape[-1] % ALIGNED or down.shape[-1] % ALIGNED:
-        return experts_cpu(hidden, chosen, weights, gate_up, down)
-    hidden = hidden.to(gate_up.dtype)
-    if len(hidden) <= FEW and not differentiated(hidden, weights, gate_up, down):
-        return few(hidden, chosen, weights, gate_up, down)
-    return _Experts.apply(hidden, chosen, weights.to(hidden.dtype), gate_up, down)
+        return experts_cpu(hidden, chosen, weights, gate_up, down, low)
+    hidden, weights = hidden.to(gate_up.dtype), weights.to(gate_up.dtype)
+    adapted = () if low is None else low.trained
+    if len(hidden) <= FEW and not differentiated(hidden, weights, gate_up, down, *adapted):
+        return few(hidden, chosen, weights, gate_up, down, low)
+    return routed(_Grouped(chosen, weights, len(down), low), hidden, weights, gate_up, down, low)
 
 
-class _Experts(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: torch.Tensor,
-        chosen: torch.Tensor,
-        weights: torch.Tensor,
-        gate_up: torch.Tensor,
-        down: torch.Tensor,
-    ) -> torch.Tensor:
-        """See `experts_cuda`."""
-        place, token, shares, offsets = sort_by_expert(chosen, weights, len(down))
-        rows = hidden.index_select(0, token)
-        both = torch._grouped_mm(rows, gate_up.transpose(1, 2), offs=offsets)
-        out = torch._grouped_mm(gate(both, shares), down.transpose(1, 2), offs=offsets)
-        ctx.save_for_backward(rows, shares, both, token, place, offsets, gate_up, down)
-        ctx.shape = chosen.shape
-        return home(out, place, offsets[-1:], chosen.shape[-1])
+class _LowRanks:
+    """Products of rows with the narrow halves of low-rank updates; see `r1core.model.r1.routed.Products`.
 
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Gradients of everything but the choice; those of frozen stacks are not computed."""
-        rows, shares, both, token, place, offsets, gate_up, down = ctx.saved_tensors
-        by_out = grads[0].index_select(0, token)
-        by_active = torch._grouped_mm(by_out, down, offs=offsets)
-        active, by_both, by_share = gate_back(both, shares, by_active)
-        by_down = torch._grouped_mm(by_out.t(), active, offs=offsets) if ctx.needs_input_grad[4] else None
-        by_rows = torch._grouped_mm(by_both, gate_up, offs=offsets)
-        by_gate_up = torch._grouped_mm(by_both.t(), rows, offs=offsets) if ctx.needs_input_grad[3] else None
-        inside = place < offsets[-1]
-        by_weights = torch.where(inside, by_share.index_select(0, place), 0).view(ctx.shape)
-        return home(by_rows, place, offsets[-1:], ctx.shape[-1]), None, by_weights, by_gate_up, by_down
+    Parameters
+    ----------
+    ends : (E P,) int32, where the rows of each expert and adapter end.
+    """
+
+    def __init__(self, ends: torch.Tensor) -> None:
+        self.ends = ends
+
+    def times(self, rows: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        """`rows_e stack_e`, (S, r)."""
+        return narrow(rows, stack, self.ends)
+
+    def add(self, out: torch.Tensor, rows: torch.Tensor, stack: torch.Tensor) -> None:
+        """Add `rows_e stack_e` to `out`."""
+        add(out, rows, stack, self.ends)
+
+    def outer(self, left: torch.Tensor, right: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """`left_e^T right_e`, summed in fp32."""
+        return outer(left, right, like, self.ends)
+
+
+class _Grouped:
+    """Rows sorted by expert on the GPU; see `r1core.model.r1.routed.Products`."""
+
+    def __init__(self, chosen: torch.Tensor, weights: torch.Tensor, experts: int, low: LowRank | None) -> None:
+        self.shape, adapters = chosen.shape, 1 if low is None else low.adapters
+        slots = chosen if low is None else low.slots(chosen)
+        self.place, self.token, self.shares, ends = sort_by_expert(slots, weights.detach(), experts * adapters)
+        self.offsets = ends[adapters - 1 :: adapters].contiguous()
+        self.apart = _LowRanks(ends)
+
+    def rows(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Tokens (N, H), each at the places of its experts: (S, H)."""
+        return hidden.index_select(0, self.token)
+
+    def home(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows (S, H), summed at their tokens: (N, H)."""
+        return home(rows, self.place, self.offsets[-1:], self.shape[-1])
+
+    def shares_home(self, shares: torch.Tensor) -> torch.Tensor:
+        """Numbers of rows (S,) at their tokens: (N, K)."""
+        inside = self.place < self.offsets[-1]
+        return torch.where(inside, shares.index_select(0, self.place), 0).view(self.shape)
+
+    def times(self, rows: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        """`rows_e stack_e`; rows without an expert are undefined."""
+        return torch._grouped_mm(rows, stack, offs=self.offsets)
+
+    def outer(self, left: torch.Tensor, right: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """`left_e^T right_e`."""
+        return torch._grouped_mm(left.t(), right, offs=self.offsets)
+
+    def gate(self, both: torch.Tensor) -> torch.Tensor:
+        """`silu(gate) * up * share` of (S, 2 I): (S, I)."""
+        return gate(both, self.shares)
+
+    def gate_back(self, both: torch.Tensor, slope: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Weighted activations (S, I), gradients of both projections (S, 2 I) and of the shares (S,)."""
+        return gate_back(both, self.shares, slope)

@@ -1,6 +1,8 @@
 """Triton kernels for the experts of a few tokens: each expert's weights are read where they lie, nothing is gathered.
 
-N = tokens, K = experts of a token, E = experts, H = model width, I = expert width.
+The narrow inner half of a low-rank update is computed by every program anew: it is small, and lies in the cache.
+
+N = tokens, K = experts of a token, E = experts, H = model width, I = expert width, R = rank, 0 without an update.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -12,14 +14,35 @@ import torch
 import triton
 import triton.language as tl
 
+from r1core.model.r1.routed import LowRank
+
 COLUMNS, DEEP = 16, 256
 """Outputs of a program, and inputs that it takes at a time."""
 
 
 @triton.jit
+def _narrow(half, slot, x, deep, R: tl.constexpr, RANK: tl.constexpr, WIDE: tl.constexpr):
+    """Products of some inputs with A of one slot, (RANK,)."""
+    rank = tl.arange(0, RANK)
+    inside = (rank < R)[:, None] & (deep < WIDE)[None, :]
+    a = tl.load(half + slot * R * WIDE + rank[:, None] * WIDE + deep[None, :], inside, 0.0)
+    return tl.sum(a.to(tl.float32) * x[None, :], 1)
+
+
+@triton.jit
+def _wide(half, slot, column, last, low, R: tl.constexpr, RANK: tl.constexpr, WIDE: tl.constexpr):
+    """Some outputs of B of one slot, columns below `last`."""
+    rank = tl.arange(0, RANK)
+    inside = (column < last)[:, None] & (rank < R)[None, :]
+    b = tl.load(half + slot * R * WIDE + column[:, None] * R + rank[None, :], inside, 0.0)
+    return tl.sum(b.to(tl.float32) * low[None, :], 1)
+
+
+@triton.jit
 def _up(
-    hidden, chosen, weights, gate_up, active,
-    K: tl.constexpr, E: tl.constexpr, H: tl.constexpr, WIDE: tl.constexpr, COLUMNS: tl.constexpr, DEEP: tl.constexpr,
+    hidden, chosen, slots, weights, gate_up, a, b, active,
+    K: tl.constexpr, E: tl.constexpr, H: tl.constexpr, WIDE: tl.constexpr, R: tl.constexpr, RANK: tl.constexpr,
+    COLUMNS: tl.constexpr, DEEP: tl.constexpr,
 ):  # fmt: skip
     """silu(gate) * up * weight of one row of (N K) rows, some columns."""
     row = tl.program_id(0)
@@ -27,7 +50,9 @@ def _up(
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     gate = tl.zeros((COLUMNS,), tl.float32)
     up = tl.zeros((COLUMNS,), tl.float32)
+    low = tl.zeros((RANK,), tl.float32)
     if expert < E:
+        slot = tl.load(slots + row).to(tl.int64)
         base = gate_up + expert * 2 * WIDE * H
         for start in range(0, H, DEEP):
             deep = start + tl.arange(0, DEEP)
@@ -36,14 +61,20 @@ def _up(
             place = column[:, None] * H + deep[None, :]
             gate += tl.sum(tl.load(base + place, inside, 0.0).to(tl.float32) * x[None, :], 1)
             up += tl.sum(tl.load(base + WIDE * H + place, inside, 0.0).to(tl.float32) * x[None, :], 1)
+            if R > 0:
+                low += _narrow(a, slot, x, deep, R, RANK, H)
+        if R > 0:
+            gate += _wide(b, slot, column, WIDE, low, R, RANK, 2 * WIDE)
+            up += _wide(b + WIDE * R, slot, column, WIDE, low, R, RANK, 2 * WIDE)
     share = tl.load(weights + row).to(tl.float32)
     tl.store(active + row * WIDE + column, gate * tl.sigmoid(gate) * up * share, column < WIDE)
 
 
 @triton.jit
 def _down(
-    active, chosen, down, out,
-    K: tl.constexpr, E: tl.constexpr, H: tl.constexpr, WIDE: tl.constexpr, COLUMNS: tl.constexpr, DEEP: tl.constexpr,
+    active, chosen, slots, down, a, b, out,
+    K: tl.constexpr, E: tl.constexpr, H: tl.constexpr, WIDE: tl.constexpr, R: tl.constexpr, RANK: tl.constexpr,
+    COLUMNS: tl.constexpr, DEEP: tl.constexpr,
 ):  # fmt: skip
     """Some columns of one token, summed over its experts."""
     token = tl.program_id(0)
@@ -52,28 +83,43 @@ def _down(
     for k in tl.static_range(K):
         expert = tl.load(chosen + token * K + k).to(tl.int64)
         if expert < E:
+            slot = tl.load(slots + token * K + k).to(tl.int64)
+            low = tl.zeros((RANK,), tl.float32)
             for start in range(0, WIDE, DEEP):
                 deep = start + tl.arange(0, DEEP)
                 inside = (column < H)[:, None] & (deep < WIDE)[None, :]
-                a = tl.load(active + (token * K + k) * WIDE + deep, deep < WIDE, 0.0)
+                x = tl.load(active + (token * K + k) * WIDE + deep, deep < WIDE, 0.0)
                 place = expert * H * WIDE + column[:, None] * WIDE + deep[None, :]
-                total += tl.sum(tl.load(down + place, inside, 0.0).to(tl.float32) * a[None, :], 1)
+                total += tl.sum(tl.load(down + place, inside, 0.0).to(tl.float32) * x[None, :], 1)
+                if R > 0:
+                    low += _narrow(a, slot, x, deep, R, RANK, WIDE)
+            if R > 0:
+                total += _wide(b, slot, column, H, low, R, RANK, H)
     tl.store(out + token * H + column, total, column < H)
 
 
 def few(
-    hidden: torch.Tensor, chosen: torch.Tensor, weights: torch.Tensor, gate_up: torch.Tensor, down: torch.Tensor
+    hidden: torch.Tensor,
+    chosen: torch.Tensor,
+    weights: torch.Tensor,
+    gate_up: torch.Tensor,
+    down: torch.Tensor,
+    low: LowRank | None = None,
 ) -> torch.Tensor:
     """As `r1core.model.r1.grouped_cpu.experts_cpu`, of a few tokens and without gradients."""
     tokens, per = chosen.shape
     experts, width, wide = down.shape
     hidden, chosen, weights = hidden.contiguous(), chosen.contiguous(), weights.contiguous()
+    slots, halves, rank = chosen, (gate_up, gate_up, down, down), 0
+    if low is not None:
+        slots, halves, rank = low.slots(chosen), tuple(half.contiguous() for half in low.tensors), low.rank
     active = torch.empty(tokens * per, wide, device=hidden.device, dtype=torch.float32)
     out = torch.empty_like(hidden)
+    sizes = (per, experts, width, wide, rank, triton.next_power_of_2(max(1, rank)), COLUMNS)
     _up[(tokens * per, triton.cdiv(wide, COLUMNS))](
-        hidden, chosen, weights, gate_up, active, per, experts, width, wide, COLUMNS, DEEP
+        hidden, chosen, slots, weights, gate_up, *halves[:2], active, *sizes, DEEP
     )
     _down[(tokens, triton.cdiv(width, COLUMNS))](
-        active, chosen, down, out, per, experts, width, wide, COLUMNS, min(DEEP, triton.next_power_of_2(wide))
+        active, chosen, slots, down, *halves[2:], out, *sizes, min(DEEP, triton.next_power_of_2(wide))
     )
     return out

@@ -115,10 +115,11 @@ def test_bf16_stays_within_its_rounding() -> None:
 
 def test_rows_are_sorted_without_gaps_or_with_padding() -> None:
     order = torch.tensor([4, 1, 0, 2, 3])
-    padded = _Padded(order, [2, 0, 3])
+    padded = _Padded(order, [2, 0, 3], torch.ones(5, 1))
     assert padded.order[padded.used].tolist() == [4, 1, 0, 2, 3]
     assert padded.used.tolist() == [True, True, False, False, False, False, True, True, True]
-    assert _OneByOne(order, [2, 0, 3]).spans == [slice(0, 2), None, slice(2, 5)]
+    parts = _OneByOne(order, [2, 0, 3], torch.ones(5, 1))._parts(order)
+    assert [part.tolist() for part in parts] == [[4, 1], [], [0, 2, 3]]
 
 
 def test_a_librarys_own_experts_can_be_computed_so() -> None:
