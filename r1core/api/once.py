@@ -25,6 +25,8 @@ def cache_root() -> Path:
 def build_once(target: Path, build: Callable[[Path], None], intact: Callable[[Path], bool]) -> Path:
     """Return the directory `target`, made by `build(folder)` unless `intact(target)`; atomic, one process at a time.
 
+    Its owner alone can read it: what it is built from may be licensed.
+
     Raises
     ------
     OSError : where the parent cannot be written. Whatever `build` raises; the target is then as it was.
@@ -37,7 +39,7 @@ def build_once(target: Path, build: Callable[[Path], None], intact: Callable[[Pa
             return target
         aside = target.with_name(f".{target.name}.partial")
         shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
+        aside.mkdir(mode=0o700)
         try:
             build(aside)
             for path in aside.iterdir():

@@ -14,12 +14,11 @@ import logging
 from dataclasses import asdict
 from pathlib import Path
 
-from r1core.api import UserError
+from r1core.api import UserError, build_once
 from r1core_umls.concepts import BuildReport, Progress, Source, Terms
 from r1core_umls.hashing import cache_root, sha256
 from r1core_umls.knowledge import KnowledgeBase
 from r1core_umls.store import file_names, open_store
-from r1core_umls.whole import whole
 
 __all__ = ["cache_root", "load_or_build", "verify"]
 LAYOUT = 2  # raised whenever the files or the normal form of names change, so that older caches are rebuilt
@@ -44,7 +43,12 @@ def load_or_build(source: Source, progress: Progress | None = None) -> Knowledge
             return loaded
         _log.warning("%s is damaged or of another layout; building it again", folder)
     try:
-        _build(source, fingerprint, folder, progress)
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        build_once(
+            folder,
+            lambda aside: _build(source, fingerprint, aside, progress),
+            lambda place: _load(place, fingerprint) is not None,
+        )
     except OSError as error:
         raise UserError(
             f"{folder}: cannot write the built knowledge base ({error.strerror or error})",
@@ -63,21 +67,20 @@ def verify(base: KnowledgeBase) -> list[str]:
     return [name for name, digest in recorded.items() if sha256(folder / name).hex() != digest]
 
 
-def _build(source: Source, fingerprint: str, folder: Path, progress: Progress | None) -> None:
-    with whole(folder, lambda place: _load(place, fingerprint) is not None) as aside:
-        base = KnowledgeBase.build(source, progress, aside)
-        if base.fingerprint() != fingerprint:
-            raise UserError(f"{base.report.source} changed while it was read", fix="run the command again")
-        names = file_names()
-        meta = {
-            "layout": LAYOUT,
-            "fingerprint": fingerprint,
-            "terms": asdict(base.terms),
-            "sizes": {name: (aside / name).stat().st_size for name in names},
-            "sha256": {name: sha256(aside / name, progress).hex() for name in names},
-            "report": asdict(base.report),
-        }
-        (aside / "meta.json").write_text(json.dumps(meta, indent=1), "utf-8")
+def _build(source: Source, fingerprint: str, aside: Path, progress: Progress | None) -> None:
+    base = KnowledgeBase.build(source, progress, aside)
+    if base.fingerprint() != fingerprint:
+        raise UserError(f"{base.report.source} changed while it was read", fix="run the command again")
+    names = file_names()
+    meta = {
+        "layout": LAYOUT,
+        "fingerprint": fingerprint,
+        "terms": asdict(base.terms),
+        "sizes": {name: (aside / name).stat().st_size for name in names},
+        "sha256": {name: sha256(aside / name, progress).hex() for name in names},
+        "report": asdict(base.report),
+    }
+    (aside / "meta.json").write_text(json.dumps(meta, indent=1), "utf-8")
 
 
 def _load(folder: Path, fingerprint: str) -> KnowledgeBase | None:

@@ -11,6 +11,7 @@ import json
 import os
 from pathlib import Path
 
+from r1core import api
 from r1core_umls.concepts import Progress
 
 REMEMBERED = 4 << 20  # bytes; smaller files are hashed again, in some milliseconds
@@ -19,8 +20,7 @@ CHUNK = 8 << 20
 
 def cache_root() -> Path:
     """Return the folder that all built knowledge bases stand in."""
-    base = os.environ.get("R1CORE_CACHE")
-    return (Path(base) if base else Path.home() / ".cache" / "r1core") / "umls"
+    return api.cache_root() / "umls"
 
 
 def file_digest(path: Path, progress: Progress | None = None) -> bytes:

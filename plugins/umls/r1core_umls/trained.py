@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from r1core.api import UserError
+from r1core.api import UserError, build_once
 from r1core_umls import search
 from r1core_umls.concepts import Progress
 from r1core_umls.encoder import Encoder
@@ -24,7 +24,6 @@ from r1core_umls.hashing import cache_root, file_digest, sha256
 from r1core_umls.knowledge import KnowledgeBase
 from r1core_umls.ranking import Fitted, Ranker
 from r1core_umls.tables import Tables
-from r1core_umls.whole import whole
 
 LAYOUT = 7  # raised whenever the files, the features or the training change, so that older ones are trained again
 RANKER = tuple(f"ranker_{field.name}.npy" for field in fields(Ranker))
@@ -80,23 +79,30 @@ def load_or_train(base: KnowledgeBase, progress: Progress | None = None, seed: i
         return known
     folder = folder_of(base, seed)
     try:
-        with whole(folder, _sound) as aside:
-            fitted = _fit(base, progress, seed, aside)
-            np.save(aside / "encoder.npy", fitted.encoder.weights, allow_pickle=False)
-            for field, name in zip(fields(Ranker), RANKER, strict=True):
-                np.save(aside / name, getattr(fitted.ranker, field.name), allow_pickle=False)
-            fitted.tables.save(aside)
-            if fitted.cells is not None:
-                search.save(fitted.cells, aside)
-            hashes = {file.name: sha256(file).hex() for file in sorted(aside.iterdir())}
-            note = {"layout": LAYOUT, "base": base.fingerprint(), "terms": asdict(base.terms), "sha256": hashes}
-            (aside / "meta.json").write_text(json.dumps(note, indent=1), "utf-8")
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        build_once(folder, lambda aside: _train(base, progress, seed, aside), _sound)
     except OSError as error:
         raise UserError(
             f"{folder}: cannot write the trained encoder ({error.strerror or error})",
             fix="free some space, or export R1CORE_CACHE=/a/writable/folder",
         ) from error
+    fitted = load(base, seed)
+    if fitted is None:
+        raise UserError(f"{folder}: cannot be read back", fix="export R1CORE_CACHE=/a/folder/on/a/sound/disk")
     return fitted
+
+
+def _train(base: KnowledgeBase, progress: Progress | None, seed: int, aside: Path) -> None:
+    fitted = _fit(base, progress, seed, aside)
+    np.save(aside / "encoder.npy", fitted.encoder.weights, allow_pickle=False)
+    for field, name in zip(fields(Ranker), RANKER, strict=True):
+        np.save(aside / name, getattr(fitted.ranker, field.name), allow_pickle=False)
+    fitted.tables.save(aside)
+    if fitted.cells is not None:
+        search.save(fitted.cells, aside)
+    hashes = {file.name: sha256(file).hex() for file in sorted(aside.iterdir())}
+    note = {"layout": LAYOUT, "base": base.fingerprint(), "terms": asdict(base.terms), "sha256": hashes}
+    (aside / "meta.json").write_text(json.dumps(note, indent=1), "utf-8")
 
 
 def _fit(base: KnowledgeBase, progress: Progress | None, seed: int, folder: Path) -> Fitted:

@@ -57,7 +57,7 @@ def test_files_are_private_and_hold_no_pickle(source: HpoSource) -> None:
     assert folder.stat().st_mode & 0o077 == 0
     for path in folder.glob("*.npy"):
         assert np.load(path, allow_pickle=False).dtype != object
-    assert list(cache_root().glob(".building-*")) == []
+    assert list(cache_root().glob(".*.partial")) == []
 
 
 @pytest.mark.parametrize("name", ["records.bin", "meta.json", "key_hash.npy"])
@@ -113,5 +113,5 @@ def test_a_build_that_is_interrupted_leaves_nothing(source: HpoSource, monkeypat
         with pytest.raises(UserError, match="No space left") as error:
             load_or_build(source)
     assert "R1CORE_CACHE" in error.value.fix
-    assert list(cache_root().iterdir()) == []
+    assert [path for path in cache_root().iterdir() if path.is_dir()] == []
     assert isinstance(load_or_build(source), KnowledgeBase)

@@ -110,7 +110,8 @@ def few(
     tokens, per = chosen.shape
     experts, width, wide = down.shape
     hidden, chosen, weights = hidden.contiguous(), chosen.contiguous(), weights.contiguous()
-    slots, halves, rank = chosen, (gate_up, gate_up, down, down), 0
+    halves: tuple[torch.Tensor, ...] = (gate_up, gate_up, down, down)
+    slots, rank = chosen, 0
     if low is not None:
         slots, halves, rank = low.slots(chosen), tuple(half.contiguous() for half in low.tensors), low.rank
     active = torch.empty(tokens * per, wide, device=hidden.device, dtype=torch.float32)
