@@ -53,3 +53,22 @@ def test_bad_input_is_one_line(desk: Desk) -> None:
     odd = desk("models", "upcycle", "tiny", *to, "--experts", "10", "--groups", "4", code=2).said
     assert "num_experts = 10 do not divide into expert_groups = 4" in odd
     assert not (desk.folder / "moe").exists()
+
+
+def test_its_experts_take_an_adapter_which_merges(desk: Desk) -> None:
+    small = ("--experts", "8", "--groups", "4", "--width", "8")
+    desk("models", "upcycle", "tiny", "--to", "R1", "--out", "moe", *small)
+    desk.write("own.toml", RECIPE.replace('path = "tiny"', 'path = "moe"'))
+    where = 'adapter.targets=["q_proj", "experts"]'
+    sure = ("--set", "evaluate.baselines=false", "--set", "train.steps=2", "--set", "adapter.dropout=0.1")
+    desk("adapt", "--recipe", "own.toml", "--set", where, *sure)
+    stated = json.loads((desk.folder / "runs/own/adapter/adapter_config.json").read_text())
+    assert stated["target_parameters"]
+    asked = ("--prompt", "a cough", "--json")
+    answer = desk("generate", "runs/own", *asked).json()
+    desk("merge", "runs/own", "--out", "merged")
+    merged = json.loads((desk.folder / "merged/config.json").read_text())
+    assert merged["model_type"] == "r1"
+    assert answer
+    wrong = desk("check", "--recipe", "own.toml", "--set", where, "--set", 'adapter.kind="dora"', code=2).said
+    assert "'experts' with adapter.kind = \"dora\"" in wrong
