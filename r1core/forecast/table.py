@@ -9,14 +9,18 @@ Not told: extra layers of plugins, whose weights only their code knows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from r1core.forecast.shape import Shape, Weight
-from r1core.model.strategy import needs_untie
+from r1core.model.strategy import EXPERTS, needs_untie
 from r1core.recipe.strategy import ROLES, Strategy
 from r1core.recipe.training import Adapter, Train
+
+_SECOND = re.compile(r"\.(?:up_proj|w3)$")
+"""The second of the two matrices of an expert that are stacked into one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +85,11 @@ class Table:
 
     def notes(self) -> Iterator[str]:
         """What the counts leave open."""
-        if self.shape.has_experts:
+        if self.shape.has_experts and not any(weight.expert for weight in self.low_rank):
             yield (
-                "experts and their routers are counted as the base's own: transformers stacks them, and no adapter goes"
-                " on a stack; a model class that keeps each as a linear layer would train more than is told here"
+                "experts and their routers are counted as the base's own: transformers stacks them, and an adapter goes"
+                f" on a stack where adapter.targets names {EXPERTS!r}; a model class that keeps each as a linear layer"
+                " would train more than is told here"
             )
         if self.untied:
             yield f"strategy.untie gives the output head {self.untied:,} weights of its own, a copy of the embedding's"
@@ -118,8 +123,12 @@ def table_of(shape: Shape, adapter: Adapter, strategy: Strategy, train: Train) -
 
 
 def adapter_count(weight: Weight, adapter: Adapter) -> int:
-    """Weights that an adapter of this kind trains at a linear layer."""
-    count = adapter.rank * (weight.outputs if adapter.freeze_a else weight.inputs + weight.outputs)
+    """Weights that an adapter of this kind trains at a linear layer, or at a stack of experts.
+
+    Where a file holds each expert's matrices apart, the two that are stacked into one share an A.
+    """
+    shared = weight.expert and _SECOND.search(weight.name) is not None
+    count = adapter.rank * (weight.outputs if adapter.freeze_a or shared else weight.inputs + weight.outputs)
     if adapter.kind == "dora":
         return count + weight.outputs
     return count + adapter.rank + weight.outputs if adapter.kind == "gelu_lora" else count
@@ -135,7 +144,11 @@ def _held(weight: Weight, shape: Shape, strategy: Strategy) -> bool:
 
 
 def _has_adapter(weight: Weight, shape: Shape, adapter: Adapter, strategy: Strategy) -> bool:
-    if not weight.linear or strategy.treatments()[weight.role].mode != "lora" or not _open(weight, adapter):
+    if strategy.treatments()[weight.role].mode != "lora" or not _open(weight, adapter):
+        return False
+    if weight.expert:
+        return weight.inputs > 0 and adapter.targets != "all-linear" and EXPERTS in adapter.targets
+    if not weight.linear:
         return False
     if weight.block is None:
         return weight.role == "output" and not _held(weight, shape, strategy)

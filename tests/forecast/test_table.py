@@ -17,6 +17,7 @@ from r1core.forecast.table import Table, table_of
 from r1core.model.adapter import add_adapter
 from r1core.recipe.strategy import ROLES, Strategy
 from r1core.recipe.training import Adapter, Train
+from r1core.testing import tiny_r1
 
 LLAMA = {
     "vocab_size": 64, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4, "num_attention_heads": 2,
@@ -132,6 +133,25 @@ def test_experts_take_no_adapter_and_that_is_said(name: str, more: dict[str, Any
     assert any("experts" in note for note in table.notes())
     with pytest.raises(UserError, match="experts are stacked"):
         built(model, Adapter(rank=3), Strategy(preset="guide"))
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("MixtralConfig", {"num_local_experts": 4}), ("OlmoeConfig", {"num_experts": 4})]
+)
+def test_experts_that_are_named_take_one(name: str, more: dict[str, Any], tmp_path: Path) -> None:
+    model = saved(name, tmp_path, **more)
+    adapter = Adapter(rank=3, targets=["q_proj", "experts"])
+    table = told(tmp_path, adapter, Strategy())
+    assert {r.role: r.trained for r in table.roles if r.trained} == built(model, adapter, Strategy())
+    assert list(table.notes()) == []
+
+
+def test_the_experts_of_an_r1_too(tmp_path: Path) -> None:
+    made = tiny_r1.model()
+    made.save_pretrained(tmp_path)
+    adapter = Adapter(rank=3, targets=["experts"])
+    table = told(tmp_path, adapter, Strategy())
+    assert {r.role: r.trained for r in table.roles if r.trained} == built(made, adapter, Strategy())
 
 
 def test_rates_and_decay_are_those_that_the_optimiser_gets(tmp_path: Path) -> None:
