@@ -75,7 +75,7 @@ clean:
 	@touch $@
 
 .venv/.test: .venv/.finance
-	@$(PIP) --no-build-isolation --editable '.[train,eval,structured,test,dev]' 'pyarrow<26' faiss-cpu $(EDITABLE) --editable './plugins/dp[train]' --editable ./plugins/flower
+	@$(PIP) --no-build-isolation --editable '.[train,eval,structured,vision,test,dev]' 'pyarrow<26' faiss-cpu $(EDITABLE) --editable './plugins/dp[train]' --editable ./plugins/flower
 	@$(PIP) --no-deps $(SOURCES)
 	@touch $@
 

@@ -120,7 +120,7 @@ def _by_pillow(path: Path, raw: bytes) -> NDArray[np.uint8]:
         from PIL import Image
     except ImportError as error:
         said = f"{path}: neither PNG nor .npy; other images are read by Pillow, which is not installed"
-        raise UserError(said, fix="pip install pillow, or convert the images to PNG") from error
+        raise UserError(said, fix="pip install 'r1core[vision]', or convert the images to PNG") from error
     try:
         with Image.open(io.BytesIO(raw)) as image:
             return on_white(np.asarray(image.convert("RGBA")))

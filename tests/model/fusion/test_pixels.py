@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 
+from r1core.api import UserError
+from r1core.data.images import read_image
 from r1core.model.fusion.pixels import prepared
 from r1core.model.fusion.preparation import Preparation
 
@@ -60,3 +66,23 @@ def test_a_small_image_is_cut_with_black_around_it() -> None:
     found = prepared([np.full((2, 2, 3), 255, np.uint8)], Preparation(None, (4, 4), "bilinear", 1 / 255, ZERO, ONE))
     assert found[0, 0].sum() == 4
     assert torch.equal(found[0, 0, 1:3, 1:3], torch.ones(2, 2))
+
+
+JPEG = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAIBAQEBAQIBAQECAgICAgQDAgICAgUEBAMEBgUGBgYFBgYGBwkIBgcJBwYGCAsICQoKCgoK"
+    "BggLDAsKDAkKCgr/2wBDAQICAgICAgUDAwUKBwYHCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoK"
+    "Cgr/wAARCAAIABADAREAAhEBAxEB/8QAFQABAQAAAAAAAAAAAAAAAAAABgj/xAAUEAEAAAAAAAAAAAAAAAAAAAAA/8QAFQEBAQAAAAAA"
+    "AAAAAAAAAAAACQf/xAAUEQEAAAAAAAAAAAAAAAAAAAAA/9oADAMBAAIRAxEAPwCZ07JwJkoA+//Z"
+)
+"""8 x 16 pixels, the left half (200, 40, 60), the right half (20, 90, 180)."""
+
+
+def test_a_jpeg_reaches_the_tower_as_the_colours_that_it_shows(tmp_path: Path) -> None:
+    pytest.importorskip("PIL")
+    (tmp_path / "a.jpg").write_bytes(JPEG)
+    (found,) = prepared([read_image(tmp_path / "a.jpg")], Preparation((8, 16), None, "bilinear", 1.0, ZERO, ONE))
+    for half, colour in ((found[..., :8], (200, 40, 60)), (found[..., 8:], (20, 90, 180))):
+        assert (half - torch.tensor(colour)[:, None, None]).abs().max() <= 2
+    (tmp_path / "torn.jpg").write_bytes(JPEG[:150])
+    with pytest.raises(UserError, match=r"torn\.jpg: no image that Pillow reads"):
+        read_image(tmp_path / "torn.jpg")
