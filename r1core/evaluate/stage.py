@@ -14,6 +14,7 @@ from r1core.decode.generate import Decoding
 from r1core.decode.session import Session
 from r1core.evaluate import baselines, over_time, suite, summary
 from r1core.evaluate.predictions import Prediction, from_scores, from_texts, gold_of, write_predictions
+from r1core.evaluate.routing import write_routing
 from r1core.model.load import check_packing
 from r1core.model.probe import Compute
 from r1core.model.processes import how_many, spread
@@ -57,6 +58,7 @@ def evaluate(bench: Workbench, compute: Compute, progress: Progress, tell: Calla
     for system, predictions in answered.items():
         write_predictions(run.evaluation / f"{system}.jsonl", predictions)
     write_json(run.evaluation / "rule_demo.json", rule_demonstration(session))
+    write_routing(session, splits["test"])
     wanted = ("accuracy", "exact_match")
     reached = over_time.measure(bench, session, answered, splits["test"], partial(answers, progress=progress), tell)
     several = len(bench.tasks) > 1

@@ -1,4 +1,7 @@
-"""What `adapter.initial` and `adapter.freeze_a` do not go with, told before any weight is loaded. Torch-free."""
+"""What does not go with the start that a recipe states, told before any weight is loaded. Torch-free.
+
+That is `adapter.initial`, `adapter.freeze_a` and `train.router_temperature`.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,11 @@ def refusals(recipe: Recipe, private: str | None) -> Iterator[Refusal]:
     private : name of the privacy policy, if there is one.
     """
     adapter = recipe.adapter
+    trained = [role for role, how in recipe.strategy.treatments().items() if "feed" in role and how.mode == "full"]
+    if recipe.train.router_temperature is not None and not trained:
+        found = "train.router_temperature, and no router is trained"
+        fix = 'set strategy.*_feed_forward.mode = "full", or leave it out'
+        yield Refusal("train.router_temperature", found, "routers that are trained", fix)
     if (refusal := frozen_a(adapter, pool=recipe.train.objective == "multitask")) is not None:
         yield Refusal("adapter.freeze_a", str(refusal), "false", refusal.fix)
     named = [one for one in ("public_source", "public_texts") if getattr(adapter, one) is not None]

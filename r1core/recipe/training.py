@@ -64,6 +64,15 @@ class Adapter(Table):
         return {"alpha": 2 * rank, **data, "rank": rank}
 
 
+class RouterTemperature(Table):
+    """[train.router_temperature]: how training moves tau of R1's routers; all of them have to be trained."""
+
+    start: float = Field(default=2.0, ge=0.001, le=1000.0, strict=False, description="before the first step")
+    end: float = Field(default=0.5, ge=0.001, le=1000.0, strict=False, description="what the trained model routes by")
+    shape: Literal["cosine", "linear"] = Field(default="cosine", description="`cosine` is flat at both ends")
+    share: float = Field(default=1.0, gt=0.0, le=1.0, strict=False, description="of the steps, then tau is at `end`")
+
+
 class Train(Table):
     """[train]: the objective and the optimiser. Learning rates are per optimiser step."""
 
@@ -116,6 +125,9 @@ class Train(Table):
     parallel: Literal["ddp", "fsdp2"] = Field(
         default="ddp",
         description="several processes: each holds all weights, or a slice of each (FSDP2, under a launcher)",
+    )
+    router_temperature: RouterTemperature | None = Field(
+        default=None, description="how tau of an R1's routers moves; absent = it stays as the model states it"
     )
     checkpoint_every: Positive = Field(default=100, description="optimiser steps")
     keep_checkpoints: Positive = 2

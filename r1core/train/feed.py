@@ -135,3 +135,15 @@ def idle(row: Encoded, kinds: Mapping[str, SpanKind], dtype: torch.dtype, layout
     """A pass that adds nothing to loss or gradient: every wanted position only pads."""
     made = laid_out([replace(row, slots=())], kinds, dtype, layout)
     return replace(made, row=torch.full_like(made.row, made.rows))
+
+
+def valid_tokens(batch: Batch) -> torch.Tensor:
+    """Which of a batch's tokens some row has, (B, T); padding, and all of an idle pass, is what no row has.
+
+    A row's last token is one whose logits are wanted, and padding stands behind it.
+    """
+    sequences, length = batch.input_ids.shape
+    places = torch.where(batch.row < batch.rows, batch.where % length, -1)
+    last = torch.full((sequences,), -1, device=places.device, dtype=places.dtype)
+    last.scatter_reduce_(0, batch.where // length, places, "amax")
+    return torch.arange(length, device=places.device) <= last[:, None]

@@ -34,7 +34,7 @@ from r1core.model.limits import chunk_bytes
 from r1core.model.scores import Reader, causal_of, linear_head
 from r1core.model.slices import is_cut, own_slice, slice_of
 from r1core.recipe.training import Train
-from r1core.train.feed import Feed, StepRows
+from r1core.train.feed import Feed, StepRows, valid_tokens
 from r1core.train.figures import OnTheWay
 from r1core.train.objective import BatchLoss, Objective
 from r1core.train.optimizer import Schedule, adamw, set_rates
@@ -158,6 +158,8 @@ class Trainer:
         _ = self.read
         self.casts = None if self.together.sharded else Casts(self.model)
         self.model.train()
+        if self.of_batch is not None and not self.done:
+            self.of_batch.begin()
         self._started, self._first, self._clock = time.monotonic(), self.done, time.process_time()
         try:
             for step in range(self.done, self.total):
@@ -209,7 +211,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.of_batch is not None:
-            self.of_batch.after_step()
+            self.of_batch.after_step((step + 1) / self.order.total)
 
     def settle(self) -> None:
         """Read the figures of the last step, refuse what is not finite, and tell.
@@ -245,6 +247,8 @@ class Trainer:
         `share` : of the rows in the step, by which a loss of the batch as a whole counts.
         """
         read = self.read  # found out on a row of its own, the first time
+        if self.of_batch is not None:
+            self.of_batch.reads(valid_tokens(batch))
         with self.layers.using(batch.features):
             losses = self.objective.loss(read(batch), batch)
             weights = self.layer_loss_weights

@@ -40,12 +40,20 @@ class BatchLoss(Protocol):
     The loop adds it by the batch's share of the step; it has no gradient of one row, so private training adds none.
     """
 
+    def reads(self, valid: torch.Tensor) -> None:
+        """Told before a pass in training: which of its tokens, (B, T), are no padding."""
+        ...
+
     def batch_loss(self) -> torch.Tensor | None:
         """Of the last pass in training, (), weighted as the model wants it; None without such a pass."""
         ...
 
-    def after_step(self) -> None:
-        """Called when the optimiser has taken its step."""
+    def begin(self) -> None:
+        """Called before the first step of a training, and not where one goes on."""
+        ...
+
+    def after_step(self, progress: float) -> None:
+        """Called when the optimiser has taken its step: `progress` is the share of all steps taken."""
         ...
 
 

@@ -1,6 +1,8 @@
-"""How a run's untrained adapter starts, where the recipe asks for more than random weights."""
+"""How a run's training starts, where the recipe asks for more than random weights and the model's own settings."""
 
 from __future__ import annotations
+
+from transformers import PreTrainedModel
 
 from r1core.api import UserError
 from r1core.data import codec
@@ -24,6 +26,21 @@ def set_start(bench: Workbench, adapted: Adapted) -> None:
     for refusal in start_check.refusals(bench.recipe, private):
         raise UserError(refusal.found, fix=refusal.fix)
     start_at_directions(adapted.model, _prompts(bench))
+
+
+def set_temperature(bench: Workbench, model: PreTrainedModel) -> None:
+    """Let the model move its routers' temperature as `train.router_temperature` says.
+
+    Raises
+    ------
+    UserError : for a model that has none.
+    """
+    wanted = bench.recipe.train.router_temperature
+    if wanted is None:
+        return
+    if not hasattr(model.config, "router_temperature"):
+        raise UserError(f"train.router_temperature: {type(model).__name__} has no routers of R1's", fix="leave it out")
+    model.config.router_temperature = wanted.model_dump()
 
 
 def _prompts(bench: Workbench) -> list[tuple[int, ...]]:

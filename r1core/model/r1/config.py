@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from r1core.model.r1.temperature import temperature_of
+
 LONGEST = 204_800
 """Positions that the architecture is made for."""
 TENSOR_PARALLEL = {
@@ -46,7 +48,9 @@ class R1Config(PreTrainedConfig):
     num_experts, expert_groups : routed experts of a layer, and the domain groups that they divide into.
     num_experts_per_tok : experts that a token goes to (top-k).
     groups_per_token : groups that these may come from, the best first.
-    router_temperature : tau; the routing probabilities are the softmax of the router's logits over tau.
+    router_temperature : tau; the routing probabilities are the softmax of the router's logits over tau. Or how a
+        training moves it, `{"start", "end", "shape", "share"}` (see `r1core.model.r1.temperature`); what is saved
+        after a step states the tau that was reached.
     norm_topk_prob : whether the chosen experts' weights are scaled to a sum of 1.
     router_aux_loss_coef, router_z_loss_coef : weights of the balance loss and of the z-loss in the training loss.
     router_bias_rate : how far a step moves the selection bias, in logits before tau, where an expert got too few
@@ -80,7 +84,7 @@ class R1Config(PreTrainedConfig):
     expert_groups: int = 8
     num_experts_per_tok: int = 2
     groups_per_token: int = 2
-    router_temperature: float = 0.5
+    router_temperature: float | int | dict[str, Any] = 0.5
     norm_topk_prob: bool = True
     router_aux_loss_coef: float = 0.01
     router_z_loss_coef: float = 0.001
@@ -149,8 +153,7 @@ class R1Config(PreTrainedConfig):
                 f"num_experts_per_tok = {top}, but {groups} groups of {self.experts_per_group} hold"
                 f" {groups * self.experts_per_group}: raise groups_per_token"
             )
-        if not self.router_temperature > 0:
-            raise ValueError(f"router_temperature = {self.router_temperature}: it has to be above 0")
+        temperature_of(self.router_temperature)
 
     def _refuse_reach(self) -> None:
         window, every = self.sliding_window, self.global_every

@@ -9,6 +9,7 @@ B = batch, T = tokens, N = B T, H = model width, V = vocabulary, E = experts.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import MoeCausalLMOutputWithPast, MoeModelOutputWithPast
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm, LlamaRotaryEmbedding
 
+from r1core.api import UserError
 from r1core.model.r1.adaptation import R1DomainAdaptation, R1Mixing
 from r1core.model.r1.attention import R1Attention
 from r1core.model.r1.balance import balance_loss, z_loss
@@ -29,6 +31,7 @@ from r1core.model.r1.config import R1Config
 from r1core.model.r1.experts import IMPLEMENTATION, R1Experts
 from r1core.model.r1.reach import Reach, reach
 from r1core.model.r1.routing import R1Router
+from r1core.model.r1.temperature import MILLION, Temperature, first_tau, temperature_of
 
 
 class R1FeedForward(nn.Module):
@@ -93,6 +96,7 @@ class R1PreTrainedModel(PreTrainedModel):
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _supports_sdpa = True
     _supports_attention_backend = True
+    _keys_to_ignore_on_load_missing = [r"router\.tau$"]  # noqa: RUF012  # stated in the configuration
 
     def get_correct_experts_implementation(self, requested_experts: str | None) -> str:
         """`r1core` where nothing else was asked for."""
@@ -102,6 +106,29 @@ class R1PreTrainedModel(PreTrainedModel):
     def _can_set_experts_implementation(cls) -> bool:
         """The library looks for its decorator in this file; the experts stand in another."""
         return True
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
+        """As the library does; the configuration states the temperature that the routers have reached.
+
+        A schedule is stated only where none of its steps has been taken.
+
+        Raises
+        ------
+        ValueError : when the routers' temperatures differ.
+        """
+        routers = {name: module for name, module in self.named_modules() if isinstance(module, R1Router)}
+        taus = sorted({router.temperature for router in routers.values()})
+        if len(taus) > 1:
+            raise ValueError(f"routers of temperatures {taus[0]} to {taus[-1]}: a configuration states one for all")
+        stated_once = {f"{name}.tau" for name in routers}  # or a configuration that somebody edits would lose
+        self._keys_to_ignore_on_save = {*(self._keys_to_ignore_on_save or ()), *stated_once}
+        stated = self.config.router_temperature
+        if taus and taus[0] != round(first_tau(stated) * MILLION) / MILLION:
+            self.config.router_temperature = taus[0]
+        try:
+            super().save_pretrained(save_directory, **kwargs)
+        finally:
+            self.config.router_temperature = stated
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -114,6 +141,7 @@ class R1PreTrainedModel(PreTrainedModel):
             init.normal_(module.weight, mean=0.0, std=std)
             init.zeros_(module.group_weight)
             init.zeros_(module.bias_steps)
+            init.constant_(module.tau, round(first_tau(self.config.router_temperature) * MILLION))
             init.zeros_(module.load)
             init.ones_(module.active)
         elif isinstance(module, R1Mixing):
@@ -132,6 +160,7 @@ class R1Model(R1PreTrainedModel):
         self.norm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.rotary_emb = LlamaRotaryEmbedding(config=config)  # type: ignore[arg-type]  # it reads rope_parameters only
         self.gradient_checkpointing = False
+        self.told: torch.Tensor | None = None  # see R1ForCausalLM.reads
         self.post_init()
 
     def forward(
@@ -165,7 +194,7 @@ class R1Model(R1PreTrainedModel):
             )
         seeing, mask, position_ids = self._sight(hidden, attention_mask, position_ids, past_key_values)
         rotary = self.rotary_emb(hidden, position_ids=position_ids)
-        valid = _valid(attention_mask, hidden)
+        valid = _valid(attention_mask, hidden) if self.told is None else self.told
         states: tuple[torch.Tensor, ...] = ()
         for layer in self.layers:
             states = (*states, hidden) if output_hidden_states else ()
@@ -261,26 +290,63 @@ class R1ForCausalLM(R1PreTrainedModel, GenerationMixin):
             hidden_states=out.hidden_states,
         )
 
+    def reads(self, valid: torch.Tensor) -> None:
+        """Say which tokens of the next pass in training are no padding, (B, T), where no attention mask tells."""
+        self.model.told = valid
+
     def batch_loss(self) -> torch.Tensor | None:
         """The routers' loss of the last pass in training, (): its mean over layers. None without such a pass.
 
         It is of the batch and not of any sample: a trainer adds it, a privacy policy refuses it. Given once for each
         pass, since it holds the pass's graph.
         """
+        self.model.told = None
         blocks = self.feed_forwards()
         losses = [block.losses for block in blocks if block.losses is not None]
         for block in blocks:
             block.losses = None
         return torch.stack(losses).mean() if losses else None
 
-    def after_step(self) -> None:
-        """Move the biases of routers that are trained by the load since the last step.
+    def begin(self) -> None:
+        """Set the temperature to the schedule's start, where `config.router_temperature` is a schedule.
+
+        Raises
+        ------
+        UserError : when a router is not trained: an adapter would not hold its temperature.
+        """
+        temperature = temperature_of(self.config.router_temperature)
+        if not isinstance(temperature, Temperature):
+            return
+        routers = [router for router in self.routers() if router.weight.requires_grad]
+        layers = self.config.num_hidden_layers
+        if len(routers) < layers:
+            raise UserError(
+                f"router_temperature moves from {temperature.start} to {temperature.end}, and"
+                f" {layers - len(routers)} of {layers} routers are frozen",
+                fix='set strategy.*_feed_forward.mode = "full", or give one temperature',
+            )
+        for router in routers:
+            router.set_temperature(temperature.start)
+
+    def after_step(self, progress: float | None = None) -> None:
+        """Move the biases of routers that are trained by the load since the last step, and their temperature.
 
         A trainer calls it after the optimiser. Where a router is frozen, its bias is: an adapter would not hold it.
+
+        Parameters
+        ----------
+        progress : share of the training's steps that have been taken; None = untold, the temperature stays.
         """
-        for module in self.modules():
-            if isinstance(module, R1Router) and module.weight.requires_grad:
-                module.rebalance()
+        temperature = temperature_of(self.config.router_temperature)
+        for router in self.routers():
+            if router.weight.requires_grad:
+                router.rebalance()
+                if isinstance(temperature, Temperature) and progress is not None:
+                    router.set_temperature(temperature.at(progress))
+
+    def routers(self) -> list[R1Router]:
+        """Of every block, in order; beside one that an adapter trains, the base's own."""
+        return [module for module in self.modules() if isinstance(module, R1Router)]
 
     def feed_forwards(self) -> list[R1FeedForward]:
         """Of every block, in order."""

@@ -18,6 +18,7 @@ from torch import distributed, nn
 from torch.nn import functional
 
 from r1core.model.r1.config import R1Config
+from r1core.model.r1.temperature import MILLION, first_tau
 
 
 class Routing(NamedTuple):
@@ -39,6 +40,7 @@ class R1Router(nn.Module):
     """Chooses K of E experts for each token, group by group."""
 
     bias_steps: torch.Tensor
+    tau: torch.Tensor
     load: torch.Tensor
     active: torch.Tensor
 
@@ -49,11 +51,13 @@ class R1Router(nn.Module):
             config.num_experts_per_tok,
             config.groups_per_token,
         )
-        self.normalised, self.temperature = config.norm_topk_prob, config.router_temperature
+        self.normalised = config.norm_topk_prob
         self.weight = nn.Parameter(torch.empty(config.num_experts, config.hidden_size))
         self.group_weight = nn.Parameter(torch.zeros(config.expert_groups, config.hidden_size))
         self.bias_rate = config.router_bias_rate
         self.register_buffer("bias_steps", torch.zeros(config.num_experts, dtype=torch.int32))  # no cast rounds it
+        millionths = round(first_tau(config.router_temperature) * MILLION)
+        self.register_buffer("tau", torch.tensor(millionths, dtype=torch.int32))  # nor this
         self.register_buffer("load", torch.zeros(config.num_experts, dtype=torch.int64), persistent=False)
         self.register_buffer("active", torch.ones(config.num_experts, dtype=torch.bool), persistent=False)
 
@@ -61,9 +65,10 @@ class R1Router(nn.Module):
         """Route tokens, (N, H); those where `valid` (N,) is False are not counted in the load."""
         own = functional.linear(hidden, self.weight).float()
         group = functional.linear(hidden, self.group_weight).float()
-        logits = (own.unflatten(-1, (self.groups, -1)) + group[..., None]).flatten(-2) / self.temperature
+        tau = self.tau.to(torch.float32) / MILLION
+        logits = (own.unflatten(-1, (self.groups, -1)) + group[..., None]).flatten(-2) / tau
         logits = logits.masked_fill(~self.active, -torch.inf)
-        experts = self._chosen(logits.detach())
+        experts = self._chosen(logits.detach(), tau)
         weights = logits.softmax(-1).gather(-1, experts)
         if self.normalised:
             weights = weights / weights.sum(-1, keepdim=True)
@@ -71,9 +76,9 @@ class R1Router(nn.Module):
             self._count(experts, valid)
         return Routing(logits, experts, weights.to(hidden.dtype))
 
-    def _chosen(self, logits: torch.Tensor) -> torch.Tensor:
+    def _chosen(self, logits: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
         """The K best experts by logit and bias, (N, K), of the best groups."""
-        scores = logits + self.bias_steps * (self.bias_rate / self.temperature)
+        scores = logits + self.bias_steps * (self.bias_rate / tau)
         if self.top_groups < self.groups:
             by_group = scores.unflatten(-1, (self.groups, -1))
             best = by_group.amax(-1).topk(self.top_groups, dim=-1).indices
@@ -94,10 +99,18 @@ class R1Router(nn.Module):
         """Move the bias of experts that got more than the mean down, of the others up, a step; start counting anew."""
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(self.load)  # every process saw rows of its own, and all move alike
-        if bool(self.load.any()):
-            mean = self.load[self.active].double().mean()
-            self.bias_steps += ((mean - self.load).sign() * self.active).to(self.bias_steps.dtype)
+        mean = (self.load * self.active).sum().double() / self.active.sum()
+        self.bias_steps += ((mean - self.load).sign() * self.active).to(self.bias_steps.dtype)
         self.load.zero_()
+
+    @property
+    def temperature(self) -> float:
+        """Tau."""
+        return int(self.tau) / MILLION
+
+    def set_temperature(self, tau: float) -> None:
+        """Route by another tau, in whole millionths, from now on."""
+        self.tau.fill_(round(tau * MILLION))
 
     def use(self, active: torch.Tensor) -> None:
         """Route to these experts only, (E,) booleans, from now on; nothing is reshaped.

@@ -13,6 +13,7 @@ from r1core.api import Plot, UserError
 from r1core.runs.report import svg, views
 from r1core.runs.report.data import ReportData
 from r1core.runs.report.redact import redacted
+from r1core.runs.report.routing import maps
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -47,6 +48,7 @@ def build(data: ReportData, *, redact: bool = False) -> str:
         style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
         tasks=[(one, Markup(_bars(one))) for one in views.tables(shown.systems)],
         charts=[(one.title, Markup(_lines(one))) for one in views.charts(shown.curves)],
+        routing=maps(shown.routed) if shown.routed else [],
         confusion=views.confusion(shown.confusion) if shown.confusion else None,
         examples=[(example, views.pieces(example.prompt, example.spans)) for example in shown.examples],
         facts=_pretty(demo.facts) if demo is not None and demo.facts else "",

@@ -135,6 +135,46 @@ class OverTime:
 
 
 @dataclass(frozen=True, slots=True)
+class RoutedLayer:
+    """Where one layer's router sends tokens.
+
+    Parameters
+    ----------
+    shares : of a domain's assignments that each expert group got, by domain; each row sums to 1.
+    spread : standard deviation of tokens per expert over their mean.
+    busiest : the largest count of an expert over the mean.
+    idle : experts that got no token.
+    """
+
+    shares: tuple[tuple[float, ...], ...]
+    spread: float
+    busiest: float
+    idle: int
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """Where the routers of a mixture of experts send the tokens of the test split.
+
+    Parameters
+    ----------
+    by : what the domains are (`task`, `data set`, `label`); "" where there is one only.
+    domains : name and tokens of each.
+    even : the spread that routing at random, each expert alike, would have at this number of tokens.
+    """
+
+    by: str
+    domains: tuple[tuple[str, int], ...]
+    tokens: int
+    rows: int
+    experts: int
+    groups: int
+    top: int
+    even: float
+    layers: tuple[RoutedLayer, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReportData:
     """Everything that a report or a model card shows.
 
@@ -161,6 +201,7 @@ class ReportData:
     examples: tuple[ExampleView, ...] = ()
     rule_demo: RuleDemo | None = None
     over_time: OverTime | None = None
+    routed: Routed | None = None
     sections: tuple[tuple[str, ReportSection], ...] = ()
     manifest: Mapping[str, JSON] = field(default_factory=dict)
     cost: Mapping[str, str] = field(default_factory=dict)

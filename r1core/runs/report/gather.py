@@ -15,6 +15,7 @@ from r1core.runs.files import write_atomic
 from r1core.runs.manifest import Manifest
 from r1core.runs.report import build, data, model_card
 from r1core.runs.report.over_time import over_time
+from r1core.runs.report.routing import routed
 from r1core.workbench import Workbench
 
 CURVES = ("loss", "learning_rate", "grad_norm", "penalty")
@@ -71,6 +72,7 @@ def gather(bench: Workbench) -> data.ReportData:
         examples=tuple(_examples(test, answers, recipe.report.examples)),
         rule_demo=_demo(run.evaluation / "rule_demo.json"),
         over_time=chain,
+        routed=routed(run.evaluation / "routing.json"),
         sections=tuple(_sections(bench, view)),
         manifest=manifest,
         cost=_cost(manifest["stages"]),
