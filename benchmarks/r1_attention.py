@@ -15,6 +15,8 @@ from collections.abc import Callable
 import torch
 from record import write
 from torch.nn import functional
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaAttention
 
 from r1core.model.r1.attention import R1Attention
 from r1core.model.r1.config import R1Config
@@ -86,20 +88,25 @@ def spent(call: Callable[[], object]) -> tuple[float, float]:
 
 @torch.no_grad()
 def layer_memory(tokens: int) -> tuple[float, float]:
-    """GiB at the height of a whole layer's forward pass, projections included: with nodes, and with full attention."""
+    """GiB at the height of a whole layer's forward pass, projections included: R1's, and the library's Llama's."""
     hidden = torch.randn(1, tokens, HEADS * WIDE, device="cuda", dtype=torch.bfloat16)
     angles = torch.rand(1, tokens, WIDE, device="cuda", dtype=torch.bfloat16)
-    heights = []
-    for window in (WINDOW, None):
-        config = R1Config(hidden_size=HEADS * WIDE, num_attention_heads=HEADS, num_key_value_heads=GROUPS,
-                          sliding_window=window, global_every=EVERY, num_hidden_layers=1)  # fmt: skip
-        config._attn_implementation = "sdpa"
-        layer = R1Attention(config, 0).to("cuda", torch.bfloat16)
-        found = None if window is None else seeing(tokens, window, EVERY)
-        layer(hidden, (angles, angles), found, None, None)
-        heights.append(spent(lambda layer=layer, found=found: layer(hidden, (angles, angles), found, None, None))[1])
-        del layer
-    return heights[0], heights[1]
+    config = R1Config(hidden_size=HEADS * WIDE, num_attention_heads=HEADS, num_key_value_heads=GROUPS,
+                      sliding_window=WINDOW, global_every=EVERY, num_hidden_layers=1)  # fmt: skip
+    library = LlamaConfig(hidden_size=HEADS * WIDE, num_attention_heads=HEADS, num_key_value_heads=GROUPS)
+    library._attn_implementation = config._attn_implementation = "sdpa"
+    found = seeing(tokens, WINDOW, EVERY)
+    ours, theirs = (kind(one, 0).to("cuda", torch.bfloat16) for kind, one in
+                    ((R1Attention, config), (LlamaAttention, library)))  # fmt: skip
+
+    def height(call: Callable[[], object]) -> float:
+        call()
+        return spent(call)[1]
+
+    return (
+        height(lambda: ours(hidden, (angles, angles), found, None, None)),
+        height(lambda: theirs(hidden, position_embeddings=(angles, angles), attention_mask=None)),
+    )
 
 
 def measured(tokens: int, rounds: int) -> dict[str, tuple[float, float]]:
@@ -169,7 +176,7 @@ def report(tokens: int, wrong: float, heights: tuple[float, float], found: dict[
             1.0 if "back" in kind else None,
             peer,
         )
-    layer = f"a whole layer with projections, {tokens} tokens, forward, peak memory over full causal flash"
+    layer = f"a whole layer with projections, {tokens} tokens, forward, peak memory over the library's with full flash"
     add(layer, heights[0] / heights[1], "x", 1.0, f"{heights[1]:.1f} GiB")
     add("FlashAttention 2 with a window, forward", found["window FlashAttention 2"][0], "ms")
     write("r1_attention", table)

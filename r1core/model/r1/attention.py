@@ -18,10 +18,11 @@ from torch import nn
 from torch.nn import functional
 from transformers.cache_utils import Cache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, eager_attention_forward
+from transformers.models.llama.modeling_llama import eager_attention_forward
 
 from r1core.model.r1.config import R1Config
 from r1core.model.r1.reach import Reach
+from r1core.model.r1.rotary import turned
 
 MASKED = 1 << 23
 """Largest mask that is made whole, in entries of a row; above, queries go in chunks."""
@@ -59,12 +60,13 @@ class R1Attention(nn.Module):
         query = self.q_proj(hidden).view(shape).transpose(1, 2)
         key = self.k_proj(hidden).view(shape).transpose(1, 2)
         value = self.v_proj(hidden).view(shape).transpose(1, 2)
-        query, key = apply_rotary_pos_emb(query, key, *rotary)
+        query, key = turned(query, key, *rotary)
         if cache is not None:
             said = () if reach is None else (reach,)
             key, value = cache.update(key, value, self.layer_idx, *said)
         if reach is not None and not reach.causal and long(reach):
-            key, value = laid_out(key, reach), laid_out(value, reach)  # what they were can go
+            key = laid_out(key, reach)  # one after the other: what it was can go
+            value = laid_out(value, reach)
             out = over_long(query, key, value, reach, self.scaling).transpose(1, 2)
         else:
             out = self._masked(query, key, value, reach, mask, **kwargs)

@@ -180,3 +180,14 @@ def test_eager_and_fused_attention_agree() -> None:
     assert torch.allclose(out[0, 5:], right[0, 5:], atol=1e-5)
     assert torch.allclose(out[1], right[1], atol=1e-5)
     assert config().sliding_window == 8
+
+
+def test_positions_are_turned_alike_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    made, ids = model(), tokens(2, 40)
+    with torch.no_grad():
+        right = made(ids).logits
+        monkeypatch.setattr("r1core.model.r1.rotary.PIECE", 7)
+        assert torch.equal(made(ids).logits, right)
+    assert torch.allclose(made(ids).logits, right, atol=1e-6)
+    made(ids).logits.sum().backward()
