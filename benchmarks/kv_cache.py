@@ -1,6 +1,6 @@
 """The packed key/value cache: bytes held, what it changes in the model's predictions, tokens a second.
 
-Run: python benchmarks/kv_cache.py [--parts bytes quality speed] [--tokens 2048] [--contexts 1000 2000 4000]
+Run: python benchmarks/kv_cache.py [--parts bytes quality speed r1] [--tokens 2048] [--contexts 1000 2000 4000]
 The peers, the library's `QuantizedCache` at 4 bits with quanto (its default) and hqq, are measured in the same process
 where they are installed: call it with the interpreter of an environment that has them, made as
 benchmarks/peers/requirements-kv.txt says.
@@ -13,6 +13,9 @@ of 16 tokens through each cache, scored behind the first 256. Widths of groups a
 chosen on another text, the topics of Python's own manual (`--text manual`). Speed: caches filled
 with the same random states, then one token at a time by each in turn (A B C C B A), medians of wall time of the whole
 model's pass.
+R1: bytes of a cache of SmolLM2's shape behind 204,000 tokens, a window of 4,096 and a node every 256; and what packing
+changes in the predictions of SmolLM2 upcycled and set to a window of 256 with a node every 64, against R1's own exact
+cache, on the same text and scored likewise.
 """
 
 from __future__ import annotations
@@ -32,6 +35,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreT
 from transformers.cache_utils import Cache
 
 from r1core.model.kv.cache import PackedCache
+from r1core.model.r1 import R1ForCausalLM
+from r1core.model.r1.cache import furnished, kept_positions
+from r1core.model.r1.change import Change
+from r1core.model.r1.reach import reach
+from r1core.model.r1.upcycle import upcycled
+from r1core.model.upcycling import Upcycling
 
 BEHIND = 256
 """Tokens at a window's start that are read, not scored: most of what they attend to is exact in any cache."""
@@ -42,6 +51,8 @@ ROUNDS = 8
 QUALITY = ("packed 4", "packed 5", "quanto 4")
 SPEED = ("packed 4", "quanto 4", "hqq 4")
 """Caches that are compared with the exact one where nothing else is asked for."""
+R1_TOKENS, R1_MOST = 204_000, 0.03
+"""Tokens that R1's cache is measured behind, and the largest share of the bytes of exact bf16 states."""
 BYTES = {4: 0.35, 5: 0.39, 6: None}
 LOSS = {4: (0.5, 0.005), 5: (None, 0.002), 6: (None, None)}
 """Most by which the perplexity may grow, in percent, and the largest mean divergence, in nats."""
@@ -138,6 +149,52 @@ def speed(model: PreTrainedModel, context: int, batch: int, only: Sequence[str])
     return {name: statistics.median(taken[2:]) for name, taken in times.items()}
 
 
+@torch.no_grad()
+def r1_bytes(model: PreTrainedModel, bits: int) -> tuple[float, float]:
+    """Bytes held for R1 over those of all exact bf16 states, mean and most of 64 lengths; 0 bits: its exact cache."""
+    config, shares = model.config, []
+    cache = furnished(PackedCache(bits) if bits else DynamicCache(), config.num_hidden_layers)
+    token = torch.randn(2, 1, config.num_key_value_heads, 1, config.head_dim, dtype=torch.bfloat16)
+    for length in range(R1_TOKENS, R1_TOKENS + 65):
+        new = length - cache.get_seq_length()
+        given = {"shape": (1, new), "device": token.device, "kept": kept_positions(cache)}
+        seen, _ = reach(None, None, **given, window=4096, every=256)  # type: ignore[arg-type]
+        states = token.expand(-1, -1, -1, new, -1)
+        for layer in range(config.num_hidden_layers):
+            cache.update(states[0], states[1], layer, seen)
+        if bits:
+            held = cache.nbytes
+        else:
+            held = sum(part.untyped_storage().nbytes() for one in cache.layers for part in (one.keys, one.values))
+        shares.append(held / (length * config.num_hidden_layers * token.nbytes))
+    print(f"R1, {bits} bits: {statistics.mean(shares[1:]):.5f} of all bf16 states", flush=True)
+    return statistics.mean(shares[1:]), max(shares[1:])
+
+
+def r1_rows(model: PreTrainedModel, windows: torch.Tensor) -> list[Mapping[str, object]]:
+    """Bytes at 204,000 tokens, and quality under a small window."""
+    rows = []
+    own = r1_bytes(model, 0)[0]
+    for bits in BYTES:
+        mean, worst = r1_bytes(model, bits)
+        peer = {"at most": round(worst, 5), "R1's exact cache": round(own, 5)}
+        rows.append(row(f"R1 bytes at {bits} bits over bf16, 204,000 tokens", round(mean, 5), "share", R1_MOST, peer))
+    whole = upcycled(model, Upcycling(experts=8, groups=4, width=16))
+    made = R1ForCausalLM(Change(window=256, every=64).applied(whole.config)).to(whole.dtype).eval()
+    made.load_state_dict(whole.state_dict())
+    answers, exact = windows[:, BEHIND + 1 :, None], read(made, windows, DynamicCache())
+    known = float(exact.float().gather(-1, answers).mean())
+    for bits in (4, 5):
+        found = read(made, windows, PackedCache(bits))
+        growth = 100 * math.expm1(known - float(found.float().gather(-1, answers).mean()))
+        apart = [(a.float().exp() * (a.float() - b.float())).sum(-1).mean() for a, b in zip(exact, found, strict=True)]
+        divergence = float(torch.stack(apart).mean())
+        most, far = LOSS[bits]
+        rows.append(row(f"R1, growth of the perplexity at {bits} bits", round(growth, 3), "%", most))
+        rows.append(row(f"R1, divergence at {bits} bits", round(divergence, 5), "nats a token", far))
+    return rows
+
+
 def row(figure: str, value: float, unit: str, most: float | None, peer: object = None) -> Mapping[str, object]:
     met = None if most is None else value <= most
     return {"figure": figure, "value": value, "unit": unit, "target": most, "met": met, "peer": peer}
@@ -188,7 +245,7 @@ def speed_rows(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", default=["bytes", "quality", "speed"])
+    parser.add_argument("--parts", nargs="+", default=["bytes", "quality", "speed", "r1"])
     parser.add_argument("--text", choices=["descriptions", "manual"], default="descriptions")
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--windows", type=int, default=4)
@@ -202,12 +259,14 @@ def main() -> None:
     ids = torch.tensor(AutoTokenizer.from_pretrained(directory)(text_of(chosen.text), verbose=False).input_ids)
     print(f"{ids.numel()} tokens of text", flush=True)
     rows: dict[str, list[Mapping[str, object]]] = {}
+    apart = (ids.numel() - chosen.tokens) // max(1, chosen.windows - 1)
+    windows = torch.stack([ids[at * apart : at * apart + chosen.tokens] for at in range(chosen.windows)])
     if "bytes" in chosen.parts:
         rows["bytes"] = bytes_rows(model, chosen.contexts)
     if "quality" in chosen.parts:
-        apart = (ids.numel() - chosen.tokens) // max(1, chosen.windows - 1)
-        windows = torch.stack([ids[at * apart : at * apart + chosen.tokens] for at in range(chosen.windows)])
         rows["quality"] = quality_rows(model, windows, chosen.only or QUALITY)
+    if "r1" in chosen.parts:
+        rows["r1"] = r1_rows(model, windows)
     if "speed" in chosen.parts:
         rows["speed"] = speed_rows(model, chosen.contexts, chosen.batches, chosen.only or SPEED)
     for part, found in rows.items():

@@ -54,10 +54,30 @@ def test_a_lone_answer_unpacks_no_layer(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(done.tokens) == 10
 
 
-def test_r1_keeps_its_own_cache() -> None:
-    model = tiny_r1.model()
-    with pytest.raises(UserError, match="R1 has a cache of its own"):
-        prefill(model, ExtraLayers(model, [], 0), {}, [((1, 2, 3), ())], kv_bits=4)
+LONG = [(tuple(range(1, 97)) * 6, ()), (tuple(range(50, 97)) * 3, ())]
+
+
+@pytest.mark.parametrize("decoding", [Decoding(40), Decoding(12, beams=2)])
+def test_r1_packs_its_window_and_its_nodes(decoding: Decoding) -> None:
+    model = tiny_r1.model(sliding_window=100, max_position_embeddings=4096)
+    answers = []
+    for bits in (0, 6):
+        start = prefill(model, ExtraLayers(model, [], 0), {}, LONG[:1], kv_bits=bits)
+        answers.append([done.tokens for done in decode(model, start, decoding, {0})])
+        assert start.cache.layers[0].positions.shape[1] < 500  # tokens of the prompt have been dropped
+    assert answers[0] == answers[1]
+    assert all(answers[0])
+
+
+@pytest.mark.parametrize("bits", [0, 6])
+def test_r1_reads_prompts_beside_one_another_as_alone(bits: int) -> None:
+    """Past the window: whose tokens are dropped does not depend on the other prompt."""
+    model = tiny_r1.model(sliding_window=100, max_position_embeddings=4096)
+    answers = []
+    for prompts in (LONG, LONG[:1], LONG[1:]):
+        start = prefill(model, ExtraLayers(model, [], 0), {}, prompts, kv_bits=bits)
+        answers.append([done.tokens for done in decode(model, start, Decoding(20), {0})])
+    assert answers[0] == answers[1] + answers[2]
 
 
 def test_other_bits_are_refused() -> None:

@@ -18,14 +18,9 @@ from dataclasses import dataclass, fields
 
 import torch
 
+from r1core.model.kv.layout import BLOCK, HALF, KEY_GROUPS, value_group
 from r1core.model.kv.packing import pack, unpack
 
-BLOCK = 64
-"""Tokens that are quantised together."""
-KEY_GROUPS = {4: 32, 5: 64, 6: 64}
-"""Tokens that share a step of one channel of the keys, by bits: what is lost by few bits is lost in the keys."""
-VALUE_GROUP = 64
-"""Channels of one token's values that share a step, at most."""
 TILE = 1 << 19
 """Numbers that are unpacked at a time, 2 MiB of fp32; less fits a nearer cache, but then the calls cost more."""
 
@@ -90,10 +85,10 @@ class Blocks:
         out = self._empty(self.widths[0], dtype)
         for start, stop in self._tiles():
             codes = self._codes(self.keys[:, :, start:stop], self.widths[0], room)
-            codes = codes.unflatten(-1, (self.key_steps.shape[3], self.widths[0], -1))
+            codes = codes.unflatten(-1, (BLOCK // HALF, self.widths[0], HALF))
             codes.mul_(self.key_steps[:, :, start:stop, ..., None].float())
             codes.add_(self.key_zeros[:, :, start:stop, ..., None].float())
-            out[:, :, start:stop].unflatten(3, (self.key_steps.shape[3], -1)).copy_(codes.transpose(-1, -2))
+            out[:, :, start:stop].unflatten(3, (BLOCK // HALF, HALF)).copy_(codes.transpose(-1, -2))
         return out.flatten(2, 3)
 
     def read_values(self, dtype: torch.dtype, room: Room) -> torch.Tensor:
@@ -111,9 +106,10 @@ class Blocks:
         """Products of the queries (B, H, R, D) with all keys, fp32: (B, H, R, T)."""
         rows = query.flatten(0, 1)
         batch, count, width = rows.shape
-        parts, size = self.key_steps.shape[3], BLOCK // self.key_steps.shape[3]
-        folded = rows[:, None] * self.key_steps.flatten(0, 1).flatten(1, 2).float()[:, :, None]  # B H, N P, R, D
-        offsets = torch.bmm(rows, self.key_zeros.flatten(0, 1).flatten(1, 2).float().mT)  # B H, R, N P
+        parts, size = BLOCK // HALF, HALF
+        steps, zeros = (_halves(held).flatten(0, 1).flatten(1, 2).float() for held in (self.key_steps, self.key_zeros))
+        folded = rows[:, None] * steps[:, :, None]  # B H, 2 N, R, D
+        offsets = torch.bmm(rows, zeros.mT)  # B H, R, 2 N
         out = rows.new_empty(batch, count, folded.shape[1], size)
         for start, stop in self._tiles():
             groups = slice(start * parts, stop * parts)
@@ -155,36 +151,44 @@ _TENSORS = tuple(field.name for field in fields(Blocks))[2:]
 
 def quantise(keys: torch.Tensor, values: torch.Tensor, bits: int) -> Blocks:
     """Blocks of keys and values (B, H, T, D), T a multiple of 64 above 0."""
+    if keys.is_cuda:
+        from r1core.model.kv.triton_pack import pack_blocks  # Triton is there where a GPU is
+
+        return Blocks(bits, (keys.shape[-1], values.shape[-1]), *pack_blocks(keys, values, bits))
     batch, heads, tokens, width = keys.shape
     step = max(1, TILE * 8 // (batch * heads * BLOCK * width)) * BLOCK  # so that what passes by stays small
     made = None
     for start in range(0, tokens, step):
-        more = _quantise(keys[:, :, start : start + step], values[:, :, start : start + step], bits)
+        more = quantise_plainly(keys[:, :, start : start + step], values[:, :, start : start + step], bits)
         made = more if made is None else made.then(more)
     assert made is not None
     return made
 
 
-def _quantise(keys: torch.Tensor, values: torch.Tensor, bits: int) -> Blocks:
+def quantise_plainly(keys: torch.Tensor, values: torch.Tensor, bits: int) -> Blocks:
+    """The same in plain torch, in one go, on any device."""
     size = KEY_GROUPS[bits]
     channels = keys.unflatten(2, (-1, BLOCK // size, size)).transpose(-1, -2)  # B, H, N, P, D, size
     tokens = values.unflatten(2, (-1, BLOCK)).unflatten(-1, (-1, value_group(values.shape[-1])))
-    return Blocks(
-        bits, (keys.shape[-1], values.shape[-1]), *_coded(channels.float(), bits), *_coded(tokens.float(), bits)
-    )
+    key_codes, key_steps, key_zeros = _coded(channels.float(), bits)
+    key_codes = key_codes.unflatten(-1, (-1, HALF)).movedim(-2, -3)  # B, H, N, P, size / 32, D, 32
+    value_codes, value_steps, value_zeros = _coded(tokens.float(), bits)
+    widths = (keys.shape[-1], values.shape[-1])
+    keys, values = (pack(codes.flatten(3), bits) for codes in (key_codes, value_codes))
+    return Blocks(bits, widths, keys, key_steps, key_zeros, values, value_steps, value_zeros)
 
 
 def _coded(groups: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Packed codes, steps and zeros of groups along the last of six axes; the three before it make a block."""
+    """Codes, steps and zeros of groups along the last of six axes; the three before it make a block."""
     low, high = groups.aminmax(dim=-1, keepdim=True)
     zeros = low.bfloat16()
     steps = ((high - low) / (2**bits - 1)).bfloat16()
     divisor = steps.float()
     divisor = torch.where(divisor > 0, divisor, 1.0)  # all of a group alike: code 0
     codes = ((groups - zeros.float()) / divisor).round_().clamp_(0, 2**bits - 1)
-    return pack(codes.to(torch.uint8).flatten(3), bits), steps.squeeze(-1), zeros.squeeze(-1)
+    return codes.to(torch.uint8), steps.squeeze(-1), zeros.squeeze(-1)
 
 
-def value_group(width: int) -> int:
-    """The largest divisor of a head's width that is not above `VALUE_GROUP`."""
-    return max(size for size in range(1, min(width, VALUE_GROUP) + 1) if width % size == 0)
+def _halves(held: torch.Tensor) -> torch.Tensor:
+    """Steps or zeros of keys (B, H, N, P, D) for each half of a block: (B, H, N, 2, D)."""
+    return held.expand(-1, -1, -1, BLOCK // HALF, -1)

@@ -7,26 +7,32 @@ state) keep it as the library does; kinds of attention whose cache holds more th
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from transformers import PreTrainedConfig
 from transformers.cache_utils import (
     Cache,
     CacheLayerMixin,
-    DummyLayer,
     DynamicCache,
     DynamicLayer,
     DynamicSlidingWindowLayer,
     LinearAttentionCacheLayerMixin,
-    LinearAttentionLayer,
 )
 
 from r1core.api import UserError
-from r1core.model.adapted import LanguageModel
 from r1core.model.kv.blocks import Room
 from r1core.model.kv.layer import PackedLayer, PackedSlidingLayer
-from r1core.model.kv.states import FIRST, NEWEST, PackedStates
+from r1core.model.kv.states import FIRST, NEWEST, PackedStates, nbytes
 
-Layer = CacheLayerMixin | LinearAttentionCacheLayerMixin | DummyLayer
+if TYPE_CHECKING:
+    from transformers.cache_utils import DummyLayer
+
+    from r1core.model.adapted import LanguageModel
+
+    Layer = CacheLayerMixin | LinearAttentionCacheLayerMixin | DummyLayer
+
+EMPTY = ("DummyLayer", "LinearAttentionLayer")
+"""The library's layers that keep no key and no value, by name: the first came after transformers 5.17."""
 
 
 class PackedCache(Cache):
@@ -38,6 +44,8 @@ class PackedCache(Cache):
     config : of the model, which says which layers slide; without it, every layer keeps every token.
     first, newest : tokens that stay exact.
 
+    `states` makes one layer's states, as they were asked for.
+
     Raises
     ------
     UserError : for other bits, a negative number of tokens, or a model with layers that cannot be packed.
@@ -47,7 +55,7 @@ class PackedCache(Cache):
         self, bits: int = 4, config: PreTrainedConfig | None = None, *, first: int = FIRST, newest: int = NEWEST
     ) -> None:
         self._room = Room()
-        states = partial(PackedStates, bits, first, newest, self._room)
+        self.states = states = partial(PackedStates, bits, first=first, newest=newest, room=self._room)
         states()  # what is wrong is said now, not by the first layer
         if config is None:
             make = partial(PackedLayer, states)
@@ -63,7 +71,7 @@ class PackedCache(Cache):
     @property
     def nbytes(self) -> int:
         """Bytes of every storage that is held for keys and values."""
-        return sum(layer.states.nbytes for layer in self.layers if isinstance(layer, PackedLayer))
+        return nbytes(part for layer in self.layers if isinstance(layer, PackedLayer) for part in layer.tensors())
 
 
 def _packed(layer: Layer, states: partial[PackedStates]) -> Layer:
@@ -72,7 +80,7 @@ def _packed(layer: Layer, states: partial[PackedStates]) -> Layer:
         return PackedLayer(states)
     if type(layer) is DynamicSlidingWindowLayer:
         return PackedSlidingLayer(states, layer.sliding_window)
-    if type(layer) is DummyLayer or type(layer) is LinearAttentionLayer:
+    if type(layer).__name__ in EMPTY:
         return layer
     raise UserError(
         f"a packed key/value cache has no place for what {type(layer).__name__} keeps",
@@ -85,10 +93,6 @@ def new_cache(model: LanguageModel, bits: int) -> Cache:
 
     Raises
     ------
-    UserError : for bits that there are not, or packed states of R1, whose cache keeps other tokens for every row.
+    UserError : for bits that there are not.
     """
-    if not bits:
-        return DynamicCache()
-    if getattr(model.config, "model_type", "") == "r1":
-        raise UserError("R1 has a cache of its own, which is not packed", fix="generate.kv_bits = 0")
-    return PackedCache(bits)
+    return PackedCache(bits) if bits else DynamicCache()

@@ -1,7 +1,7 @@
 """One layer's packed keys and values as a transformers cache layer: for full attention, and for a sliding window.
 
 The first pass over a prompt attends to exact states, which are packed behind it. Later passes attend to what is held:
-one new token on a CPU straight from the codes, anything else to states that are unpacked for that one attention.
+a few new tokens straight from the codes, anything else to states that are unpacked for that one attention.
 Not for training: no gradient flows through what is packed.
 """
 
@@ -19,6 +19,9 @@ from r1core.model.kv.view import StatesView
 
 FEW = 8
 """New tokens up to which attention is computed from the codes; beyond, unpacking once is cheaper."""
+
+FROM_CODES = ("cpu", "cuda")
+"""Devices that attend to codes; others unpack."""
 
 
 class PackedLayer(CacheLayerMixin):
@@ -80,6 +83,10 @@ class PackedLayer(CacheLayerMixin):
         """Refused: states that are packed stay where they are computed."""
         raise R1Error("a packed key/value cache is not offloaded")
 
+    def tensors(self) -> list[torch.Tensor]:
+        """All that is held."""
+        return self.states.tensors()
+
     def _append(self, keys: torch.Tensor, values: torch.Tensor) -> Held:
         if keys.requires_grad:
             raise R1Error("a packed key/value cache is for inference: no gradient flows through it")
@@ -88,7 +95,7 @@ class PackedLayer(CacheLayerMixin):
         return self.states.append(keys, values)
 
     def _seen(self, held: Held, new: int) -> tuple[torch.Tensor, torch.Tensor]:
-        if held.blocks is not None and new <= FEW and self.device.type == "cpu":
+        if held.blocks is not None and new <= FEW and self.device.type in FROM_CODES:
             return StatesView(held, "keys"), StatesView(held, "values")
         return held.read_keys(), held.read_values()
 

@@ -9,13 +9,14 @@ Not covered: rows of a batch that are padded on the left have their sink behind 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from r1core.errors import UserError
-from r1core.model.kv.blocks import BLOCK, Blocks, Room, quantise
+from r1core.model.kv.blocks import Blocks, Room, quantise
+from r1core.model.kv.layout import BLOCK
 from r1core.model.kv.packing import BITS
 
 _LEAST = torch.finfo(torch.float32).min
@@ -23,6 +24,9 @@ FIRST = 4
 """Tokens at the start that stay exact."""
 NEWEST = 32
 """Tokens at the end that stay exact, at least; up to `BLOCK - 1` more wait for their block to be whole."""
+
+ROWS, WIDTH = 64, 256
+"""Queries that share a key/value head, and head width, up to which a GPU's kernel answers them from the codes."""
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 """Keys and values (B, H, T, D)."""
@@ -71,6 +75,8 @@ class Held:
 
         Returns (B, A, Q, D) in the query's dtype.
         """
+        if self.fits(query):
+            return self.attend_in_part(query, mask, scale)[0]
         weights = self._masked_scores(query, mask, scale).softmax(-1)
         return self._mix(weights).reshape(*query.shape[:-1], -1).to(query.dtype)
 
@@ -81,10 +87,21 @@ class Held:
 
         By it the output can be merged with attention to other keys; it is the least number where nothing is seen.
         """
+        if self.blocks is not None and self.fits(query):
+            from r1core.model.kv.triton_attend import attend  # Triton is there where a GPU is
+
+            return attend(self.blocks, (*self.first, *self.newest), self.hidden, query, mask, scale)
         scores = self._masked_scores(query, mask, scale)
         denominator = scores.logsumexp(-1)
         mixed = self._mix(scores.softmax(-1)).reshape(*query.shape[:-1], -1)
         return mixed.to(query.dtype), denominator.view(query.shape[:-1])
+
+    def fits(self, query: torch.Tensor) -> bool:
+        """Whether a GPU's kernel attends to this; it is written for a few queries."""
+        if self.blocks is None or not query.is_cuda or query.dtype == torch.float64:
+            return False
+        rows = query.shape[1] // self.newest[0].shape[1] * query.shape[2]
+        return rows <= ROWS and max(self.blocks.widths) <= WIDTH
 
     @property
     def _total(self) -> int:
@@ -148,7 +165,7 @@ class PackedStates:
             raise UserError(f"{first} first and {newest} newest tokens kept exact", fix="neither is below 0")
         self.bits, self._first, self._newest = bits, first, newest
         self._sinks = first
-        self._room = room or Room()
+        self.room = room or Room()
         self.held: Held | None = None
 
     @property
@@ -159,16 +176,15 @@ class PackedStates:
     @property
     def nbytes(self) -> int:
         """Bytes of every storage that is held."""
-        storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in self._tensors()}
-        return sum(storages.values())
+        return nbytes(self.tensors())
 
     def append(self, keys: torch.Tensor, values: torch.Tensor) -> Held:
         """Take the states (B, H, new, D) in; return all that can be seen now, the new ones exact."""
         if self.held is None:
-            self.held = Held((keys[:, :, :0].clone(), values[:, :, :0].clone()), None, (keys, values), self._room)
+            self.held = Held((keys[:, :, :0].clone(), values[:, :, :0].clone()), None, (keys, values), self.room)
         else:
-            newest = _join(self.held.newest, (keys, values))
-            self.held = replace(self.held, newest=newest)
+            held = self.held
+            self.held = Held(held.first, held.blocks, _join(held.newest, (keys, values)), held.room, held.hidden)
         seen = self.held
         self._settle()
         return seen
@@ -222,6 +238,13 @@ class PackedStates:
         """Forget everything."""
         self.held, self._sinks = None, self._first
 
+    def tensors(self) -> list[torch.Tensor]:
+        """All that is held."""
+        if self.held is None:
+            return []
+        packed = [] if self.held.blocks is None else self.held.blocks.tensors()
+        return [*self.held.first, *packed, *self.held.newest]
+
     def _settle(self) -> None:
         """Pack what is older than the newest tokens, a whole block at a time."""
         assert self.held is not None
@@ -231,10 +254,13 @@ class PackedStates:
         blocks = (waiting - missing - self._newest) // BLOCK
         if blocks <= 0:
             # A copy: a view would keep what the model computed it from.
-            self.held = replace(held, newest=_slice(held.newest, 0, waiting))
+            own = _slice(held.newest, 0, waiting)
+            if own[0] is not held.newest[0] or own[1] is not held.newest[1]:
+                self.held = replace(held, newest=own)
             return
         stop = missing + blocks * BLOCK
-        packed = quantise(*_slice(held.newest, missing, stop), self.bits)
+        keys, values = (part[:, :, missing:stop] for part in held.newest)
+        packed = quantise(keys, values, self.bits)
         self.held = replace(
             held,
             first=_join(held.first, _slice(held.newest, 0, missing)),
@@ -253,11 +279,25 @@ class PackedStates:
                 held.hidden,
             )
 
-    def _tensors(self) -> list[torch.Tensor]:
-        if self.held is None:
-            return []
-        packed = [] if self.held.blocks is None else self.held.blocks.tensors()
-        return [*self.held.first, *packed, *self.held.newest]
+
+def nbytes(held: Iterable[torch.Tensor]) -> int:
+    """Bytes of every storage of these."""
+    return sum({part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in held}.values())
+
+
+def attend_over(parts: Sequence[Held], query: torch.Tensor, mask: torch.Tensor, scale: float) -> torch.Tensor:
+    """Attention over several holdings in a row, by `Held.attend_in_part` of each: (B, A, Q, D).
+
+    `mask` : (1 or B, 1 or A, 1 or Q, tokens of all parts), as `Held.attend` takes it.
+    """
+    found, start = [], 0
+    for part in parts:
+        found.append(part.attend_in_part(query, mask[..., start : start + part.length], scale))
+        start += part.length
+    if len(found) == 1:
+        return found[0][0]
+    shares = torch.stack([log for _, log in found]).softmax(0)[..., None]
+    return (shares * torch.stack([mixed for mixed, _ in found])).sum(0).to(query.dtype)
 
 
 def _join(left: Pair, right: Pair) -> Pair:

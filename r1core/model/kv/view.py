@@ -23,6 +23,7 @@ class StatesView(torch.Tensor):
 
     held: Held
     role: Role
+    _shape: torch.Size
 
     @staticmethod
     def __new__(cls, held: Held, role: Role) -> StatesView:
@@ -32,11 +33,16 @@ class StatesView(torch.Tensor):
         view: StatesView = torch.Tensor._make_wrapper_subclass(
             cls, (batch, heads, held.length, width), dtype=newest.dtype, device=newest.device
         )
-        view.held, view.role = held, role
+        view.held, view.role, view._shape = held, role, torch.Size((batch, heads, held.length, width))
         return view
 
     def __init__(self, held: Held, role: Role) -> None:
         """All is done in `__new__`, as tensors have it."""
+
+    @property
+    def shape(self) -> torch.Size:  # type: ignore[override]  # asked for often, and `__torch_function__` takes its time
+        """B, H, T, D."""
+        return self._shape
 
     def unpacked(self) -> torch.Tensor:
         """The numbers."""
@@ -94,4 +100,5 @@ class _Attention(NamedTuple):
             return False
         heads = self.query.shape[1]
         fits = heads == key.shape[1] or (self.enable_gqa and heads % key.shape[1] == 0)
+        fits = fits and (not self.query.is_cuda or key.held.fits(self.query))
         return fits and (mask is None or (mask.dim() == 4 and mask.shape[-1] == key.shape[2]))

@@ -21,6 +21,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
 from r1core.model.r1.config import R1Config
+from r1core.model.r1.packed import Seen
 from r1core.model.r1.reach import Reach
 from r1core.model.r1.rotary import turned
 
@@ -64,7 +65,9 @@ class R1Attention(nn.Module):
         if cache is not None:
             said = () if reach is None else (reach,)
             key, value = cache.update(key, value, self.layer_idx, *said)
-        if reach is not None and not reach.causal and long(reach):
+        if reach is not None and isinstance(key, Seen):
+            out = key.attend(query, reach.mask, self.scaling).transpose(1, 2)
+        elif reach is not None and not reach.causal and long(reach):
             key = laid_out(key, reach)  # one after the other: what it was can go
             value = laid_out(value, reach)
             out = over_long(query, key, value, reach, self.scaling).transpose(1, 2)

@@ -1,8 +1,10 @@
 """The cache of R1: the keys that a later token may still see, and nothing else.
 
 Kept are the window and the global nodes before it, each with its position, so that rows of a batch with different
-padding keep different tokens. At 204,800 tokens, a window of 4,096 and a node every 256 that is 2.4 % of all keys.
-A cache of another kind that holds nothing yet is furnished for R1; one that holds something is refused.
+padding keep different tokens. From the first mask of the caller's own on (several prompts or answers in one row) all
+are kept. At 204,800 tokens, a window of 4,096 and a node every 256 that is 2.4 % of all keys.
+A cache of another kind that holds nothing yet is furnished for R1, a packed one with layers that pack
+(`r1core.model.r1.packed`); one that holds something is refused.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from __future__ import annotations
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+from r1core.model.kv.cache import PackedCache
+from r1core.model.r1.packed import PackedR1Layer
 from r1core.model.r1.reach import NOWHERE, Reach
 
 
@@ -22,6 +26,7 @@ class R1CacheLayer(DynamicLayer):
         super().__init__()
         self.positions: torch.Tensor | None = None
         self.seen = 0
+        self.masked = False
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, reach: Reach
@@ -33,7 +38,8 @@ class R1CacheLayer(DynamicLayer):
         if reach.kept and self.keys is not None and self.values is not None:
             keys, values = torch.cat([self.keys, keys], -2), torch.cat([self.values, values], -2)
         self.seen += key_states.shape[-2]
-        lasting = reach.lasting
+        self.masked = self.masked or reach.allowed is not None  # it has a column for every token that there was
+        lasting = None if self.masked else reach.lasting
         if lasting is None:
             self.keys, self.values, self.positions = keys, values, reach.keys
         else:
@@ -54,7 +60,7 @@ class R1CacheLayer(DynamicLayer):
     def reset(self) -> None:
         """Forget everything."""
         super().reset()
-        self.positions, self.seen = None, 0
+        self.positions, self.seen, self.masked = None, 0, False
 
     def crop(self, tokens_to_remove: int) -> None:
         """Refused: what left the window is gone.
@@ -90,16 +96,20 @@ def furnished(cache: Cache, layers: int) -> Cache:
     ------
     ValueError : for one that holds keys of another model, or that cannot hold R1's.
     """
-    own = [isinstance(layer, R1CacheLayer) for layer in cache.layers]
+    own = [isinstance(layer, R1CacheLayer | PackedR1Layer) for layer in cache.layers]
     if own and all(own):
         if len(own) != layers:
             raise ValueError(f"a cache of an R1 with {len(own)} layers, and this one has {layers}: start a new one")
         return cache
     if cache.get_seq_length():
         raise ValueError("past_key_values holds keys of another model, or of R1 in another form: start a new one")
-    if type(cache).__name__ != "DynamicCache" or getattr(cache, "offloading", False):
-        raise ValueError(f"R1 does not keep its keys in a {type(cache).__name__}: give a DynamicCache, not offloaded")
-    cache.layers = [R1CacheLayer() for _ in range(layers)]
+    if isinstance(cache, PackedCache):
+        cache.layers = [PackedR1Layer(cache.states) for _ in range(layers)]
+    elif type(cache).__name__ == "DynamicCache" and not getattr(cache, "offloading", False):
+        cache.layers = [R1CacheLayer() for _ in range(layers)]
+    else:
+        fit = "a DynamicCache, not offloaded, or a PackedCache"
+        raise ValueError(f"R1 does not keep its keys in a {type(cache).__name__}: give {fit}")
     cache.layer_class_to_replicate = None
     return cache
 
@@ -107,4 +117,4 @@ def furnished(cache: Cache, layers: int) -> Cache:
 def kept_positions(cache: Cache | None) -> torch.Tensor | None:
     """Positions of what a furnished cache holds, (B, N); None where it holds nothing."""
     first = cache.layers[0] if cache is not None and cache.layers else None
-    return first.positions if isinstance(first, R1CacheLayer) else None
+    return first.positions if isinstance(first, R1CacheLayer | PackedR1Layer) else None
