@@ -67,6 +67,7 @@ class Plan:
     rows: int
     asked: int
     tower: int
+    record: bool
     sites: tuple[str, ...]
 
 
@@ -91,7 +92,7 @@ class Prefix(nn.Module):
 class Answerer:
     """One arm: the language model, what brings it the image, and how they answer."""
 
-    def __init__(self, plan: Plan, images: np.ndarray) -> None:
+    def __init__(self, plan: Plan) -> None:
         torch.manual_seed(plan.seed)
         self.arm, self.device = plan.arm, torch.device(plan.device)
         config = LlamaConfig(
@@ -110,7 +111,7 @@ class Answerer:
         with torch.no_grad():
             encoder.embeddings.position_embeddings[0, 1:] = _places(TOWER)
         self.tower = Tower(encoder, (scenes.SIZE, scenes.SIZE)).to(self.device)
-        self.images = torch.from_numpy(images).to(self.device)
+        self.shown = torch.zeros(1, scenes.SIZE, scenes.SIZE, 3, dtype=torch.uint8, device=self.device)
         self.prefix = Prefix(self.tower).to(self.device) if plan.arm == "prefix" else None
         specs = []
         if plan.arm in ("seed", "fusion"):
@@ -124,14 +125,21 @@ class Answerer:
         return [parameter for module in modules for parameter in module.parameters()]
 
     def pixels(self, numbers: Sequence[int]) -> torch.Tensor:
-        """Images by number, (N, 3, 32, 32) in [-1, 1]."""
-        return self.images[torch.as_tensor(numbers, device=self.device)].permute(0, 3, 1, 2).float() / 127.5 - 1
+        """The images that are shown, (N, 3, 32, 32) in [-1, 1]; they are numbered as they come."""
+        assert len(numbers) == len(self.shown)
+        return self.shown.permute(0, 3, 1, 2).float() / 127.5 - 1
 
-    def __call__(self, tokens: torch.Tensor, numbers: np.ndarray) -> torch.Tensor:
-        """Logits of the answers to questions (N, LENGTH) about these images, (N, V)."""
+    def __call__(self, tokens: torch.Tensor, images: torch.Tensor, slots: SlotFeatures | None = None) -> torch.Tensor:
+        """Logits of the answers, (N, V), to questions (N, LENGTH) about images (N, 32, 32, 3), one each.
+
+        Parameters
+        ----------
+        slots : `one_each(N)`, for a pass that is recorded; new ones else, as what is shown belongs to its slots.
+        """
+        self.shown = images
         if self.prefix is not None:
-            return self.prefix(self.model, self.pixels(numbers), tokens)
-        features = None if self.arm == "text" else {IMAGE.name: _slots(tokens, numbers)}
+            return self.prefix(self.model, self.pixels(range(len(images))), tokens)
+        features = None if self.arm == "text" else {IMAGE.name: slots or one_each(len(tokens))}
         with self.layers.using(features):
             return self.model(input_ids=tokens, attention_mask=tokens != 0, logits_to_keep=1).logits[:, -1]
 
@@ -144,12 +152,58 @@ def _places(width: int) -> torch.Tensor:
     return torch.cat([wave(each) for each in angles for wave in (torch.sin, torch.cos)], 1)
 
 
-def _slots(tokens: torch.Tensor, numbers: np.ndarray) -> SlotFeatures:
-    """One image a row, seen by every token of its question."""
-    rows, length = tokens.shape
-    start = (tokens.cpu() == 0).sum(1, keepdim=True)
-    values = torch.as_tensor(numbers, dtype=torch.float32)[:, None, None]
-    return SlotFeatures(start, torch.full((rows, 1), length), values, torch.ones(rows, 1, dtype=torch.bool))
+def one_each(rows: int) -> SlotFeatures:
+    """One image a row, by its place in the batch, seen by the whole row."""
+    start = torch.zeros(rows, 1, dtype=torch.int64)
+    values = torch.arange(rows, dtype=torch.float32)[:, None, None]
+    return SlotFeatures(start, start + scenes.LENGTH, values, torch.ones(rows, 1, dtype=torch.bool))
+
+
+class Backward:
+    """Loss and gradients of a batch of questions; with `record`, a CUDA graph that is replayed.
+
+    A pass is a thousand kernels of some microseconds, which the host launches more slowly than the GPU runs them.
+    """
+
+    def __init__(self, arm: Answerer, data: scenes.Questions, batch: int, *, record: bool) -> None:
+        self.arm, self.slots = arm, one_each(batch)
+        given = (data.tokens, data.images, data.answers)
+        self.tokens, self.images, self.answers = (torch.from_numpy(each).to(arm.device) for each in given)
+        self.rows = torch.zeros(batch, dtype=torch.int64, device=arm.device)
+        self.graph = torch.cuda.CUDAGraph() if record else None
+        if self.graph is None:
+            return
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):  # outside of the recording: kernels are chosen, workspaces allocated
+            first = self._run().item()
+            self._clear()
+        torch.cuda.current_stream().wait_stream(aside)
+        with torch.cuda.graph(self.graph):
+            self.loss = self._run()
+        self.graph.replay()
+        if not math.isclose(self.loss.item(), first, rel_tol=1e-2):
+            raise RuntimeError(f"the recorded pass gives a loss of {self.loss.item()}, the pass itself {first}")
+
+    def __call__(self, rows: np.ndarray) -> torch.Tensor:
+        """The mean loss, (); the gradients stand in the parameters, in place of those before."""
+        self.rows.copy_(torch.from_numpy(rows))
+        if self.graph is not None:
+            self.graph.replay()
+            return self.loss
+        self._clear()
+        return self._run()
+
+    def _run(self) -> torch.Tensor:
+        loss = cross_entropy(
+            self.arm(self.tokens[self.rows], self.images[self.rows], self.slots), self.answers[self.rows]
+        )
+        loss.backward()
+        return loss.detach()
+
+    def _clear(self) -> None:
+        for parameter in self.arm.parameters():
+            parameter.grad = None
 
 
 def train_and_ask(plan: Plan) -> dict[str, float]:
@@ -158,28 +212,24 @@ def train_and_ask(plan: Plan) -> dict[str, float]:
     torch.set_float32_matmul_precision("high")
     data = scenes.questions("train", plan.rows, plan.seed)
     asked = scenes.questions(plan.split, plan.asked, plan.seed)
-    arm = Answerer(plan, np.concatenate([data.images, asked.images]))
+    arm = Answerer(plan)
     begun = time.perf_counter()
+    backward = Backward(arm, data, plan.batch, record=plan.record)
     optimizer = torch.optim.AdamW(_groups(arm.parameters(), plan.rate), weight_decay=0.01, fused=True)
     warm = max(1, plan.steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda n: min(1, (n + 1) / warm) * (0.5 + 0.5 * math.cos(math.pi * n / plan.steps))
     )
-    tokens, answers = (torch.from_numpy(each).to(arm.device) for each in (data.tokens, data.answers))
     draw = np.random.default_rng([plan.seed, 5])
     for step in range(plan.steps):
-        rows = draw.integers(plan.rows, size=plan.batch)
-        at = torch.from_numpy(rows).to(arm.device)
-        loss = cross_entropy(arm(tokens[at], rows), answers[at])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = backward(draw.integers(plan.rows, size=plan.batch))
         nn.utils.clip_grad_norm_(arm.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         if (step + 1) % max(1, plan.steps // 4) == 0:
             print(f"  {plan.arm} seed {plan.seed}: step {step + 1}, loss {loss.item():.3f}", flush=True)
     seconds = time.perf_counter() - begun
-    found = _accuracy(arm, asked, plan.rows)
+    found = _accuracy(arm, asked)
     weights = sum(p.numel() for p in arm.parameters())
     return found | {"seconds": seconds, "weights": float(weights)}
 
@@ -194,12 +244,12 @@ def _groups(parameters: Sequence[nn.Parameter], rate: float) -> list[dict[str, o
 
 
 @torch.no_grad()
-def _accuracy(arm: Answerer, asked: scenes.Questions, offset: int) -> dict[str, float]:
+def _accuracy(arm: Answerer, asked: scenes.Questions) -> dict[str, float]:
     right = np.zeros(len(asked.answers), bool)
     for first in range(0, len(right), 500):
         part = slice(first, first + 500)
-        numbers = np.arange(*part.indices(len(right))) + offset
-        logits = arm(torch.from_numpy(asked.tokens[part]).to(arm.device), numbers)
+        tokens, images = (torch.from_numpy(each[part]).to(arm.device) for each in (asked.tokens, asked.images))
+        logits = arm(tokens, images)
         right[part] = logits.argmax(-1).cpu().numpy() == asked.answers[part]
     return {"all": float(right.mean())} | {kind: float(right[asked.kinds == kind].mean()) for kind in scenes.ANSWERS}
 
@@ -265,12 +315,12 @@ def main() -> None:
     parser.add_argument("--asked", type=int, default=6_000)
     parser.add_argument("--tower", type=int, default=2, help="blocks of the vision tower")
     parser.add_argument("--sites", nargs="+", default=["embedding", "block:0", "block:1", "block:2"])
+    parser.add_argument("--record", action="store_true", help="record a pass as a CUDA graph and replay it")
     parser.add_argument("--runs", type=Path, help="JSON lines: results are added, and those that are there are kept")
     asked = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    said = {
-        name: getattr(asked, name) for name in ("split", "device", "steps", "batch", "rate", "rows", "asked", "tower")
-    }
+    shared = ("split", "device", "steps", "batch", "rate", "rows", "asked", "tower", "record")
+    said = {name: getattr(asked, name) for name in shared}
     plans = [Plan(arm, seed, sites=tuple(asked.sites), **said) for seed in asked.seeds for arm in asked.arms]
     made = _kept(asked.runs)
     left = [plan for plan in plans if plan not in made]

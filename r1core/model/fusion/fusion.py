@@ -26,9 +26,9 @@ from r1core.model.fusion.sight import Sight
 from r1core.model.fusion.weighting import Weighting
 from r1core.recipe.vision import Mode
 
-GAIN = 30.0
-"""By how much the way back is louder than its weights: the core's gate starts at 0 and moves a learning rate a step, so
-without a gain thousands of steps go by before the model hears the image."""
+GAIN = 10.0
+"""How loud the way back is at a gate of 1, as a multiple of the hidden state at its place. The core's gate starts at 0
+and moves a learning rate a step, so without a gain thousands of steps go by before the model hears the image."""
 
 
 class Fusion(nn.Module):
@@ -67,9 +67,12 @@ class Fusion(nn.Module):
         text = self.projection.text(flat[seen.places])
         image = self.projection.image(seen.features)[seen.images].flatten(1, 2)
         real = None if seen.real is None else seen.real.repeat_interleave(seen.features.shape[1], 1)
-        delta = GAIN * self.out(self.fused(text, image, real))
+        mixed = self.fused(text, image, real)
+        changed = mixed if self.mode == "seed" else mixed - text  # the hidden state holds its text already
+        delta = self.out(changed)
         spread = torch.zeros_like(flat).index_put((seen.places.flatten(),), delta.flatten(0, 1))
-        return spread[:-1].view_as(hidden)
+        loudness = hidden.detach().square().mean(-1, keepdim=True).sqrt()
+        return GAIN * loudness * spread[:-1].view_as(hidden)
 
     def fused(self, text: torch.Tensor, image: torch.Tensor, real: torch.Tensor | None = None) -> torch.Tensor:
         """Both modalities in one, `(G, T, C)`, of projections `(G, T, C)` and `(G, I * P, C)`.

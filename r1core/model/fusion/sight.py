@@ -26,6 +26,16 @@ Pixels = Callable[[Sequence[int]], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """A `Seen` without the features: `numbers` are those of its N images."""
+
+    numbers: tuple[int, ...]
+    places: torch.Tensor
+    images: torch.Tensor
+    real: torch.Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """What a pass sees.
 
@@ -54,13 +64,19 @@ class Sight:
         self._kept: OrderedDict[int, torch.Tensor] = OrderedDict()
         self._kept_bytes = 0
         self._last: tuple[SlotFeatures, bool, int, Seen | None] | None = None
+        self._laid: tuple[SlotFeatures, tuple[int, int], torch.device, Layout | None] | None = None
 
     def of(self, slots: SlotFeatures, shape: tuple[int, int], device: torch.device) -> Seen | None:
         """What the tokens of a pass of this shape (rows, tokens) see; None where none sees an image."""
         state = (torch.is_grad_enabled(), next(self.tower.parameters())._version)
         if self._last is not None and self._last[0] is slots and self._last[1:3] == state:
             return self._last[3]
-        seen = self._look(slots, shape, device)
+        if self._laid is None or self._laid[0] is not slots or self._laid[1:3] != (shape, device):
+            self._laid = (slots, shape, device, _layout(slots, shape, device))
+        layout = self._laid[3]
+        seen = None
+        if layout is not None:
+            seen = Seen(self.features(layout.numbers, device), layout.places, layout.images, layout.real)
         self._last = (slots, *state, seen)
         if seen is not None and seen.features.requires_grad:  # a graph serves one backward pass
             seen.features.register_hook(self._forget)
@@ -68,28 +84,6 @@ class Sight:
 
     def _forget(self, gradient: torch.Tensor) -> None:
         self._last = None
-
-    def _look(self, slots: SlotFeatures, shape: tuple[int, int], device: torch.device) -> Seen | None:
-        groups: dict[tuple[int, int], list[int]] = {}
-        told = (slots.start.tolist(), slots.end.tolist(), slots.values[..., 0].tolist(), slots.mask.tolist())
-        for row, each in enumerate(zip(*told, strict=True)):
-            for start, end, number, real in zip(*each, strict=True):
-                if real:
-                    groups.setdefault((row * shape[1] + start, row * shape[1] + end), []).append(int(number))
-        if not groups:
-            return None
-        numbers = {number: at for at, number in enumerate(dict.fromkeys(n for held in groups.values() for n in held))}
-        longest, most = max(b - a for a, b in groups), max(map(len, groups.values()))
-        nowhere = shape[0] * shape[1]
-        places = torch.full((len(groups), longest), nowhere)
-        images = torch.zeros(len(groups), most, dtype=torch.int64)
-        real = torch.zeros(len(groups), most, dtype=torch.bool)
-        for group, ((start, end), held) in enumerate(groups.items()):
-            places[group, : end - start] = torch.arange(start, end)
-            images[group, : len(held)] = torch.tensor([numbers[number] for number in held])
-            real[group, : len(held)] = True
-        mask = None if bool(real.all()) else real.to(device)
-        return Seen(self.features(list(numbers), device), places.to(device), images.to(device), mask)
 
     def features(self, numbers: Sequence[int], device: torch.device) -> torch.Tensor:
         """The tower's features of these images, `(N, P, W)` float32."""
@@ -112,3 +106,27 @@ class Sight:
         while self._kept_bytes > KEPT_BYTES and len(self._kept) > 1:
             _, oldest = self._kept.popitem(last=False)
             self._kept_bytes -= oldest.nbytes
+
+
+def _layout(slots: SlotFeatures, shape: tuple[int, int], device: torch.device) -> Layout | None:
+    """Who sees what, worked out on the host: once for slots that come again, as in a pass that is recorded."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    told = (slots.start.tolist(), slots.end.tolist(), slots.values[..., 0].tolist(), slots.mask.tolist())
+    for row, each in enumerate(zip(*told, strict=True)):
+        for start, end, number, real in zip(*each, strict=True):
+            if real:
+                groups.setdefault((row * shape[1] + start, row * shape[1] + end), []).append(int(number))
+    if not groups:
+        return None
+    numbers = {number: at for at, number in enumerate(dict.fromkeys(n for held in groups.values() for n in held))}
+    longest, most = max(b - a for a, b in groups), max(map(len, groups.values()))
+    nowhere = shape[0] * shape[1]
+    places = torch.full((len(groups), longest), nowhere)
+    images = torch.zeros(len(groups), most, dtype=torch.int64)
+    real = torch.zeros(len(groups), most, dtype=torch.bool)
+    for group, ((start, end), held) in enumerate(groups.items()):
+        places[group, : end - start] = torch.arange(start, end)
+        images[group, : len(held)] = torch.tensor([numbers[number] for number in held])
+        real[group, : len(held)] = True
+    mask = None if bool(real.all()) else real.to(device)
+    return Layout(tuple(numbers), places.to(device), images.to(device), mask)

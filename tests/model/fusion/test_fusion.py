@@ -101,9 +101,30 @@ def test_a_seed_layer_is_two_projections_the_formula_and_a_way_back() -> None:
     i = norm(patches, part.image_norm.weight, part.image_norm.bias) @ part.image_map.weight.numpy().T
     i += part.image_map.bias.numpy()
     back = layer.out.weight.numpy().T, layer.out.bias.numpy()
-    expected = GAIN * ((softmax(t @ i.T / math.sqrt(768)) @ i + t) @ back[0] + back[1])
+    loud = np.sqrt((hidden[0].numpy() ** 2).mean(-1, keepdims=True))
+    expected = GAIN * loud * ((softmax(t @ i.T / math.sqrt(768)) @ i + t) @ back[0] + back[1])
     seen._pixels = lambda numbers: IMAGES[list(numbers)].double()
     assert np.abs(layer(hidden, slots((0, 6, 2)))[0].numpy() - expected).max() < 1e-9
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_added_is_as_loud_as_the_hidden_state(mode: Mode) -> None:
+    layer = Fusion(HIDDEN, sight(), mode)
+    hidden = torch.randn(1, 4, HIDDEN, generator=torch.Generator().manual_seed(2))
+    one, louder = (layer(hidden * factor, slots((0, 4, 1))) for factor in (1.0, 40.0))
+    assert torch.allclose(louder, 40 * one, atol=1e-3 * float(louder.abs().max()))
+    assert one.abs().max() > 0.1
+
+
+@torch.no_grad()
+def test_a_closed_image_changes_nothing() -> None:
+    layer = Fusion(HIDDEN, sight())
+    torch.nn.init.zeros_(layer.cross.mix.weight)
+    torch.nn.init.zeros_(layer.cross.mix.bias)
+    torch.nn.init.zeros_(layer.out.bias)
+    hidden = torch.randn(1, 4, HIDDEN, generator=torch.Generator().manual_seed(2))
+    assert layer(hidden, slots((0, 4, 1))).abs().max() < 1e-5
 
 
 @torch.no_grad()
@@ -172,6 +193,21 @@ def test_a_later_token_changes_nothing_before_it(mode: Mode) -> None:
     before, after = (logits(model, layers, slots((0, 7, 0)), ids) for ids in (IDS, changed))
     assert torch.allclose(before[:, :5], after[:, :5], atol=1e-6)
     assert not torch.allclose(before[:, 5:], after[:, 5:], atol=1e-3)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("trained", [True, False])
+@torch.no_grad()
+def test_token_by_token_is_the_whole_pass(mode: Mode, trained: bool) -> None:
+    model, layers, _ = attached(mode, ("embedding", "block:0", "block:-1"), trained=trained)
+    whole = logits(model, layers, slots((0, 7, 0), (0, 7, 2)))
+    cache, read = None, []
+    for part in (IDS[:, :3], *IDS[:, 3:].split(1, 1)):
+        with layers.using(slots((0, part.shape[1], 0), (0, part.shape[1], 2))):
+            said = model(input_ids=part, past_key_values=cache, use_cache=True)
+        cache = said.past_key_values
+        read.append(said.logits)
+    assert torch.allclose(torch.cat(read, 1), whole, atol=1e-5)
 
 
 def test_a_row_packed_with_others_sees_its_own_images_only() -> None:
