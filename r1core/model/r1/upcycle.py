@@ -78,6 +78,9 @@ def upcycled(dense: torch.nn.Module, how: Upcycling) -> R1ForCausalLM:
         torch.manual_seed(how.seed)
         model = R1ForCausalLM(config)
         model.to(dtype=dtype)  # type: ignore[call-arg]  # transformers' stub takes a model here
+    frequencies = dense.get_submodule("model.rotary_emb")  # the cast has rounded ours
+    for name, buffer in frequencies.named_buffers():
+        setattr(model.model.rotary_emb, name, buffer.clone())
     state = {name: value for name, value in dense.state_dict().items() if ".mlp." not in name}
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert not unexpected, unexpected

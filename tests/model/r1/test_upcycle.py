@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -38,6 +39,16 @@ def test_logits_are_the_dense_models_bit_for_bit(dtype: torch.dtype, tied: bool)
     assert torch.equal(made(ids).logits, source(ids).logits)
     assert torch.equal(made(ids, attention_mask=mask).logits, source(ids, attention_mask=mask).logits)
     assert made.config.rope_theta == 10_000
+
+
+def test_a_model_that_was_loaded_in_bf16_says_the_same_upcycled_and_read_again(tmp_path: Path) -> None:
+    dense().save_pretrained(tmp_path / "dense")
+    source, ids = LlamaForCausalLM.from_pretrained(tmp_path / "dense", dtype=torch.bfloat16), tokens(2, 60)
+    made = upcycled(source, FEW)
+    made.save_pretrained(tmp_path / "moe")
+    read = R1ForCausalLM.from_pretrained(tmp_path / "moe", dtype=torch.bfloat16)
+    for one in (made, read):
+        assert torch.equal(one(ids).logits, source(ids).logits)
 
 
 def test_copies_of_the_dense_part_say_the_same_to_rounding() -> None:
