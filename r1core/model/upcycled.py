@@ -13,7 +13,7 @@ from r1core.model.upcycling import Upcycling
 
 NAME = "r1"
 """What `model.base` calls it."""
-VERSION = 1
+VERSION = 2
 """Counts up when the same dense model becomes another R1."""
 
 

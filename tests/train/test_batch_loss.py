@@ -73,7 +73,7 @@ def test_biases_of_trained_routers_move_once_a_step_and_are_kept_with_them(tiny:
     tiny.one_step(run)
     assert len(routers(run)) == 2
     for router in routers(run):
-        assert router.bias_steps.abs().max() == 1
+        assert router.bias_steps.any()
         assert not router.load.any()
     run.model.eval()
     ids = tokens(1, 20)

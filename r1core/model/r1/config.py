@@ -53,8 +53,8 @@ class R1Config(PreTrainedConfig):
         after a step states the tau that was reached.
     norm_topk_prob : whether the chosen experts' weights are scaled to a sum of 1.
     router_aux_loss_coef, router_z_loss_coef : weights of the balance loss and of the z-loss in the training loss.
-    router_bias_rate : how far a step moves the selection bias, in logits before tau, where an expert got too few
-        tokens or too many.
+    router_bias_rate : how far a step moves the selection bias, in logits before tau: up for an expert that got no
+        token, down for one that got twice the mean, in between by how far it is off. Falls to 0 along a training.
     adaptation_rank : width a group has in the layer that carries knowledge across groups; 0 = no such layer.
     sliding_window : tokens that a token sees behind itself, itself included; None = all of them.
     global_every : beyond the window it sees the last token of each block of so many; None = nothing.
@@ -88,7 +88,7 @@ class R1Config(PreTrainedConfig):
     norm_topk_prob: bool = True
     router_aux_loss_coef: float = 0.01
     router_z_loss_coef: float = 0.001
-    router_bias_rate: float = 0.01
+    router_bias_rate: float = 0.02
     adaptation_rank: int = 16
     sliding_window: int | None = 4096
     global_every: int | None = 256

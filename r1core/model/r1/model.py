@@ -335,12 +335,13 @@ class R1ForCausalLM(R1PreTrainedModel, GenerationMixin):
 
         Parameters
         ----------
-        progress : share of the training's steps that have been taken; None = untold, the temperature stays.
+        progress : share of the training's steps that have been taken, along which the biases' steps fall to 0; None =
+            untold, then these are whole, and the temperature stays.
         """
         temperature = temperature_of(self.config.router_temperature)
         for router in self.routers():
             if router.weight.requires_grad:
-                router.rebalance()
+                router.rebalance(1.0 if progress is None else 1.0 - progress)
                 if isinstance(temperature, Temperature) and progress is not None:
                     router.set_temperature(temperature.at(progress))
 

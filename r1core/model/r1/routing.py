@@ -20,6 +20,9 @@ from torch.nn import functional
 from r1core.model.r1.config import R1Config
 from r1core.model.r1.temperature import MILLION, first_tau
 
+FURTHEST = 3.0
+"""Of an expert's load above the mean, in means, what a step of its bias counts at most."""
+
 
 class Routing(NamedTuple):
     """Where each token goes.
@@ -37,7 +40,10 @@ class Routing(NamedTuple):
 
 
 class R1Router(nn.Module):
-    """Chooses K of E experts for each token, group by group."""
+    """Chooses K of E experts for each token, group by group.
+
+    `bias_steps` (E,) int32 is the selection bias and `tau` () int32 the temperature, in millionths.
+    """
 
     bias_steps: torch.Tensor
     tau: torch.Tensor
@@ -78,7 +84,7 @@ class R1Router(nn.Module):
 
     def _chosen(self, logits: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
         """The K best experts by logit and bias, (N, K), of the best groups."""
-        scores = logits + self.bias_steps * (self.bias_rate / tau)
+        scores = logits + self.bias_steps / (MILLION * tau)
         if self.top_groups < self.groups:
             by_group = scores.unflatten(-1, (self.groups, -1))
             best = by_group.amax(-1).topk(self.top_groups, dim=-1).indices
@@ -95,12 +101,21 @@ class R1Router(nn.Module):
         self.load.index_add_(0, experts.flatten(), each.flatten())
 
     @torch.no_grad()
-    def rebalance(self) -> None:
-        """Move the bias of experts that got more than the mean down, of the others up, a step; start counting anew."""
+    def rebalance(self, pace: float = 1.0) -> None:
+        """Move each expert's bias by how far its load is from the mean, in parts of the mean; start counting anew.
+
+        A step of one size for all, the sign of the error, never settles: small enough for that, it does not reach an
+        expert that starts with many times the mean.
+
+        Parameters
+        ----------
+        pace : the part of `router_bias_rate` that this step moves.
+        """
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(self.load)  # every process saw rows of its own, and all move alike
         mean = (self.load * self.active).sum().double() / self.active.sum()
-        self.bias_steps += ((mean - self.load).sign() * self.active).to(self.bias_steps.dtype)
+        error = ((mean - self.load) / mean.clamp(min=1e-9)).clamp(min=-FURTHEST) * self.active
+        self.bias_steps += (error * (pace * self.bias_rate * MILLION)).round().to(self.bias_steps.dtype)
         self.load.zero_()
 
     @property

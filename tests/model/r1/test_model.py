@@ -110,7 +110,7 @@ def test_the_routers_loss_is_in_the_loss_where_it_trains() -> None:
 
 def test_steps_bring_the_load_together() -> None:
     torch.manual_seed(0)
-    made = R1ForCausalLM(config(router_bias_rate=0.05, num_hidden_layers=1)).train()
+    made = R1ForCausalLM(config(router_bias_rate=0.3, num_hidden_layers=1)).train()
     with torch.no_grad():
         made.feed_forwards()[0].router.weight.mul_(30)
     optimizer = torch.optim.AdamW(made.parameters(), lr=1e-4)

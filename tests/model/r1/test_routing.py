@@ -18,13 +18,11 @@ def router(**changed: object) -> R1Router:
     with torch.no_grad():
         made.weight.normal_()
         made.group_weight.normal_()
-        made.bias_steps.copy_(torch.randint(-30, 30, made.bias_steps.shape))
+        made.bias_steps.copy_(torch.randint(-(10**6), 10**6, made.bias_steps.shape))
     return made
 
 
-def by_hand(
-    made: R1Router, hidden: torch.Tensor, groups: int, tau: float, top: int, rate: float
-) -> list[dict[int, float]]:
+def by_hand(made: R1Router, hidden: torch.Tensor, groups: int, tau: float, top: int) -> list[dict[int, float]]:
     """Expert to weight, of each token."""
     found = []
     for token in hidden.double():
@@ -32,7 +30,7 @@ def by_hand(
         shared = (made.group_weight.double() @ token).tolist()
         size = len(own) // len(shared)
         logits = [(value + shared[expert // size]) / tau for expert, value in enumerate(own)]
-        score = [value + float(made.bias_steps[expert]) * rate / tau for expert, value in enumerate(logits)]
+        score = [value + float(made.bias_steps[expert]) * 1e-6 / tau for expert, value in enumerate(logits)]
         best = sorted(range(len(shared)), key=lambda g: -max(score[g * size : (g + 1) * size]))[:groups]
         allowed = [expert for expert in range(len(own)) if expert // size in best]
         chosen = sorted(allowed, key=lambda expert: -score[expert])[:top]
@@ -43,10 +41,10 @@ def by_hand(
 
 @pytest.mark.parametrize(("top", "groups", "tau"), [(2, 2, 0.5), (1, 1, 0.5), (3, 1, 2.0), (4, 4, 1.0)])
 def test_experts_and_weights_are_those_of_a_plain_loop(top: int, groups: int, tau: float) -> None:
-    made = router(num_experts_per_tok=top, groups_per_token=groups, router_temperature=tau, router_bias_rate=0.05)
+    made = router(num_experts_per_tok=top, groups_per_token=groups, router_temperature=tau)
     hidden = torch.randn(40, 32) * 0.3
     _, experts, weights = made(hidden)
-    right = by_hand(made, hidden, groups, tau, top, 0.05)
+    right = by_hand(made, hidden, groups, tau, top)
     for ids, shares, said in zip(experts.tolist(), weights.tolist(), right, strict=True):
         assert dict(zip(ids, shares, strict=True)) == pytest.approx(said, rel=1e-4)
 
@@ -68,8 +66,11 @@ def test_the_bias_moves_against_the_load_and_survives_a_cast() -> None:
     _, experts, _ = made(hidden, valid)
     counts = torch.bincount(experts[:60].flatten(), minlength=16)
     assert made.load.tolist() == counts.tolist()
-    made.rebalance()
-    assert made.bias_steps.tolist() == (120 / 16 - counts.double()).sign().int().tolist()
+    made.rebalance(0.5)
+    mean = 120 / 16
+    right = [round(1e6 * made.bias_rate * 0.5 * max(-3.0, (mean - count) / mean)) for count in counts.tolist()]
+    assert made.bias_steps.tolist() == pytest.approx(right, abs=1)
+    assert min(right) < 0 < max(right)
     assert not made.load.any()
     stepped = made.bias_steps.clone()
     made.bfloat16().rebalance()

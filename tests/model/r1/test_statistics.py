@@ -26,7 +26,7 @@ def by_hand(made: R1ForCausalLM, rows: list[torch.Tensor], domains: list[int]) -
             hook.remove()
             router = block.router
             scores = read[0] @ router.weight.T + (read[0] @ router.group_weight.T).repeat_interleave(4, -1)
-            scores = scores + router.bias_steps * 0.01
+            scores = scores + router.bias_steps * 1e-6
             for token in scores.tolist():
                 best = sorted(range(4), key=lambda g, token=token: -max(token[4 * g : 4 * g + 4]))[:2]
                 allowed = [e for e in range(16) if e // 4 in best]
@@ -38,7 +38,7 @@ def by_hand(made: R1ForCausalLM, rows: list[torch.Tensor], domains: list[int]) -
 @torch.no_grad()
 def test_counts_are_those_of_a_recount_row_by_row_without_padding() -> None:
     made = model()
-    made.feed_forwards()[1].router.bias_steps += torch.arange(16) * 3
+    made.feed_forwards()[1].router.bias_steps += torch.arange(16) * 30_000
     lengths, domains = [19, 7, 12, 12], [2, 0, 2, 1]
     ids = tokens(4, 19)
     rows = [line[:length] for line, length in zip(ids, lengths, strict=True)]
@@ -62,7 +62,7 @@ def test_the_router_in_use_is_counted() -> None:
     ).model
     for module in made.modules():
         if isinstance(module, R1Router) and module.weight.requires_grad:
-            module.bias_steps[5:7] = 10**6  # the adapter sends every token there
+            module.bias_steps[5:7] = 10**9  # the adapter sends every token there
     base = made.get_base_model()
     owner = torch.zeros(20, dtype=torch.int64)
     ours, theirs = RoutingCounts(base, 1), RoutingCounts(base, 1)
