@@ -16,10 +16,19 @@ ALL = (
     "tfidf_baseline", "loop_overhead", "loss_parity", "training_cpu", "pool_time", "continual", "adapt", "forecast",
     "umls_scale", "kv_cache", "normalisation", "medical_tasks", "interaction_warnings", "private_speed",
     "private_faults", "alignment", "events", "numeric_programs", "numeric_provenance", "var_models",
-    "var_garch", "var_backtest", "var_gate", "var_portfolio", "r1_experts",
+    "var_garch", "var_backtest", "var_gate", "var_portfolio", "r1_experts", "r1_expert_lora", "r1_rope",
 )  # fmt: skip
-ON_A_GPU = ("gpu_checks", "training_gpu", "many_gpus", "numeric_choice", "finance_direction", "r1_attention", "r1_long")
-WORDS = {"training_cpu": ("--install", "runs/peers", "--folder", "runs/training_cpu")}
+ON_A_GPU = (
+    "gpu_checks", "training_gpu", "many_gpus", "numeric_choice", "finance_direction", "r1_attention", "r1_long",
+    "kv_cache_gpu", "visual_questions", "r1_training", "r1_retrieval",
+)  # fmt: skip
+CUDA = ("--device", "cuda")
+WORDS = {
+    "training_cpu": ("--install", "runs/peers", "--folder", "runs/training_cpu"),
+    "visual_questions": CUDA,
+    "r1_training": CUDA,
+    "r1_retrieval": CUDA,
+}
 """What a benchmark is called with, where it is called with something."""
 
 
