@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -75,15 +75,16 @@ def trainer(
     curriculum: Curriculum = OFF,
     attention: str = "sdpa",
     base: PreTrainedModel | None = None,
+    targets: list[str] | Literal["all-linear"] = "all-linear",
     **train: Any,
 ) -> Trainer:
     """A trainer over `rows()`, the longer the harder to a curriculum; further keywords are keys of `[train]`.
 
-    `cut` : over the processes, by FSDP2. `base` : another model than the tiny one.
+    `cut` : over the processes, by FSDP2. `base` : another model than the tiny one. `targets` : of its adapter.
     """
     base = (tiny_model() if base is None else base).requires_grad_(False)
     base.set_attn_implementation(attention)
-    model = add_adapter(base, Adapter(rank=4, dropout=dropout), seed=0, strategy=strategy).model
+    model = add_adapter(base, Adapter(rank=4, dropout=dropout, targets=targets), seed=0, strategy=strategy).model
     spec = LayerSpec("t/marks", "block:0", Marks, (KIND.name,), loss=span_loss if loss else None)
     layers = ExtraLayers(model.base_model.model, [spec] if layer else [], seed=0)
     if cut:
