@@ -70,6 +70,7 @@ def limited() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
+@pytest.mark.slow
 def test_no_room_for_a_checkpoint_is_one_line_and_the_same_command_continues(
     adapted: tuple[Desk, Done], tmp_path: Path, tiny: Path
 ) -> None:

@@ -136,9 +136,10 @@ def test_an_audit_spends_nothing_and_stands_in_the_card(ward: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        (
+        pytest.param(
             "normal = policy.normal\npolicy.normal = lambda *given: 0.25 * normal(*given)",
             "the noise multiplier measures",
+            marks=pytest.mark.slow,
         ),
         (
             "chosen = policy.chosen\npolicy.chosen = lambda *given: chosen(*given) | True",

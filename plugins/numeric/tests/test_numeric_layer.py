@@ -111,6 +111,7 @@ def test_rows_that_stand_in_one_sequence_are_judged_as_if_alone() -> None:
     assert torch.allclose(spec.loss(module, hidden, both), apart, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_learns_what_hidden_states_tell_and_hands_on_a_program_that_is_executed_exactly() -> None:
     spec, module = pointer()
     assert spec.loss is not None

@@ -59,6 +59,7 @@ def normaliser(cache: Path, made_up: Path) -> Normaliser:
     return Normaliser(base, load_or_train(base))
 
 
+@pytest.mark.slow
 def test_a_large_base_is_searched_by_cells(made_up: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Large from 500 names here: one encoder, an inverted file on disk, and the same answers again from there."""
     monkeypatch.setenv("R1CORE_CACHE", str(tmp_path))

@@ -88,6 +88,7 @@ def test_a_plan_gives_the_logits_loss_and_gradients_of_one_process(name: str, tm
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("ep_size", [1, 2])
 def test_processes_with_batches_of_their_own_average_their_gradients(ep_size: int, tmp_path: Path) -> None:
     """The library's FSDP2; with `ep_size` experts stay whole and tokens travel to the process that has them."""
