@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,12 @@ from r1core.recipe.schema import Columns, Data, DataFiles
 from r1core.testing.tiny import tiny_tokenizer
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 4, 3), dtype=np.uint8)
-no_pillow = pytest.mark.skipif(importlib.util.find_spec("PIL") is not None, reason="Pillow reads what we do not")
+
+
+@pytest.fixture
+def no_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the extra [vision] is not installed."""
+    monkeypatch.setitem(sys.modules, "PIL", None)
 
 
 def saved(path: Path, pixels: np.ndarray = PIXELS) -> str:
@@ -40,7 +45,7 @@ def test_grey_is_repeated_and_transparency_lies_on_white() -> None:
     assert on_white(np.array([[[1, 2, 3, 255], [1, 2, 3, 0]]], np.uint8)).tolist() == [[[1, 2, 3], [255, 255, 255]]]
 
 
-@no_pillow
+@pytest.mark.usefixtures("no_pillow")
 def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(UserError, match=r"a\.jpg: neither PNG nor \.npy; other images are read by Pillow"):
@@ -108,7 +113,7 @@ def test_a_column_names_images_beside_the_file(tmp_path: Path) -> None:
     assert by_line == {"1": (one,), "2": (one, two), "3": (), "4": (), "5": ()}
 
 
-@no_pillow
+@pytest.mark.usefixtures("no_pillow")
 def test_a_row_whose_image_cannot_be_read_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     made = source(tmp_path)
