@@ -13,14 +13,13 @@ import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 from r1core.model.kv.cache import PackedCache
+from r1core.model.r1.kept import Forgetting
 from r1core.model.r1.packed import PackedR1Layer
 from r1core.model.r1.reach import NOWHERE, Reach
 
 
-class R1CacheLayer(DynamicLayer):
+class R1CacheLayer(Forgetting, DynamicLayer):
     """Keys and values (B, heads, N, D) of one layer, and their positions (B, N)."""
-
-    is_croppable = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,31 +48,10 @@ class R1CacheLayer(DynamicLayer):
             self.positions = torch.where(lasting == NOWHERE, NOWHERE, reach.keys.gather(1, at))
         return keys, values
 
-    def get_seq_length(self) -> int:
-        """Tokens that went through, kept or not."""
-        return self.seen
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Length and offset as if everything were kept; R1 builds its own masks."""
-        return self.seen + query_length, 0
-
     def reset(self) -> None:
         """Forget everything."""
         super().reset()
         self.positions, self.seen, self.masked = None, 0, False
-
-    def crop(self, tokens_to_remove: int) -> None:
-        """Refused: what left the window is gone.
-
-        Raises
-        ------
-        NotImplementedError : always.
-        """
-        raise NotImplementedError("R1's cache drops what leaves the window, so it cannot be cropped; start a new one")
-
-    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
-        """Reorder the rows for beam search."""
-        self.batch_select_indices(beam_idx)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat each row."""

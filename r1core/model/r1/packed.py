@@ -24,6 +24,7 @@ from r1core.errors import UserError
 from r1core.model.kv.layer import FEW, PackedLayer
 from r1core.model.kv.layout import BLOCK
 from r1core.model.kv.states import Held, PackedStates, Pair, attend_over
+from r1core.model.r1.kept import Forgetting
 from r1core.model.r1.reach import NOWHERE, Reach
 
 
@@ -56,10 +57,8 @@ class Plan:
     near: torch.Tensor
 
 
-class PackedR1Layer(PackedLayer):
+class PackedR1Layer(Forgetting, PackedLayer):
     """Keys and values of one layer of R1 with a window."""
-
-    is_croppable = False
 
     def __init__(self, states: Callable[..., PackedStates]) -> None:
         super().__init__(states)
@@ -114,32 +113,11 @@ class PackedR1Layer(PackedLayer):
             return Seen(parts), Seen(parts)
         return torch.cat([p.read_keys() for p in parts], 2), torch.cat([p.read_values() for p in parts], 2)
 
-    def get_seq_length(self) -> int:
-        """Tokens that went through, kept or not."""
-        return self.seen
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Length and offset as if everything were kept; R1 builds its own masks."""
-        return self.seen + query_length, 0
-
     def reset(self) -> None:
         """Forget everything."""
         super().reset()
         self.nodes.clear()
         self.waiting, self.at, self.seen, self.masked = None, None, 0, False
-
-    def crop(self, tokens_to_remove: int) -> None:
-        """Refused: what left the window is gone.
-
-        Raises
-        ------
-        NotImplementedError : always.
-        """
-        raise NotImplementedError("R1's cache drops what leaves the window, so it cannot be cropped; start a new one")
-
-    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
-        """Follow the beams."""
-        self.batch_select_indices(beam_idx)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Every row so many times."""

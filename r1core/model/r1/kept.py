@@ -1,0 +1,34 @@
+"""What R1's exact and packed cache layers have alike: they count what went through, and forget what nobody sees."""
+
+from __future__ import annotations
+
+import torch
+from transformers.cache_utils import CacheLayerMixin
+
+
+class Forgetting(CacheLayerMixin):
+    """A layer that keeps less than it has `seen`; rows are chosen by `batch_select_indices`."""
+
+    is_croppable = False
+    seen: int
+
+    def get_seq_length(self) -> int:
+        """Tokens that went through, kept or not."""
+        return self.seen
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Length and offset as if everything were kept; R1 builds its own masks."""
+        return self.seen + query_length, 0
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Refused: what left the window is gone.
+
+        Raises
+        ------
+        NotImplementedError : always.
+        """
+        raise NotImplementedError("R1's cache drops what leaves the window, so it cannot be cropped; start a new one")
+
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+        """Follow the beams."""
+        self.batch_select_indices(beam_idx)  # type: ignore[attr-defined]  # of the layer that this stands before
