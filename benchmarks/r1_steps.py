@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
+from recorded import Recorded
 from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
@@ -36,7 +37,7 @@ class Masters:
         self.optimizer = torch.optim.AdamW(params, betas=BETAS, weight_decay=DECAY, fused=self.copies[0].is_cuda)
 
     def step(self, scale: float) -> None:
-        """One step at the rates times `scale`; gradients are used up."""
+        """One step at the rates times `scale`."""
         got = [
             (weight, copy) for weight, copy in zip(self.weights, self.copies, strict=True) if weight.grad is not None
         ]
@@ -47,8 +48,6 @@ class Masters:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * scale
         self.optimizer.step()
-        for weight in self.weights:
-            weight.grad = None
         with torch.no_grad():
             torch._foreach_copy_(self.weights, self.copies)
 
@@ -71,6 +70,42 @@ def next_loss(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten()) + added(model)
 
 
+class Backward:
+    """Loss and gradients of batches of one shape; with `record`, as a recorded pass (`recorded.Recorded`)."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        loss_of: Callable[[PreTrainedModel, torch.Tensor], torch.Tensor],
+        *,
+        record: bool,
+    ) -> None:
+        self.model, self.loss_of, self.record = model, loss_of, record
+        self.recorded: Recorded | None = None
+
+    def __call__(self, ids: torch.Tensor) -> torch.Tensor:
+        """The loss, (), of rows (B, T); the gradients stand in the parameters, in place of those before."""
+        if not self.record:
+            return self._run(ids)
+        if self.recorded is None:
+            self.ids = ids.clone()
+            self.clear()
+            self.recorded = Recorded(lambda: self._run(self.ids), list(self.model.parameters()))
+        self.ids.copy_(ids)
+        return self.recorded().clone()
+
+    def _run(self, ids: torch.Tensor) -> torch.Tensor:
+        self.clear()
+        loss = self.loss_of(self.model, ids)
+        loss.backward()
+        return loss.detach()
+
+    def clear(self) -> None:
+        """Drop all gradients."""
+        for weight in self.model.parameters():
+            weight.grad = None
+
+
 def trained(
     model: PreTrainedModel,
     groups: Groups,
@@ -78,26 +113,31 @@ def trained(
     steps: int,
     loss_of: Callable[[PreTrainedModel, torch.Tensor], torch.Tensor] = next_loss,
     name: str = "",
+    *,
+    record: bool = False,
 ) -> float:
     """Train for some steps; seconds of a step, the first ten left out where there are more.
+
+    Parameters
+    ----------
+    record : record a pass as a CUDA graph and replay it; batches are of one shape, and nothing waits for the host.
 
     Raises
     ------
     ArithmeticError : where the loss is no number any more.
     """
     model.train()
-    masters, draws = Masters(groups), iter(batches)
+    masters, draws, backward = Masters(groups), iter(batches), Backward(model, loss_of, record=record)
     start, told = time.perf_counter(), []
     for step in range(steps):
         if step == 10:
             _wait(model)
             start = time.perf_counter()
-        loss = loss_of(model, torch.from_numpy(next(draws)).to(model.device, non_blocking=True))
-        loss.backward()
+        loss = backward(torch.from_numpy(next(draws)).to(model.device, non_blocking=True))
         masters.step(scale_at(step, steps))
         if hasattr(model, "after_step"):
             model.after_step((step + 1) / steps)
-        told.append(loss.detach())
+        told.append(loss)
         if step % 50 == 49 or step == steps - 1:
             mean = float(torch.stack(told).mean())
             told = []
@@ -105,6 +145,7 @@ def trained(
             if not math.isfinite(mean):
                 raise ArithmeticError(f"{name}: the loss is {mean}")
     _wait(model)
+    backward.clear()
     model.eval()
     return (time.perf_counter() - start) / max(1, steps - 10 if steps > 10 else steps)
 

@@ -64,7 +64,7 @@ class Bench:
     """The dense model, the text and the settings that all arms share."""
 
     def __init__(self, chosen: argparse.Namespace) -> None:
-        self.device, self.name = torch.device(chosen.device), chosen.name
+        self.device, self.name, self.record = torch.device(chosen.device), chosen.name, chosen.record
         self.steps, self.batch, self.length = chosen.steps, chosen.rows, chosen.length
         self.dense = source(chosen.model, self.device)
         tokenizer = Path(self.dense.config._name_or_path) / "tokenizer.json"
@@ -86,7 +86,7 @@ class Bench:
         torch.manual_seed(seed)
         model, groups = built(arm, self.dense, seed, self.device)
         batches = self.parts["train"].batches(self.batch, self.length, seed)
-        seconds = trained(model, groups, batches, steps or self.steps, name=str(arm))
+        seconds = trained(model, groups, batches, steps or self.steps, name=str(arm), record=self.record)
         spreads: list[float] = []
         if isinstance(model, R1ForCausalLM) and arm.kind == "r1":
             spreads = routes.spreads(counted(self, model, "test")[0], model.config.num_experts)
@@ -246,6 +246,7 @@ def main() -> None:
     parser.add_argument("--balance", type=float, default=R1Config.router_aux_loss_coef)
     parser.add_argument("--bias-rate", type=float, default=R1Config.router_bias_rate)
     parser.add_argument("--router-rate", type=float, default=ROUTER, help="learning rate of routers")
+    parser.add_argument("--record", action="store_true", help="record a pass as a CUDA graph and replay it")
     parser.add_argument("--sweep", action="store_true", help="try several weights of the balance loss, too")
     parser.add_argument("--twin", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)

@@ -15,6 +15,7 @@ the text alone says nothing about it. Text-only accuracy is that of guessing: 1/
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -87,8 +88,9 @@ def combinations(seed: int) -> dict[str, set[Combination]]:
             return split
 
 
+@functools.lru_cache(maxsize=2)
 def questions(split: str, number: int, seed: int) -> Questions:
-    """Questions about the combinations of a split."""
+    """Questions about the combinations of a split; those of the last two calls are kept, and are not to be changed."""
     allowed = combinations(seed)
     rng = random.Random(f"{seed} {split}")
     drawn = list(_drawn(split, number, allowed, rng))

@@ -36,6 +36,7 @@ import numpy as np
 import record
 import scenes
 import torch
+from recorded import Recorded
 from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, ViTConfig, ViTModel
@@ -43,6 +44,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, ViTConfig, ViTModel
 from r1core.api import SlotFeatures
 from r1core.data.images import IMAGE
 from r1core.model.fusion.attach import fusion_specs
+from r1core.model.fusion.places import Grid, codes
 from r1core.model.fusion.sight import Sight
 from r1core.model.fusion.tower import Tower
 from r1core.model.layers import ExtraLayers
@@ -109,7 +111,7 @@ class Answerer:
             add_pooling_layer=False,
         )  # fmt: skip
         with torch.no_grad():
-            encoder.embeddings.position_embeddings[0, 1:] = _places(TOWER)
+            encoder.embeddings.position_embeddings[0] = codes(Grid(1, scenes.GRID, scenes.GRID), TOWER)
         self.tower = Tower(encoder, (scenes.SIZE, scenes.SIZE)).to(self.device)
         self.shown = torch.zeros(1, scenes.SIZE, scenes.SIZE, 3, dtype=torch.uint8, device=self.device)
         self.prefix = Prefix(self.tower).to(self.device) if plan.arm == "prefix" else None
@@ -144,14 +146,6 @@ class Answerer:
             return self.model(input_ids=tokens, attention_mask=tokens != 0, logits_to_keep=1).logits[:, -1]
 
 
-def _places(width: int) -> torch.Tensor:
-    """Sines and cosines of row and column, (patches, width): where the places of the ViT start (He et al. 2022)."""
-    rates = torch.pi / 2 ** torch.linspace(0, 4, width // 4)
-    row, column = torch.meshgrid(*[torch.arange(scenes.GRID).float()] * 2, indexing="ij")
-    angles = [each.reshape(-1, 1) * rates for each in (row, column)]
-    return torch.cat([wave(each) for each in angles for wave in (torch.sin, torch.cos)], 1)
-
-
 def one_each(rows: int) -> SlotFeatures:
     """One image a row, by its place in the batch, seen by the whole row."""
     start = torch.zeros(rows, 1, dtype=torch.int64)
@@ -160,38 +154,22 @@ def one_each(rows: int) -> SlotFeatures:
 
 
 class Backward:
-    """Loss and gradients of a batch of questions; with `record`, a CUDA graph that is replayed.
-
-    A pass is a thousand kernels of some microseconds, which the host launches more slowly than the GPU runs them.
-    """
+    """Loss and gradients of a batch of questions; with `record`, as a recorded pass."""
 
     def __init__(self, arm: Answerer, data: scenes.Questions, batch: int, *, record: bool) -> None:
         self.arm, self.slots = arm, one_each(batch)
         given = (data.tokens, data.images, data.answers)
         self.tokens, self.images, self.answers = (torch.from_numpy(each).to(arm.device) for each in given)
         self.rows = torch.zeros(batch, dtype=torch.int64, device=arm.device)
-        self.graph = torch.cuda.CUDAGraph() if record else None
-        if self.graph is None:
-            return
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):  # outside of the recording: kernels are chosen, workspaces allocated
-            first = self._run().item()
-            self._clear()
-        torch.cuda.current_stream().wait_stream(aside)
-        with torch.cuda.graph(self.graph):
-            self.loss = self._run()
-        self.graph.replay()
-        if not math.isclose(self.loss.item(), first, rel_tol=1e-2):
-            raise RuntimeError(f"the recorded pass gives a loss of {self.loss.item()}, the pass itself {first}")
+        self.recorded = Recorded(self._run, arm.parameters()) if record else None
 
     def __call__(self, rows: np.ndarray) -> torch.Tensor:
         """The mean loss, (); the gradients stand in the parameters, in place of those before."""
         self.rows.copy_(torch.from_numpy(rows))
-        if self.graph is not None:
-            self.graph.replay()
-            return self.loss
-        self._clear()
+        if self.recorded is not None:
+            return self.recorded()
+        for parameter in self.arm.parameters():
+            parameter.grad = None
         return self._run()
 
     def _run(self) -> torch.Tensor:
@@ -200,10 +178,6 @@ class Backward:
         )
         loss.backward()
         return loss.detach()
-
-    def _clear(self) -> None:
-        for parameter in self.arm.parameters():
-            parameter.grad = None
 
 
 def train_and_ask(plan: Plan) -> dict[str, float]:

@@ -21,6 +21,7 @@ from torch.nn.functional import pad
 from r1core.api import SlotFeatures
 from r1core.data.images import IMAGE
 from r1core.model.fusion.cross import CrossAttention, seed_attention
+from r1core.model.fusion.places import Places
 from r1core.model.fusion.projection import WIDTH, Projection
 from r1core.model.fusion.sight import Sight
 from r1core.model.fusion.weighting import Weighting
@@ -36,8 +37,9 @@ class Fusion(nn.Module):
 
     Parameters
     ----------
-    mode : `seed` computes exactly `softmax(T I^T / sqrt(768)) I + T` on the projections T and I; `fusion` attends with
-        queries, keys and values of its own in several heads, and weighs text against image for each token.
+    mode : `seed` computes exactly `softmax(T I^T / sqrt(768)) I + T` on the projections T and I; `fusion` adds to I
+        where its patches stand, attends with queries, keys and values of its own in several heads, and weighs text
+        against image for each token.
     owns_tower : the tower is a part of this layer: trained, and saved, with it.
     """
 
@@ -49,6 +51,7 @@ class Fusion(nn.Module):
         self._sight = [sight]  # in a list: a tower that stands still is no part of this module
         self.projection = Projection(hidden_size, sight.tower.width)
         if mode == "fusion":
+            self.places = Places(sight.tower.grid, WIDTH)
             self.cross, self.weighting = CrossAttention(WIDTH, heads), Weighting(WIDTH)
         self.out = nn.Linear(WIDTH, hidden_size)
         for name, module in self.named_modules():
@@ -65,7 +68,8 @@ class Fusion(nn.Module):
             return torch.zeros_like(hidden)
         flat = pad(hidden.reshape(-1, size), (0, 0, 0, 1))  # one more place, where what only fills up comes and goes
         text = self.projection.text(flat[seen.places])
-        image = self.projection.image(seen.features)[seen.images].flatten(1, 2)
+        image = self.projection.image(seen.features)
+        image = (image + self.places() if self.mode == "fusion" else image)[seen.images].flatten(1, 2)
         real = None if seen.real is None else seen.real.repeat_interleave(seen.features.shape[1], 1)
         mixed = self.fused(text, image, real)
         changed = mixed if self.mode == "seed" else mixed - text  # the hidden state holds its text already

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from r1core.api import UserError
+from r1core.model.fusion.places import Grid, grid_of
 from r1core.model.fusion.tower_check import require_image_encoder
 
 
@@ -33,29 +34,39 @@ class Tower(nn.Module):
     def __init__(self, encoder: nn.Module, size: tuple[int, int]) -> None:
         super().__init__()
         self.encoder = encoder.float()
-        self.patches, self.width = self._tried(size)
+        self.grid, self.width = self._tried(size)
+
+    @property
+    def patches(self) -> int:
+        """P."""
+        return self.grid.ahead + self.grid.rows * self.grid.columns
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Features of each patch of each image."""
-        found = self.encoder(pixel_values=pixels)
-        features: torch.Tensor = found.last_hidden_state
+        features = self._last(pixels)
         return features.flatten(2).transpose(1, 2) if features.ndim == 4 else features
 
+    def _last(self, pixels: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.encoder(pixel_values=pixels).last_hidden_state
+        return features
+
     @torch.no_grad()
-    def _tried(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Patches and width, as an empty image shows them."""
+    def _tried(self, size: tuple[int, int]) -> tuple[Grid, int]:
+        """Where patches stand, and width, as an empty image shows them."""
         was, name = self.encoder.training, type(self.encoder).__name__
         fix = "give a directory whose encoder and preprocessor_config.json belong together"
         self.encoder.eval()
         try:
-            found = self.forward(torch.zeros(1, 3, *size))
+            found = self._last(torch.zeros(1, 3, *size))
         except (AttributeError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"{name} gives no features of an image {size}: {error}", fix=fix) from error
         finally:
             self.encoder.train(was)
+        if found.ndim == 4:
+            return Grid(0, found.shape[2], found.shape[3]), found.shape[1]
         if found.ndim != 3:
             raise UserError(f"{name} gives features of shape {tuple(found.shape)}, expected (N, P, W)", fix=fix)
-        return found.shape[1], found.shape[2]
+        return grid_of(found.shape[1], size, getattr(self.encoder.config, "patch_size", None)), found.shape[2]
 
 
 def open_tower(directory: Path, size: tuple[int, int]) -> Tower:

@@ -30,6 +30,10 @@ STATIC = 6
 """Shapes that get a kernel of their own; further ones share a slower one, since each takes seconds to compile."""
 HOPPER = (9, 0)
 """Compute capability from which keys can be fetched by the tensor memory accelerator."""
+FORWARD = {"fwd_BLOCK_M": 128, "fwd_BLOCK_N": 128, "fwd_num_warps": 8, "fwd_num_stages": 3}
+"""Tiles of the forward kernel for heads of `FULL` bytes on such a GPU, whose shared memory they fill: a twentieth less
+time than torch's own choice, measured on an H100 with 204,800 tokens."""
+FULL = 256
 
 
 @dataclass(frozen=True)
@@ -283,7 +287,9 @@ def over_blocks(
 ) -> torch.Tensor:
     """Attention of (B, heads, T, D) over keys with nodes in front as `reach` says: (B, heads, T, D)."""
     mask = _prepared(reach, torch.is_grad_enabled())[2]
-    options = {"fwd_USE_TMA": True} if torch.cuda.get_device_capability(query.device) >= HOPPER else {}
+    options: dict[str, bool | int] = {}
+    if torch.cuda.get_device_capability(query.device) >= HOPPER:
+        options = {"fwd_USE_TMA": True, **(FORWARD if query.shape[-1] * query.element_size() == FULL else {})}
     gqa = query.shape[1] != key.shape[1]
     kernel = _kernel(query, key, reach)
     return kernel(query, key, value, block_mask=mask, scale=scaling, enable_gqa=gqa, kernel_options=options)

@@ -133,6 +133,8 @@ def test_cross_attention_is_a_loop_over_heads() -> None:
     cross = CrossAttention(24, 3).double()
     for norms in (cross.text_norm, cross.image_norm):
         torch.nn.init.normal_(norms.weight)
+    for norms in (cross.query_norm, cross.key_norm):
+        torch.nn.init.normal_(norms.weight)
     torch.nn.init.normal_(cross.gate.weight)
     text, image = torch.randn(1, 4, 24).double(), torch.randn(1, 7, 24).double()
     t = norm(text[0].numpy(), cross.text_norm.weight, cross.text_norm.bias)
@@ -142,7 +144,9 @@ def test_cross_attention_is_a_loop_over_heads() -> None:
     heads = []
     for head in range(3):
         own = slice(8 * head, 8 * head + 8)
-        heads.append(softmax(q[:, own] @ k[:, own].T / math.sqrt(8)) @ v[:, own] * gates[:, head : head + 1])
+        a, b = (side[:, own] / np.sqrt((side[:, own] ** 2).mean(-1, keepdims=True) + 1e-6) for side in (q, k))
+        scores = (a * cross.query_norm.weight.numpy()) @ (b * cross.key_norm.weight.numpy()).T / math.sqrt(8)
+        heads.append(softmax(scores) @ v[:, own] * gates[:, head : head + 1])
     expected = np.concatenate(heads, 1) @ cross.mix.weight.numpy().T + cross.mix.bias.numpy()
     assert np.abs(cross(text, image)[0].numpy() - expected).max() < 1e-12
 
@@ -250,6 +254,22 @@ def test_patches_that_only_fill_up_do_not_count() -> None:
     assert torch.allclose(seed_attention(text, image, real), seed_attention(text, kept), atol=1e-6)
     cross = CrossAttention(8, 2)
     assert torch.allclose(cross(text, image, real), cross(text, kept), atol=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mode", MODES)
+def test_only_fusion_knows_where_a_patch_stands(mode: Mode) -> None:
+    seen = sight()
+    layer = Fusion(HIDDEN, seen, mode)
+    hidden = torch.randn(1, 4, HIDDEN, generator=torch.Generator().manual_seed(0))
+    features = seen.tower(IMAGES[:1])
+    told = []
+    for order in (range(5), (0, 2, 1, 4, 3), (0, 2, 1, 4, 3)):
+        seen.features = lambda *_, order=order: features[:, list(order)]  # type: ignore[method-assign]
+        told.append(layer(hidden, slots((0, 4, 0))))
+    straight, turned, again = told
+    assert torch.equal(turned, again)
+    assert torch.allclose(straight, turned, atol=1e-5 * float(straight.abs().max())) == (mode == "seed")
 
 
 def test_without_images_nothing_is_added() -> None:
