@@ -65,8 +65,13 @@ def arm(model: R1ForCausalLM, name: str, window: int, every: int, longest: int) 
 def answers_loss(hay: Haystack, needles: int) -> Callable[[PreTrainedModel, torch.Tensor], torch.Tensor]:
     """Mean loss of the answers, nats."""
 
+    places: dict[int, torch.Tensor] = {}  # on the device already where a pass is recorded
+
     def loss(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
-        at = torch.from_numpy(hay.asked_at(ids.shape[1], needles)).to(ids.device)
+        length = ids.shape[1]
+        if length not in places:
+            places[length] = torch.from_numpy(hay.asked_at(length, needles)).to(ids.device)
+        at = places[length]
         logits = model(input_ids=ids, use_cache=False, logits_to_keep=at).logits
         return functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, at + 1].flatten()) + added(model)
 
@@ -134,6 +139,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=64, help="of each cell of the table")
     parser.add_argument("--together", type=int, default=1, help="needles of a kind in a document; 1 = a passkey")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
+    parser.add_argument("--record", action="store_true", help="replay passes of full attention as CUDA graphs")
     parser.add_argument("--name", default="r1_retrieval", help="of the results")
     chosen = parser.parse_args()
     if chosen.dense is None:
@@ -145,7 +151,8 @@ def main() -> None:
     within = drawn(hay, ROWS * chosen.length // chosen.window, chosen.window, FEWER, 1)
     rates = [(list(model.parameters()), chosen.rate)]
     if chosen.first:
-        trained(model, rates, within, chosen.first, answers_loss(hay, FEWER), name="within the window")
+        loss = answers_loss(hay, FEWER)
+        trained(model, rates, within, chosen.first, loss, name="within the window", record=chosen.record)
     lengths = [chosen.length * 4**power for power in range(9) if chosen.length * 4**power <= chosen.longest]
     rows: list[dict[str, object]] = []
     for name in chosen.arms:
@@ -153,7 +160,9 @@ def main() -> None:
         groups = [(list(copy.parameters()), chosen.rate)]
         loss = answers_loss(hay, NEEDLES)
         if chosen.steps:
-            trained(copy, groups, drawn(hay, ROWS, chosen.length, NEEDLES, 0), chosen.steps, loss, name=name)
+            documents = drawn(hay, ROWS, chosen.length, NEEDLES, 0)
+            recorded = chosen.record and copy.config.sliding_window is None  # a window asks the host where nodes are
+            trained(copy, groups, documents, chosen.steps, loss, name=name, record=recorded)
         reach = "" if name == "full attention" else f" of {chosen.window}"
         nodes = f" every {chosen.every}" if name == "window and nodes" else ""
         label = f"{name.replace('window', 'window' + reach)}{nodes}, {chosen.first} + {chosen.steps} steps"

@@ -19,15 +19,15 @@ ALL = (
     "var_garch", "var_backtest", "var_gate", "var_portfolio", "r1_experts", "r1_expert_lora", "r1_rope",
 )  # fmt: skip
 ON_A_GPU = (
-    "gpu_checks", "training_gpu", "many_gpus", "numeric_choice", "finance_direction", "r1_attention", "r1_long",
-    "kv_cache_gpu", "visual_questions", "r1_training", "r1_retrieval",
+    "gpu_checks", "training_gpu", "many_gpus", "numeric_choice", "finance_direction", "r1_checks", "r1_attention",
+    "r1_long", "kv_cache_gpu", "visual_questions", "r1_training", "r1_retrieval",
 )  # fmt: skip
 CUDA = ("--device", "cuda")
 WORDS = {
     "training_cpu": ("--install", "runs/peers", "--folder", "runs/training_cpu"),
-    "visual_questions": CUDA,
-    "r1_training": CUDA,
-    "r1_retrieval": CUDA,
+    "visual_questions": (*CUDA, "--record"),
+    "r1_training": (*CUDA, "--record"),
+    "r1_retrieval": (*CUDA, "--record"),
 }
 """What a benchmark is called with, where it is called with something."""
 

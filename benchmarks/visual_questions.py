@@ -1,8 +1,8 @@
 """Questions on rendered scenes: image fusion against its seed form, prefix tokens and the text alone.
 
-    python benchmarks/visual_questions.py --device cuda --processes 6     # the figures: 3 seeds, 12 trainings
-    python benchmarks/visual_questions.py --device cuda --seeds 0 --runs runs.jsonl   # a part; again with other seeds
-    python benchmarks/visual_questions.py --split val --seeds 0 --arms fusion prefix   # for choosing settings
+    python benchmarks/visual_questions.py --device cuda --record     # the figures: 3 seeds, 12 trainings
+    python benchmarks/visual_questions.py --device cuda --record --seeds 0 --runs runs.jsonl   # a part of them; go on
+    python benchmarks/visual_questions.py --device cuda --record --split val --seeds 0 --arms fusion prefix   # settings
 
 Four arms answer the same questions with one small causal language model (Llama, 4 blocks of width 128, built here) and
 one small ViT (2 blocks of width 96, 16 patches and a class token). No pretrained weights are needed: tower and language
