@@ -160,7 +160,7 @@ def block_mask(reach: Reach, found: Gathered, slots: torch.Tensor) -> BlockMask:
     near = torch.full((reach.keys.shape[1],), NOWHERE, device=device)
     copy = torch.cat([found.copy(device), near])  # (P + N,): NOWHERE for the keys themselves
     if reach.plain:
-        seen = _seen_plain(places[0].int(), found.total, window)
+        seen = _seen_plain(places[0].int(), found, window, reach.every)
     else:
         seen = _seen(reach.queries, places, sequence, sequences, copy, window, found.segment)
     mine = copy[: found.total : BLOCK]
@@ -191,20 +191,36 @@ def _seen(
     return seen
 
 
-def _seen_plain(places: torch.Tensor, front: int, window: int) -> Seen:
-    """The same where slots are as far apart as positions; other segments' copies are left out as blocks."""
-    first = places[front]
-    nodes = torch.where(places[:front] < 0, torch.iinfo(torch.int32).max, places[:front] - first + window)
+def _seen_plain(places: torch.Tensor, found: Gathered, window: int, every: int | None) -> Seen:
+    """The same where slots are as far apart as positions; other segments' copies are left out as blocks.
+
+    One copy alone holds the nodes in order, so that which one a key is needs no look into memory.
+    """
+    front = found.total
 
     def alone(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         return (key <= query) & (key > query - window)
+
+    if not front or every is None:
+        return alone
+    first = places[front]
+    if len(found.sizes) == 1:
+        since = window + (every - 1 - first) % every  # the query that is the first to see the first node
+
+        def in_order(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+            slot = key - front
+            near = (slot <= query) & (slot > query - window)
+            return torch.where(slot < 0, key * every + since <= query, near)
+
+        return in_order
+    nodes = torch.where(places[:front] < 0, torch.iinfo(torch.int32).max, places[:front] - first + window)
 
     def seen(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         slot = key - front
         near = (slot <= query) & (slot > query - window)
         return torch.where(slot < 0, nodes[key.clamp(max=front - 1)] <= query, near)
 
-    return seen if front else alone
+    return seen
 
 
 def _seeing(

@@ -72,7 +72,8 @@ def test_a_mask_of_three_dimensions_is_refused() -> None:
         of(None, torch.ones(1, 40, 40), (1, 40))
 
 
-CASES = {"plain": (None, None, 1), "padded": (None, PADDED.repeat_interleave(9, 1), 2),
+CASES = {"plain": (None, None, 1), "later": (torch.arange(37, 397)[None], None, 1),
+         "padded": (None, PADDED.repeat_interleave(9, 1), 2),
          "packed": (torch.cat([torch.arange(150), torch.arange(210)])[None], None, 1)}  # fmt: skip
 
 
