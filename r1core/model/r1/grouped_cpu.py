@@ -1,4 +1,4 @@
-"""Routed experts on a CPU: rows sorted by expert, then one product per expert, or one padded product for all.
+"""Routed experts on a CPU: rows sorted by expert, then one product per expert, or a padded one for some of them.
 
 A stack's slices are taken by one `unbind` inside one autograd function: `weight[e]` in a loop would have autograd fill
 a gradient of the whole stack for every expert. What a gradient of a stack costs beyond its products is memory that is
@@ -9,16 +9,19 @@ N = tokens, K = experts of a token, S = N K rows, H = model width, I = expert wi
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch.nn import functional
 
 from r1core.model.r1.huge_pages import empty_like
-from r1core.model.r1.routed import LowRank, routed
+from r1core.model.r1.routed import LowRank, Pair, Seen, routed
 
 EXCESS = 2.0
 """Rows of a padded product over rows that are needed, up to which it is taken."""
+RANGES = 8
+"""Products that experts are padded in: fewer pad more, more cost more calls."""
 PIECE = 512
 """Rows that are taken through the gate at once."""
 FEW = 16
@@ -84,7 +87,7 @@ def _few(
     return out
 
 
-class _Sorted:
+class _Sorted(ABC):
     """What both ways share: where rows stand, and what happens between the products.
 
     Parameters
@@ -102,13 +105,26 @@ class _Sorted:
         self.place[order[used]] = torch.arange(len(order), device=order.device)[used]
         self.shares = weights.detach().flatten().index_select(0, order) * used
 
+    @abstractmethod
+    def times(self, rows: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        """`rows_e stack_e` of rows (S, a) and a stack (E, a, b): (S, b)."""
+
+    @abstractmethod
+    def add(self, out: torch.Tensor, rows: torch.Tensor, stack: torch.Tensor) -> None:
+        """Add `rows_e stack_e` to `out`, (S, b), in place."""
+
+    @abstractmethod
+    def outer(self, left: torch.Tensor, right: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """`left_e^T right_e`, (E, a, b) like `like`."""
+
     def rows(self, hidden: torch.Tensor) -> torch.Tensor:
         """Tokens (N, H), each at the places of its experts: (S, H)."""
         return hidden.index_select(0, self.token)
 
     def home(self, rows: torch.Tensor) -> torch.Tensor:
         """Rows (S, H), summed at their tokens: (N, H)."""
-        return rows.index_select(0, self.place).unflatten(0, self.shape).sum(1)
+        found = rows.index_select(0, self.place).unflatten(0, self.shape)
+        return torch.add(*found.unbind(1)) if self.shape[1] == 2 else found.sum(1)  # a sum over two is slow
 
     def shares_home(self, shares: torch.Tensor) -> torch.Tensor:
         """Numbers of rows (S,) at their tokens: (N, K)."""
@@ -137,6 +153,22 @@ class _Sorted:
             sigmoid.addcmul_(silu, 1 - sigmoid)  # d silu = sigmoid + silu (1 - sigmoid)
             torch.mul(by_active.mul_(up), sigmoid, out=by_gate)
         return active, by_both, by_share
+
+    def update(self, out: torch.Tensor, rows: torch.Tensor, pair: Pair, back: bool = False) -> torch.Tensor:
+        """Add `rows_e A_e^T B_e^T` to `out`, or `rows_e B_e A_e`: the product with the first half, (S, r)."""
+        first, second = (pair.up, pair.down) if back else (pair.down.mT, pair.up.mT)
+        low = self.times(rows, first)
+        self.add(out, low, second)
+        return low
+
+    def slopes(self, low: LowRank, seen: tuple[Seen, Seen]) -> tuple[torch.Tensor, ...]:
+        """Gradients of `low.trained`."""
+        assert low.learnt is not None
+        found: list[torch.Tensor] = []
+        for learnt, pair, one in zip(low.learnt, (low.gate_up, low.down), seen, strict=True):
+            found.append(learnt.down_back(self.outer(one.by_low, one.rows, pair.down)))
+            found.append(learnt.up_back(self.outer(one.by_out, one.low, pair.up)))
+        return tuple(found)
 
 
 class _OneByOne(_Sorted):
@@ -172,30 +204,53 @@ class _OneByOne(_Sorted):
 
 
 class _Padded(_Sorted):
-    """The same in one batched product: every expert has as many rows as the fullest, those in excess with no share."""
+    """The same in some batched products: an expert has as many rows as the fullest of its range, without a share."""
 
     def __init__(self, order: torch.Tensor, counts: list[int], weights: torch.Tensor) -> None:
-        self.experts, most = len(counts), max(counts)
-        count = torch.tensor(counts)
-        start = count.cumsum(0) - count
-        place = torch.arange(most)
-        used = (place < count[:, None]).flatten()
-        self.order = order[(start[:, None] + place).clamp(max=len(order) - 1).flatten()]
-        super().__init__(self.order, used, weights)
-        self.used, self.apart = used, self
+        self.ranges, sizes = _ranges(counts)
+        count, size = torch.tensor(counts), torch.tensor(sizes)
+        start, first = count.cumsum(0) - count, size.cumsum(0) - size
+        place = torch.arange(sum(sizes)) - first.repeat_interleave(size)
+        order = order[(start.repeat_interleave(size) + place).clamp(max=len(order) - 1)]
+        super().__init__(order, place < count.repeat_interleave(size), weights)
+        self.apart = self
+
+    def _parts(self, rows: torch.Tensor) -> list[torch.Tensor]:
+        """Rows of each range, (experts, rows of each, width)."""
+        lengths = [(stop - start) * most for start, stop, most in self.ranges]
+        parts = zip(rows.split(lengths), self.ranges, strict=True)
+        return [part.unflatten(0, (stop - start, most)) for part, (start, stop, most) in parts]
+
+    def _stacks(self, stack: torch.Tensor) -> list[torch.Tensor]:
+        """Slices of a stack for each range."""
+        return [stack[start:stop] for start, stop, _ in self.ranges]
 
     def times(self, rows: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
         """`rows_e stack_e`."""
-        return torch.bmm(rows.unflatten(0, (self.experts, -1)), stack).flatten(0, 1)
+        out = rows.new_empty(len(rows), stack.shape[-1])
+        for part, weight, said in zip(self._parts(rows), self._stacks(stack), self._parts(out), strict=True):
+            torch.bmm(part, weight, out=said)
+        return out
 
     def add(self, out: torch.Tensor, rows: torch.Tensor, stack: torch.Tensor) -> None:
         """Add `rows_e stack_e` to `out`."""
-        out.view(self.experts, -1, out.shape[-1]).baddbmm_(rows.unflatten(0, (self.experts, -1)), stack)
+        for part, weight, said in zip(self._parts(rows), self._stacks(stack), self._parts(out), strict=True):
+            said.baddbmm_(part, weight)
 
     def outer(self, left: torch.Tensor, right: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """`left_e^T right_e`; the side that carries the shares is zero in the rows in excess."""
-        one, other = (side.unflatten(0, (self.experts, -1)) for side in (left, right))
-        return torch.bmm(one.mT, other, out=empty_like(like))
+        gradient = empty_like(like)
+        for one, other, out in zip(self._parts(left), self._parts(right), self._stacks(gradient), strict=True):
+            torch.bmm(one.mT, other, out=out)
+        return gradient
+
+
+def _ranges(counts: list[int]) -> tuple[list[tuple[int, int, int]], list[int]]:
+    """First expert, end and rows of each range, and rows of each expert."""
+    step = -(-len(counts) // RANGES)
+    starts = range(0, len(counts), step)
+    ranges = [(start, min(start + step, len(counts)), max(1, *counts[start : start + step], 0)) for start in starts]
+    return ranges, [most for start, stop, most in ranges for _ in range(start, stop)]
 
 
 def products(
@@ -208,7 +263,7 @@ def products(
     fine = torch.bincount(flat, minlength=experts * adapters)[: experts * adapters]
     counts = fine.view(experts, adapters).sum(1).tolist()
     cheap = dtype == torch.bfloat16 and flat.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
-    evenly = sum(counts) == len(flat) and max(counts) * experts <= EXCESS * len(flat)
+    evenly = sum(counts) == len(flat) and sum(_ranges(counts)[1]) <= EXCESS * len(flat)
     if cheap and evenly and adapters == 1:
         return _Padded(order, counts, weights)
     made = _OneByOne(order, counts, weights)

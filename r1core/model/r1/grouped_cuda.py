@@ -11,9 +11,10 @@ from __future__ import annotations
 import torch
 
 from r1core.model.r1.grouped_cpu import differentiated, experts_cpu
-from r1core.model.r1.routed import LowRank, routed
+from r1core.model.r1.routed import LowRank, Pair, Seen, routed
 from r1core.model.r1.triton_few import few
-from r1core.model.r1.triton_low import add, narrow, outer
+from r1core.model.r1.triton_lay import turn_back
+from r1core.model.r1.triton_low import slopes, update
 from r1core.model.r1.triton_rows import gate, gate_back, home, sort_by_expert
 
 FEW = 32
@@ -51,17 +52,18 @@ class _LowRanks:
     def __init__(self, ends: torch.Tensor) -> None:
         self.ends = ends
 
-    def times(self, rows: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
-        """`rows_e stack_e`, (S, r)."""
-        return narrow(rows, stack, self.ends)
+    def update(self, out: torch.Tensor, rows: torch.Tensor, pair: Pair, back: bool = False) -> torch.Tensor:
+        """Add `rows_e A_e^T B_e^T` to `out`, or `rows_e B_e A_e`: the product with the first half, (S, r)."""
+        return update(out, rows, pair, self.ends, back)
 
-    def add(self, out: torch.Tensor, rows: torch.Tensor, stack: torch.Tensor) -> None:
-        """Add `rows_e stack_e` to `out`."""
-        add(out, rows, stack, self.ends)
-
-    def outer(self, left: torch.Tensor, right: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """`left_e^T right_e`, summed in fp32."""
-        return outer(left, right, like, self.ends)
+    def slopes(self, low: LowRank, seen: tuple[Seen, Seen]) -> tuple[torch.Tensor, ...]:
+        """Gradients of `low.trained`, summed in fp32."""
+        assert low.learnt is not None
+        one, other = low.learnt
+        scales, dtypes = (one.scaling, other.scaling), (one.down.dtype, other.down.dtype)
+        down, up, down_other, up_other = slopes(seen, self.ends, scales, dtypes)
+        up, up_other = turn_back((up, up_other), (one.up, other.up))
+        return down.flatten(0, 1), up, down_other.flatten(0, 1), up_other
 
 
 class _Grouped:

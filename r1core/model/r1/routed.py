@@ -13,7 +13,6 @@ r = rank.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -88,7 +87,14 @@ class LowRank:
     @staticmethod
     def of(gate_up: Learnt, down: Learnt, experts: int, dtype: torch.dtype, dropout: float = 0.0) -> LowRank:
         """One adapter that is trained."""
-        pairs = gate_up.pair(experts, dtype), down.pair(experts, dtype)
+        if gate_up.down.is_cuda:
+            from r1core.model.r1.triton_lay import lay  # Triton is there where a GPU is
+
+            weights = gate_up.down, gate_up.up, down.down, down.up
+            halves = lay(weights, (gate_up.scaling, down.scaling), experts, dtype)
+            pairs = Pair(halves[0], halves[1]), Pair(halves[2], halves[3])
+        else:
+            pairs = gate_up.pair(experts, dtype), down.pair(experts, dtype)
         return LowRank(*pairs, learnt=(gate_up, down), dropout=dropout)
 
     @property
@@ -118,17 +124,34 @@ class LowRank:
         return chosen * self.adapters + self.sample[:, None]
 
 
+class Seen(NamedTuple):
+    """What the gradients of A and B of one stack are made of.
+
+    Parameters
+    ----------
+    by_low : (S, r), the gradient behind A.
+    rows : (S, in), what went into A.
+    low : (S, r), what went into B.
+    by_out : (S, out), the gradient behind B.
+    """
+
+    by_low: torch.Tensor
+    rows: torch.Tensor
+    low: torch.Tensor
+    by_out: torch.Tensor
+
+
 class Updates(Protocol):
     """Products of sorted rows with the narrow stacks of low-rank updates, told apart by adapter too."""
 
-    def times(self, rows: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
-        """`rows_e stack_e` of rows (S, a) and a stack (E P, a, b): (S, b)."""
+    def update(self, out: torch.Tensor, rows: torch.Tensor, pair: Pair, back: bool = False) -> torch.Tensor:
+        """Add `rows_e A_e^T B_e^T` of rows (S, in) to `out`, (S, out), in place: `rows_e A_e^T`, (S, r).
 
-    def add(self, out: torch.Tensor, rows: torch.Tensor, stack: torch.Tensor) -> None:
-        """Add `rows_e stack_e` to `out`, (S, b), in place."""
+        `back` : add `rows_e B_e A_e` of rows (S, out) to `out`, (S, in): `rows_e B_e`.
+        """
 
-    def outer(self, left: torch.Tensor, right: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """`left_e^T right_e`, (E P, a, b) like `like`, whose dtype may be narrower."""
+    def slopes(self, low: LowRank, seen: tuple[Seen, Seen]) -> tuple[torch.Tensor, ...]:
+        """Gradients of `low.trained`, of what the one stack saw and what the other."""
 
 
 class Products(Protocol):
@@ -203,16 +226,21 @@ class _Experts(torch.autograd.Function):
         products, low, (inner, outer), wanted = ctx.products, ctx.low, ctx.updates, ctx.needs_input_grad[2:]
         by_out = products.rows(grads[0])
         slope = products.times(by_out, down)
-        by_low = None if low is None else _back(products, slope, by_out, low.down, outer, low.dropout)
+        by_outer = None if low is None else _back(products, slope, by_out, low.down, outer, low.dropout)
         active, by_both, by_share = products.gate_back(both, slope)
-        slopes = _slopes(products, low, 1, by_low, active, by_out, outer, wanted[6:])
         by_down = products.outer(by_out, active, down) if wanted[3] else None
         by_rows = products.times(by_both, gate_up)
-        by_low = None if low is None else _back(products, by_rows, by_both, low.gate_up, inner, low.dropout)
-        slopes = _slopes(products, low, 0, by_low, rows, by_both, inner, wanted[4:]) + slopes
+        by_inner = None if low is None else _back(products, by_rows, by_both, low.gate_up, inner, low.dropout)
         by_gate_up = products.outer(by_both, rows, gate_up) if wanted[2] else None
+        by_adapter: tuple[torch.Tensor | None, ...] = (None,) * len(wanted[4:])
+        if any(wanted[4:]) and by_inner is not None and by_outer is not None:
+            seen = (
+                Seen(by_inner, _dropped(rows, inner.kept, low.dropout), inner.low, by_both),
+                Seen(by_outer, _dropped(active, outer.kept, low.dropout), outer.low, by_out),
+            )
+            by_adapter = products.apart.slopes(low, seen)
         by_hidden, by_weights = products.home(by_rows), products.shares_home(by_share)
-        return None, None, by_hidden, by_weights, by_gate_up, by_down, *slopes
+        return None, None, by_hidden, by_weights, by_gate_up, by_down, *by_adapter
 
 
 class _Update(NamedTuple):
@@ -225,41 +253,19 @@ class _Update(NamedTuple):
 def _update(products: Products, out: torch.Tensor, rows: torch.Tensor, pair: Pair, dropout: float) -> _Update:
     """Add `dropout(rows) A^T B^T` to `out`."""
     kept = torch.empty_like(rows, dtype=torch.bool).bernoulli_(1 - dropout) if dropout else None
-    low = products.apart.times(_dropped(rows, kept, dropout), pair.down.mT)
-    products.apart.add(out, low, pair.up.mT)
-    return _Update(low, kept)
+    return _Update(products.apart.update(out, _dropped(rows, kept, dropout), pair), kept)
 
 
 def _back(
     products: Products, by_rows: torch.Tensor, by_out: torch.Tensor, pair: Pair, update: _Update, dropout: float
 ) -> torch.Tensor:
     """The gradient of the low-rank activations (S, r); that of what went into A is added to `by_rows`."""
-    by_low = products.apart.times(by_out, pair.up)
     if update.kept is None:
-        products.apart.add(by_rows, by_low, pair.down)
-    else:
-        by_rows += _dropped(products.apart.times(by_low, pair.down), update.kept, dropout)
+        return products.apart.update(by_rows, by_out, pair, back=True)
+    added = torch.zeros_like(by_rows)
+    by_low = products.apart.update(added, by_out, pair, back=True)
+    by_rows += _dropped(added, update.kept, dropout)
     return by_low
-
-
-def _slopes(
-    products: Products,
-    low: LowRank | None,
-    stack: int,
-    by_low: torch.Tensor | None,
-    rows: torch.Tensor,
-    by_out: torch.Tensor,
-    update: _Update | None,
-    wanted: Sequence[bool],
-) -> tuple[torch.Tensor | None, ...]:
-    """Gradients of the trained A and B of one stack; `rows` went into A, and `by_out` is the gradient behind B."""
-    if low is None or low.learnt is None or by_low is None or update is None:
-        return ()
-    learnt, pair = low.learnt[stack], (low.gate_up, low.down)[stack]
-    seen = _dropped(rows, update.kept, low.dropout)
-    by_down = learnt.down_back(products.apart.outer(by_low, seen, pair.down)) if wanted[0] else None
-    by_up = learnt.up_back(products.apart.outer(by_out, update.low, pair.up)) if wanted[1] else None
-    return by_down, by_up
 
 
 def _dropped(rows: torch.Tensor, kept: torch.Tensor | None, dropout: float) -> torch.Tensor:

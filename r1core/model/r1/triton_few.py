@@ -14,6 +14,7 @@ import torch
 import triton
 import triton.language as tl
 
+from r1core.model.r1.launch import Kernel, padded, parts
 from r1core.model.r1.routed import LowRank
 
 COLUMNS, DEEP = 16, 256
@@ -98,6 +99,9 @@ def _down(
     tl.store(out + token * H + column, total, column < H)
 
 
+_upward, _downward = Kernel(_up), Kernel(_down)
+
+
 def few(
     hidden: torch.Tensor,
     chosen: torch.Tensor,
@@ -116,11 +120,10 @@ def few(
         slots, halves, rank = low.slots(chosen), tuple(half.contiguous() for half in low.tensors), low.rank
     active = torch.empty(tokens * per, wide, device=hidden.device, dtype=torch.float32)
     out = torch.empty_like(hidden)
-    sizes = (per, experts, width, wide, rank, triton.next_power_of_2(max(1, rank)), COLUMNS)
-    _up[(tokens * per, triton.cdiv(wide, COLUMNS))](
-        hidden, chosen, slots, weights, gate_up, *halves[:2], active, *sizes, DEEP
-    )
-    _down[(tokens, triton.cdiv(width, COLUMNS))](
-        active, chosen, slots, down, *halves[2:], out, *sizes, min(DEEP, triton.next_power_of_2(wide))
-    )
+    sizes = (per, experts, width, wide, rank, padded(max(1, rank)), COLUMNS)
+    tensors = hidden, chosen, slots, weights, gate_up, *halves[:2], active
+    _upward((tokens * per, parts(wide, COLUMNS), 1), tensors, (), (*sizes, DEEP))
+    tensors = active, chosen, slots, down, *halves[2:], out
+    deep = min(DEEP, padded(wide))
+    _downward((tokens, parts(width, COLUMNS), 1), tensors, (), (*sizes, deep))
     return out

@@ -15,6 +15,8 @@ import torch
 import triton
 import triton.language as tl
 
+from r1core.model.r1.launch import Kernel, padded, parts
+
 BLOCK = 256
 """Rows that one program sorts; it compares each with each."""
 
@@ -106,6 +108,10 @@ def _home(rows, place, last, out, K: tl.constexpr, H: tl.constexpr, W: tl.conste
     tl.store(out + token * H + column, total, inside)
 
 
+_counting, _starting, _placing = Kernel(_count, num_warps=8), Kernel(_starts), Kernel(_place)
+_gating, _gating_back, _homing = Kernel(_gate), Kernel(_gate_back), Kernel(_home)
+
+
 def sort_by_expert(
     chosen: torch.Tensor, weights: torch.Tensor, experts: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -119,8 +125,8 @@ def sort_by_expert(
     offsets : (E,) int32, where each expert's rows end.
     """
     rows, per = chosen.numel(), chosen.shape[-1]
-    bins = triton.next_power_of_2(experts + 2)
-    blocks = triton.cdiv(rows, BLOCK)
+    bins = padded(experts + 2)
+    blocks = parts(rows, BLOCK)
 
     def whole(*size: int) -> torch.Tensor:
         return torch.empty(size, dtype=torch.int32, device=chosen.device)
@@ -129,17 +135,17 @@ def sort_by_expert(
     counts, offsets = whole(blocks, bins), whole(experts)
     shares = torch.empty(rows, dtype=weights.dtype, device=weights.device)
     ids, flat = chosen.contiguous(), weights.contiguous()
-    _count[(blocks,)](ids, rank, counts, rows, experts, bins, BLOCK, num_warps=8)
-    _starts[(1,)](counts, offsets, blocks, experts, bins)
-    _place[(blocks,)](ids, rank, counts, flat, place, token, shares, rows, experts, per, bins, BLOCK)
+    _counting((blocks, 1, 1), (ids, rank, counts), (rows,), (experts, bins, BLOCK))
+    _starting((1, 1, 1), (counts, offsets), (blocks,), (experts, bins))
+    _placing((blocks, 1, 1), (ids, rank, counts, flat, place, token, shares), (rows,), (experts, per, bins, BLOCK))
     return place, token, shares, offsets
 
 
 def gate(both: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
     """`silu(gate) * up * share` of rows (S, 2 I): (S, I)."""
     wide = both.shape[1] // 2
-    active = both.new_empty(len(both), wide)
-    _gate[(len(both),)](both, shares, active, wide, triton.next_power_of_2(wide))
+    active = both.new_empty(both.shape[0], wide)
+    _gating((both.shape[0], 1, 1), (both, shares, active), (), (wide, padded(wide)))
     return active
 
 
@@ -149,13 +155,14 @@ def gate_back(
     """Weighted activations (S, I), the gradient of both projections (S, 2 I), and that of the shares (S,)."""
     wide = both.shape[1] // 2
     by_both, active, by_share = torch.empty_like(both), torch.empty_like(by_active), torch.empty_like(shares)
-    _gate_back[(len(both),)](both, shares, by_active, by_both, active, by_share, wide, triton.next_power_of_2(wide))
+    tensors = both, shares, by_active, by_both, active, by_share
+    _gating_back((both.shape[0], 1, 1), tensors, (), (wide, padded(wide)))
     return active, by_both, by_share
 
 
 def home(rows: torch.Tensor, place: torch.Tensor, last: torch.Tensor, per: int) -> torch.Tensor:
     """Rows (S, H) back to their tokens and summed, (S / K, H); rows from `last`, (), on count nothing."""
     width = rows.shape[1]
-    out = rows.new_empty(len(rows) // per, width)
-    _home[(len(out),)](rows, place, last, out, per, width, triton.next_power_of_2(width))
+    out = rows.new_empty(rows.shape[0] // per, width)
+    _homing((out.shape[0], 1, 1), (rows, place, last, out), (), (per, width, padded(width)))
     return out

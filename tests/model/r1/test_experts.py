@@ -79,8 +79,10 @@ def test_output_and_gradients_are_those_of_networks_of_their_own() -> None:
     close(ours(given), alone(*given), 1e-12)
 
 
-def test_the_padded_products_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ranges", [1, 3, 100])
+def test_the_padded_products_are_the_same(ranges: int, monkeypatch: pytest.MonkeyPatch) -> None:
     given = drawn()
+    monkeypatch.setattr("r1core.model.r1.grouped_cpu.RANGES", ranges)
     monkeypatch.setattr("r1core.model.r1.grouped_cpu._OneByOne", _Padded)
     close(ours(given), alone(*given), 1e-12)
 
@@ -113,11 +115,18 @@ def test_bf16_stays_within_its_rounding() -> None:
     close(ours(given), alone(*given), 3e-2)
 
 
-def test_rows_are_sorted_without_gaps_or_with_padding() -> None:
+@pytest.mark.parametrize(("ranges", "sizes"), [(1, [3, 3, 3]), (2, [2, 2, 3]), (8, [2, 1, 3])])
+def test_rows_are_sorted_without_gaps_or_with_padding(
+    ranges: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("r1core.model.r1.grouped_cpu.RANGES", ranges)
     order = torch.tensor([4, 1, 0, 2, 3])
     padded = _Padded(order, [2, 0, 3], torch.ones(5, 1))
-    assert padded.order[padded.used].tolist() == [4, 1, 0, 2, 3]
-    assert padded.used.tolist() == [True, True, False, False, False, False, True, True, True]
+    used = padded.shares > 0
+    assert padded.token[used].tolist() == [4, 1, 0, 2, 3]
+    assert [part.tolist() for part in used.split(sizes)] == [
+        [n < count for n in range(size)] for count, size in zip([2, 0, 3], sizes, strict=True)
+    ]
     parts = _OneByOne(order, [2, 0, 3], torch.ones(5, 1))._parts(order)
     assert [part.tolist() for part in parts] == [[4, 1], [], [0, 2, 3]]
 
