@@ -1,15 +1,16 @@
-"""The packed key/value cache on a GPU: whole decoding steps beside the library's caches, and what one layer takes.
+"""The packed key/value cache on a GPU: whole decoding steps, recorded and not, beside the library's caches.
 
-Run: python benchmarks/kv_cache_gpu.py [--shapes smollm2 1b] [--rows 1 8] [--contexts 4000 16000] [--steps 64]
+Run: python benchmarks/kv_cache_gpu.py [--shapes smollm2 1b r1] [--rows 1 8] [--contexts 4000 16000] [--steps 64]
 The peers, the library's `QuantizedCache` at 4 bits with quanto (its default) and hqq, are measured in the same process
-where they are installed (benchmarks/peers/requirements-kv.txt).
+where they are installed (benchmarks/peers/requirements-kv.txt). R1 has no peer but its own steps that are not recorded.
 
 First the kernels are held against plain torch: attention from the codes against unpacking and
-`scaled_dot_product_attention` in fp64, packing against packing without them. Then models of random weights in bf16:
-caches filled with the same random states, some steps of each in turn (A B C D D C B A), the first of them not counted.
-A step is timed from its call until the GPU is done. Medians; means beside them, since a block is packed only now and
-then. A layer alone is timed as replays of a captured graph, so that launching costs nothing: attention from the codes,
-and the library's fused attention to exact bf16 states.
+`scaled_dot_product_attention` in fp64, packing against packing without them. Recorded steps are held against steps as
+they are, 200 in a row over borders of blocks, reading the same tokens, of 1 and 8 rows, padded on the left and not.
+Then models of random weights in bf16: caches filled with the same random states, some steps of each in turn
+(A B C D D C B A), the first of them not counted. A step is timed from its call until the GPU is done. Medians; means
+beside them, since a block is packed only now and then. A layer alone is timed as replays of a captured graph, so that
+launching costs nothing: attention from the codes, and the library's fused attention to exact bf16 states.
 """
 
 from __future__ import annotations
@@ -19,25 +20,35 @@ import importlib.util
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 import torch
 import triton.testing
 from record import write
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedConfig, QuantizedCache
+from transformers import DynamicCache, LlamaForCausalLM, PreTrainedConfig, PreTrainedModel, QuantizedCache
 from transformers.cache_utils import Cache
 
 from r1core.model.kv.blocks import quantise, quantise_plainly
 from r1core.model.kv.cache import PackedCache
-from r1core.model.kv.states import Held, PackedStates
+from r1core.model.kv.held import Held
+from r1core.model.kv.states import PackedStates
+from r1core.model.r1 import R1ForCausalLM
+from r1core.model.r1.cache import furnished
+from r1core.model.r1.reach import Reach, reach
+from r1core.model.recording import recording
 
 SHAPES = {
     "smollm2": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
                 "num_key_value_heads": 3},
     "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
            "num_key_value_heads": 8},
+    "r1": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
+           "num_key_value_heads": 3, "moe_intermediate_size": 64},
 }  # fmt: skip
-"""SmolLM2-135M's sizes, and those of a model of a billion parameters; heads are 64 wide in both."""
+"""SmolLM2-135M's sizes, those of a model of a billion parameters, and of an R1 with a window of 4,096 and 128 experts;
+heads are 64 wide in all."""
+RECORDED, EXACT_RECORDED = "packed 4, recorded", "exact, recorded"
 BURST = 8
 """Steps of one cache before it is the next one's turn; each first one finds another's memory, and is not counted."""
 WIDTHS = ((64, 64), (128, 128), (24, 16), (80, 80))
@@ -114,9 +125,21 @@ def row(
     return {"figure": figure, "value": told, "unit": unit, "target": target, "met": met, "peer": peer, "machine": where}
 
 
+def model_of(shape: str, dtype: torch.dtype = torch.bfloat16, **changed: int) -> PreTrainedModel:
+    """A model of random weights."""
+    kind = R1ForCausalLM if shape == "r1" else LlamaForCausalLM
+    sizes = {"vocab_size": 49_152, "max_position_embeddings": 32_768, **SHAPES[shape], **changed}
+    return kind(kind.config_class(**sizes)).to("cuda", dtype).eval()
+
+
 def caches(config: PreTrainedConfig) -> dict[str, Callable[[], Cache]]:
     """An empty cache by name."""
-    made: dict[str, Callable[[], Cache]] = {"exact": DynamicCache, "packed 4": lambda: PackedCache(4, config)}
+    packed = {name: lambda: PackedCache(4, config) for name in ("packed 4", RECORDED)}
+    if config.model_type == "r1":
+        layers = config.num_hidden_layers
+        packed = {name: lambda: furnished(PackedCache(4), layers) for name in packed}
+        return {"exact": DynamicCache, EXACT_RECORDED: DynamicCache, **packed}
+    made: dict[str, Callable[[], Cache]] = {"exact": DynamicCache, **packed}
     if importlib.util.find_spec("optimum"):
         made["quanto 4"] = lambda: QuantizedCache("quanto", config, nbits=4)
     if importlib.util.find_spec("hqq"):
@@ -124,31 +147,104 @@ def caches(config: PreTrainedConfig) -> dict[str, Callable[[], Cache]]:
     return made
 
 
-@torch.no_grad()
-def steps(model: LlamaForCausalLM, rows: int, context: int, count: int) -> dict[str, list[float]]:
-    """Seconds of each pass over one new token a row, by cache."""
-    config = model.config
-    made = {name: make() for name, make in caches(config).items()}
+def fill(made: dict[str, Cache], config: PreTrainedConfig, rows: int, context: int, dtype: torch.dtype) -> None:
+    """Put the same random states into all of these; leave out one that cannot take them."""
+    told: dict[str, tuple[Reach, ...]] = dict.fromkeys(made, ())
+    if config.model_type == "r1":
+        for name, cache in made.items():
+            furnished(cache, config.num_hidden_layers)
+            own = {"window": config.sliding_window, "every": config.global_every}
+            at = torch.device("cuda", torch.cuda.current_device())
+            told[name] = reach(None, None, shape=(rows, context), device=at, kept=None, **own)[:1]
     for layer in range(config.num_hidden_layers):
         shape = (2, rows, config.num_key_value_heads, context, config.head_dim)
-        states = torch.randn(*shape, dtype=torch.bfloat16, device="cuda")
+        states = torch.randn(*shape, dtype=dtype, device="cuda")
         for name, cache in list(made.items()):
             try:
-                cache.update(states[0], states[1], layer)
+                cache.update(states[0], states[1], layer, *told[name])
             except Exception as error:
                 print(f"{name} left out: {type(error).__name__}: {str(error)[:200]}", flush=True)
                 del made[name]
+
+
+@torch.no_grad()
+def apart(
+    model: PreTrainedModel, rows: int, context: int, count: int, padded: int, room: int, kind: str = "packed 4"
+) -> tuple[float, float, float]:
+    """Steps whose logits are the same to the bit, and those whose most probable tokens are, as shares; largest error.
+
+    `padded` : tokens of padding in front of the first row. `room` : new tokens there is room for before it grows.
+    """
+    made = {name: caches(model.config)[kind]() for name in ("plain", RECORDED)}
+    fill(made, model.config, rows, context, model.dtype)
+    mask = torch.ones(rows, context + count, dtype=torch.long, device="cuda")
+    mask[0, :padded] = 0
+    token = torch.full((rows, 1), 5, device="cuda")
+    same = alike = 0
+    worst = 0.0
+    with recording(model, made[RECORDED], tokens=room) as outcome:
+        for step in range(count):
+            told: dict[str, torch.Tensor] = {}
+            if padded:
+                told["attention_mask"] = mask[:, : context + step + 1]
+                told["position_ids"] = told["attention_mask"].sum(1, keepdim=True) - 1
+            plain, found = (
+                model(input_ids=token, past_key_values=made[name], use_cache=True, **told).logits[:, -1].clone()
+                for name in ("plain", RECORDED)
+            )
+            same += int(torch.equal(plain, found))
+            alike += int(torch.equal(plain.argmax(-1), found.argmax(-1)))
+            worst = max(worst, float((plain.float() - found.float()).norm() / plain.float().norm()))
+            token = plain.argmax(-1, keepdim=True)
+    what = f"{type(model).__name__}, {kind}, {rows} rows, {padded} padded, {model.dtype}, room for {room}"
+    print(f"{what}: {same} same, {alike} alike, error {worst:.2g}, of {count} steps; {outcome}", flush=True)
+    return same / count, alike / count, worst
+
+
+def recorded_agreement() -> list[Mapping[str, object]]:
+    """Rows on how far recorded steps are from steps as they are: in bf16 to the bit, and in fp32 with padding.
+
+    With padding other versions of the library unpack in a step that is not recorded, which rounds otherwise.
+    """
+    rows = []
+    for dtype, padded, where in ((torch.bfloat16, 0, "bf16"), (torch.float32, 100, "fp32, padded")):
+        model = model_of("smollm2", dtype, num_hidden_layers=8, vocab_size=4096)
+        found = [apart(model, count, 700, 200, padded, room) for count, room in ((1, 1000), (8, 1000), (1, 64))]
+        same, alike, worst = min(f[0] for f in found), min(f[1] for f in found), max(f[2] for f in found)
+        if padded:
+            rows.append(row(f"relative error of recorded logits, {where}", worst, "share", 1e-4, at_most=True))
+        else:
+            rows.append(row(f"recorded steps alike to the bit, {where}", same, "share", 1.0))
+        rows.append(row(f"recorded steps with the same token, {where}", alike, "share", 1.0))
+    few = {"num_experts": 2, "expert_groups": 2}  # of more, rounding may choose others
+    model = model_of("r1", num_hidden_layers=8, vocab_size=4096, sliding_window=512, global_every=8, **few)
+    for kind in ("exact", "packed 4"):
+        found = [apart(model, rows_of, 700, 200, 0, 1000, kind) for rows_of in (1, 8)]
+        same, alike, worst = (statistics.mean(each) for each in zip(*found, strict=True))
+        told = {"alike to the bit": same, "error, mean of the largest": worst}
+        rows.append(row(f"recorded steps of R1 with the same token, {kind}", alike, "share", None, told))
+    return rows
+
+
+@torch.no_grad()
+def steps(model: PreTrainedModel, rows: int, context: int, count: int) -> dict[str, list[float]]:
+    """Seconds of each pass over one new token a row, by cache."""
+    made = {name: make() for name, make in caches(model.config).items()}
+    fill(made, model.config, rows, context, torch.bfloat16)
     token = torch.full((rows, 1), 5, device="cuda")
     times: dict[str, list[float]] = {name: [] for name in made}
-    for turn in range(1 + count // BURST):
-        for name in list(made) if turn % 2 else list(made)[::-1]:
-            for step in range(BURST + 1):
-                torch.cuda.synchronize()
-                start = time.perf_counter()
-                model(input_ids=token, past_key_values=made[name], use_cache=True)
-                torch.cuda.synchronize()
-                if turn and step:  # the first turn compiles
-                    times[name].append(time.perf_counter() - start)
+    with ExitStack() as stack:
+        for name in {RECORDED, EXACT_RECORDED} & set(made):
+            stack.enter_context(recording(model, made[name], tokens=2 * count + 64))
+        for turn in range(1 + count // BURST):
+            for name in list(made) if turn % 2 else list(made)[::-1]:
+                for step in range(BURST + 1):
+                    torch.cuda.synchronize()
+                    start = time.perf_counter()
+                    model(input_ids=token, past_key_values=made[name], use_cache=True)
+                    torch.cuda.synchronize()
+                    if turn and step:  # the first turn compiles, and records
+                        times[name].append(time.perf_counter() - start)
     return times
 
 
@@ -170,6 +266,35 @@ def layer(config: PreTrainedConfig, rows: int, context: int) -> dict[str, float]
     return {name: triton.testing.do_bench_cudagraph(way, rep=20, return_mode="median") for name, way in ways.items()}
 
 
+def measured(model: PreTrainedModel, shape: str, rows: int, context: int, count: int) -> list[Mapping[str, object]]:
+    """Rows on one model, number of rows and context."""
+    where = f"{shape}, {context} tokens, {rows} row{'s' * (rows > 1)}"
+    taken, table = steps(model, rows, context, count), []
+    middle = {name: statistics.median(times) for name, times in taken.items()}
+    told = {
+        name: {"median ms": round(1e3 * middle[name], 2), "mean ms": round(1e3 * statistics.mean(times), 2)}
+        for name, times in taken.items()
+    }
+    print(where, told, flush=True)
+    if shape != "r1":
+        alone = layer(model.config, rows, context)
+        peer = {name: float(f"{ms:.3g}") for name, ms in alone.items()}
+        ratio = alone["exact"] / alone["packed 4"]
+        table.append(row(f"speed of one layer over the fused exact one, {where}", ratio, "ratio", peer=peer))
+    for name in middle:
+        if name != RECORDED:
+            target = 2.0 if name == "quanto 4" else None
+            ratio = middle[name] / middle[RECORDED]
+            table.append(row(f"decode speed at 4 bits, recorded, over {name}, {where}", ratio, "ratio", target, told))
+        if name not in ("packed 4", RECORDED, EXACT_RECORDED):
+            ratio = middle[name] / middle["packed 4"]
+            table.append(row(f"decode speed at 4 bits over {name}, {where}", ratio, "ratio", None, told))
+    if EXACT_RECORDED in middle:
+        ratio = middle["exact"] / middle[EXACT_RECORDED]
+        table.append(row(f"decode speed, exact and recorded, over exact, {where}", ratio, "ratio", None, told))
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="*", default=list(SHAPES))
@@ -177,27 +302,12 @@ def main() -> None:
     parser.add_argument("--contexts", type=int, nargs="+", default=[4000, 16000])
     parser.add_argument("--steps", type=int, default=64)
     chosen = parser.parse_args()
-    table = agreement()
+    table = [*agreement(), *recorded_agreement()]
     for shape in chosen.shapes:
-        config = LlamaConfig(**SHAPES[shape], vocab_size=49_152, max_position_embeddings=32_768)
-        model = LlamaForCausalLM(config).to("cuda", torch.bfloat16).eval()
+        model = model_of(shape)
         for rows in chosen.rows:
             for context in chosen.contexts:
-                where = f"{shape}, {context} tokens, {rows} row{'s' * (rows > 1)}"
-                alone = layer(config, rows, context)
-                peer = {name: float(f"{taken:.3g}") for name, taken in alone.items()}
-                ratio = alone["exact"] / alone["packed 4"]
-                table.append(row(f"speed of one layer over the fused exact one, {where}", ratio, "ratio", peer=peer))
-                taken = steps(model, rows, context, chosen.steps)
-                middle = {name: statistics.median(times) for name, times in taken.items()}
-                told = {n: {"median ms": round(1e3 * middle[n], 2), "mean ms": round(1e3 * statistics.mean(t), 2)}
-                        for n, t in taken.items()}  # fmt: skip
-                print(where, peer, told, flush=True)
-                for name in taken:
-                    if name != "packed 4":
-                        target = 2.0 if name == "quanto 4" else None
-                        ratio = middle[name] / middle["packed 4"]
-                        table.append(row(f"decode speed at 4 bits over {name}, {where}", ratio, "ratio", target, told))
+                table += measured(model, shape, rows, context, chosen.steps)
                 torch.cuda.empty_cache()
     write("kv_cache_gpu", table)
 

@@ -27,6 +27,7 @@ from r1core.decode.prefill import Prefilled
 from r1core.decode.search import Draw, Search
 from r1core.decode.values import Completion, Decoding, Line
 from r1core.model.adapted import LanguageModel
+from r1core.model.recording import recording
 
 
 @torch.no_grad()
@@ -47,11 +48,12 @@ def decode(
     for line, answer in zip(lines, start.answers, strict=False):
         line.answer = answer
     logits, visible = start.logits, start.visible
-    for position in itertools.count():  # every line comes to its limit
-        lines = search.grow(lines, logits, position)
-        if not lines:
-            break
-        logits, visible = _read(model, start, lines, visible, position, fork=decoding.beams > 1)
+    with recording(model, start.cache, tokens=decoding.max_new_tokens + decoding.reasoning):
+        for position in itertools.count():  # every line comes to its limit
+            lines = search.grow(lines, logits, position)
+            if not lines:
+                break
+            logits, visible = _read(model, start, lines, visible, position, fork=decoding.beams > 1)
     return search.completions()
 
 

@@ -10,7 +10,7 @@ from r1core.api import UserError
 from r1core.decode.generate import Decoding, decode
 from r1core.decode.prefill import Prefilled, prefill
 from r1core.model.kv.cache import PackedCache
-from r1core.model.kv.states import Held
+from r1core.model.kv.held import Held
 from r1core.model.layers import ExtraLayers
 from r1core.recipe.schema import Generate
 from r1core.testing import tiny_r1

@@ -14,7 +14,8 @@ import torch
 from transformers.cache_utils import CacheLayerMixin
 
 from r1core.errors import R1Error
-from r1core.model.kv.states import Held, PackedStates
+from r1core.model.kv.held import Held
+from r1core.model.kv.states import PackedStates
 from r1core.model.kv.view import StatesView
 
 FEW = 8
@@ -42,6 +43,10 @@ class PackedLayer(CacheLayerMixin):
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Take new tokens' states (B, H, T, D) in; return all that they attend to."""
+        fixed = self.states.fixed
+        if fixed is not None and fixed.under_way:
+            fixed.append(key_states, value_states)
+            return StatesView(fixed, "keys"), StatesView(fixed, "values")
         return self._seen(self._append(key_states, value_states), key_states.shape[-2])
 
     def get_seq_length(self) -> int:

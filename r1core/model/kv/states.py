@@ -5,143 +5,25 @@ outliers, which would also widen the steps of the tokens beside them. Newer toke
 Not covered: rows of a batch that are padded on the left have their sink behind the padding, inside of a block.
 """
 
-# B = batch, H = key/value heads, A = attention heads, Q = queries of a head, T = tokens held, D = head width
+# B = batch, H = key/value heads, T = tokens held, D = head width
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import torch
 
 from r1core.errors import UserError
-from r1core.model.kv.blocks import Blocks, Room, quantise
+from r1core.model.kv.blocks import Room, quantise
+from r1core.model.kv.held import Held, Pair, Still
 from r1core.model.kv.layout import BLOCK
 from r1core.model.kv.packing import BITS
 
-_LEAST = torch.finfo(torch.float32).min
 FIRST = 4
 """Tokens at the start that stay exact."""
 NEWEST = 32
 """Tokens at the end that stay exact, at least; up to `BLOCK - 1` more wait for their block to be whole."""
-
-ROWS, WIDTH = 64, 256
-"""Queries that share a key/value head, and head width, up to which a GPU's kernel answers them from the codes."""
-
-Pair = tuple[torch.Tensor, torch.Tensor]
-"""Keys and values (B, H, T, D)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What a layer attends to at one moment; later appends do not change it.
-
-    `hidden` : oldest tokens that are still in memory, because their block is, but no longer seen.
-    """
-
-    first: Pair
-    blocks: Blocks | None
-    newest: Pair
-    room: Room
-    hidden: int = 0
-
-    @property
-    def length(self) -> int:
-        """Tokens that can be seen."""
-        return self._total - self.hidden
-
-    def last(self, count: int) -> Held:
-        """The same, with no more than the last tokens seen."""
-        return replace(self, hidden=max(self.hidden, self._total - count))
-
-    def read_keys(self) -> torch.Tensor:
-        """The keys (B, H, T, D), unpacked."""
-        between = [] if self.blocks is None else [self.blocks.read_keys(self.newest[0].dtype, self.room)]
-        return torch.cat([self.first[0], *between, self.newest[0]], 2)[:, :, self.hidden :]
-
-    def read_values(self) -> torch.Tensor:
-        """The values (B, H, T, D), unpacked."""
-        between = [] if self.blocks is None else [self.blocks.read_values(self.newest[1].dtype, self.room)]
-        return torch.cat([self.first[1], *between, self.newest[1]], 2)[:, :, self.hidden :]
-
-    def attend(self, query: torch.Tensor, mask: torch.Tensor | None = None, scale: float | None = None) -> torch.Tensor:
-        """Attention from the codes: nothing of the blocks is unpacked but a tile at a time.
-
-        Parameters
-        ----------
-        query : (B, A, Q, D), A a multiple of H.
-        mask : (1 or B, 1 or A, 1 or Q, T): what may be seen, or what is added to the scores; None = all is seen.
-        scale : of the scores; None = 1 / sqrt(D).
-
-        Returns (B, A, Q, D) in the query's dtype.
-        """
-        if self.fits(query):
-            return self.attend_in_part(query, mask, scale)[0]
-        weights = self._masked_scores(query, mask, scale).softmax(-1)
-        return self._mix(weights).reshape(*query.shape[:-1], -1).to(query.dtype)
-
-    def attend_in_part(
-        self, query: torch.Tensor, mask: torch.Tensor | None = None, scale: float | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same, and the log of the softmax' denominator (B, A, Q), fp32.
-
-        By it the output can be merged with attention to other keys; it is the least number where nothing is seen.
-        """
-        if self.blocks is not None and self.fits(query):
-            from r1core.model.kv.triton_attend import attend  # Triton is there where a GPU is
-
-            return attend(self.blocks, (*self.first, *self.newest), self.hidden, query, mask, scale)
-        scores = self._masked_scores(query, mask, scale)
-        denominator = scores.logsumexp(-1)
-        mixed = self._mix(scores.softmax(-1)).reshape(*query.shape[:-1], -1)
-        return mixed.to(query.dtype), denominator.view(query.shape[:-1])
-
-    def fits(self, query: torch.Tensor) -> bool:
-        """Whether a GPU's kernel attends to this; it is written for a few queries."""
-        if self.blocks is None or not query.is_cuda or query.dtype == torch.float64:
-            return False
-        rows = query.shape[1] // self.newest[0].shape[1] * query.shape[2]
-        return rows <= ROWS and max(self.blocks.widths) <= WIDTH
-
-    @property
-    def _total(self) -> int:
-        packed = 0 if self.blocks is None else self.blocks.count * BLOCK
-        return self.first[0].shape[2] + packed + self.newest[0].shape[2]
-
-    def _masked_scores(self, query: torch.Tensor, mask: torch.Tensor | None, scale: float | None) -> torch.Tensor:
-        """Scores (B, H, A / H * Q, all tokens), fp32."""
-        batch, heads = self.newest[0].shape[:2]
-        scaled = query.float() * (query.shape[-1] ** -0.5 if scale is None else scale)
-        scores = self._scores(scaled.reshape(batch, heads, -1, query.shape[-1]))
-        if mask is not None:
-            _mask(scores[..., self.hidden :].unflatten(2, (-1, query.shape[2])), mask)
-        if self.hidden:
-            scores[..., : self.hidden] = -torch.inf
-        return scores
-
-    def _scores(self, rows: torch.Tensor) -> torch.Tensor:
-        between = [] if self.blocks is None else [self.blocks.scores(rows, self.room)]
-        exact = (rows @ keys.float().mT for keys in (self.first[0], self.newest[0]))
-        return torch.cat([next(exact), *between, next(exact)], -1)
-
-    def _mix(self, weights: torch.Tensor) -> torch.Tensor:
-        first, newest = self.first[1], self.newest[1]
-        until = weights.shape[-1] - newest.shape[2]
-        mixed = weights[..., until:] @ newest.float()
-        if first.shape[2]:
-            mixed += weights[..., : first.shape[2]] @ first.float()
-        if self.blocks is not None:
-            mixed += self.blocks.mix(weights[..., first.shape[2] : until], self.room)
-        return mixed
-
-
-def _mask(scores: torch.Tensor, mask: torch.Tensor) -> None:
-    """Apply a mask (B, A, Q, T) to scores (B, H, A / H, Q, T), in place."""
-    mask = mask.unsqueeze(2) if mask.shape[1] == 1 else mask.unflatten(1, (scores.shape[1], -1))
-    if mask.dtype == torch.bool:
-        scores.masked_fill_(~mask, _LEAST)
-    else:
-        scores.add_(mask).clamp_(min=_LEAST)
 
 
 class PackedStates:
@@ -152,6 +34,8 @@ class PackedStates:
     bits : 4, 5 or 6 a number, besides the steps and zeros.
     first, newest : tokens that stay exact.
     room : to unpack into; layers that work in turn share one.
+
+    `fixed` : what is held, while it lies in memory for recorded steps (`r1core.model.kv.fixed`); else None.
 
     Raises
     ------
@@ -166,12 +50,35 @@ class PackedStates:
         self.bits, self._first, self._newest = bits, first, newest
         self._sinks = first
         self.room = room or Room()
-        self.held: Held | None = None
+        self._held: Held | None = None
+        self.fixed: Still | None = None
+
+    @property
+    def held(self) -> Held | None:
+        """What is held; whoever asks for it takes it out of the memory for recorded steps."""
+        if self.fixed is not None:
+            self._held, self.fixed = self.fixed.held(), None
+        return self._held
+
+    @held.setter
+    def held(self, held: Held | None) -> None:
+        self._held, self.fixed = held, None
+
+    @property
+    def most(self) -> int:
+        """Newest tokens of which 64 are packed."""
+        return self._newest + BLOCK
+
+    def missing(self, held: Held) -> int:
+        """Tokens that are to stay exact at the start, and are not there or among the newest yet."""
+        return self._sinks - held.first[0].shape[2] if held.blocks is None else 0
 
     @property
     def length(self) -> int:
         """Tokens that can be seen."""
-        return 0 if self.held is None else self.held.length
+        if self.fixed is not None:
+            return self.fixed.before
+        return 0 if self._held is None else self._held.length
 
     @property
     def nbytes(self) -> int:
@@ -186,11 +93,28 @@ class PackedStates:
             held = self.held
             self.held = Held(held.first, held.blocks, _join(held.newest, (keys, values)), held.room, held.hidden)
         seen = self.held
-        self._settle()
+        self.settle()
         return seen
+
+    def fix(self, fixed: Still) -> None:
+        """Hold the same in memory for recorded steps from now on."""
+        self._held, self.fixed = None, fixed
+
+    def apart(self) -> Held | None:
+        """What is held, the tokens that stay exact at the start put apart; None where they are not all there."""
+        held = self.held
+        if held is None:
+            return None
+        missing, waiting = self.missing(held), held.newest[0].shape[2]
+        if missing > waiting:
+            return None
+        first = _join(held.first, _slice(held.newest, 0, missing)) if missing else held.first
+        return replace(held, first=first, newest=_slice(held.newest, missing, waiting))
 
     def select(self, rows: torch.Tensor) -> None:
         """Keep these rows of the batch, in this order; a row may come more than once."""
+        if self.fixed is not None and self.fixed.select(rows):
+            return
         self._each(lambda held: held[rows.to(held.device)])
 
     def repeat(self, times: int) -> None:
@@ -240,17 +164,18 @@ class PackedStates:
 
     def tensors(self) -> list[torch.Tensor]:
         """All that is held."""
-        if self.held is None:
+        if self.fixed is not None:
+            return self.fixed.tensors()
+        if self._held is None:
             return []
-        packed = [] if self.held.blocks is None else self.held.blocks.tensors()
-        return [*self.held.first, *packed, *self.held.newest]
+        packed = [] if self._held.blocks is None else self._held.blocks.tensors()
+        return [*self._held.first, *packed, *self._held.newest]
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Pack what is older than the newest tokens, a whole block at a time."""
         assert self.held is not None
         held = self.held
-        missing = self._sinks - held.first[0].shape[2] if held.blocks is None else 0
-        waiting = held.newest[0].shape[2]
+        missing, waiting = self.missing(held), held.newest[0].shape[2]
         blocks = (waiting - missing - self._newest) // BLOCK
         if blocks <= 0:
             # A copy: a view would keep what the model computed it from.
@@ -283,21 +208,6 @@ class PackedStates:
 def nbytes(held: Iterable[torch.Tensor]) -> int:
     """Bytes of every storage of these."""
     return sum({part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in held}.values())
-
-
-def attend_over(parts: Sequence[Held], query: torch.Tensor, mask: torch.Tensor, scale: float) -> torch.Tensor:
-    """Attention over several holdings in a row, by `Held.attend_in_part` of each: (B, A, Q, D).
-
-    `mask` : (1 or B, 1 or A, 1 or Q, tokens of all parts), as `Held.attend` takes it.
-    """
-    found, start = [], 0
-    for part in parts:
-        found.append(part.attend_in_part(query, mask[..., start : start + part.length], scale))
-        start += part.length
-    if len(found) == 1:
-        return found[0][0]
-    shares = torch.stack([log for _, log in found]).softmax(0)[..., None]
-    return (shares * torch.stack([mixed for mixed, _ in found])).sum(0).to(query.dtype)
 
 
 def _join(left: Pair, right: Pair) -> Pair:

@@ -24,9 +24,21 @@ from r1core.model.kv.layout import BLOCK, HALF
 
 WAVES = 4
 """Programs for each multiprocessor, at most: more hide memory's latency, and each adds a part to merge."""
+PARTS = 128
+"""Parts of one head at most: one program merges them, from registers."""
 WARPS, STAGES = 4, 3
 LEAST = tl.constexpr(torch.finfo(torch.float32).min)
 LOG2E = tl.constexpr(1.4426950408889634)
+
+
+@triton.jit
+def _planes(packed, at, inside, LOW: tl.constexpr, BITS: tl.constexpr, RUN: tl.constexpr):
+    """Bytes of a block: those of 4 bits at places `at`, of which there are LOW, and those with what is above them."""
+    low = tl.load(packed + at, inside, 0).to(tl.int32)
+    above = low
+    if BITS > 4:
+        above = tl.load(packed + LOW + at % RUN, inside, 0).to(tl.int32)
+    return low, above
 
 
 @triton.jit
@@ -93,18 +105,23 @@ def _exact(best, total, mixed, q, keys, values, count, before, scale, mask, rows
     return best, total, mixed
 
 
-@triton.jit(do_not_specialize=["firsts", "newests", "blocks", "hidden", "parts", "per", "by_batch", "by_head",
-                               "by_query", "by_token", "scale"])  # fmt: skip
+@triton.jit(do_not_specialize=["firsts", "newests", "blocks", "hidden", "parts", "room", "exact_room", "by_batch",
+                               "by_head", "by_query", "by_token", "scale"])  # fmt: skip
 def _attend(
     query, keys, key_steps, key_zeros, values, value_steps, value_zeros,
-    first_keys, first_values, newest_keys, newest_values, mask, out, logs,
-    scale, firsts, newests, blocks, hidden, parts, per, by_batch, by_head, by_query, by_token,
+    first_keys, first_values, newest_keys, newest_values, mask, lengths, out, logs,
+    scale, firsts, newests, blocks, hidden, parts, room, exact_room, by_batch, by_head, by_query, by_token,
     H: tl.constexpr, GROUP: tl.constexpr, Q: tl.constexpr, ROWS: tl.constexpr,
     KEY: tl.constexpr, VALUE: tl.constexpr, KW: tl.constexpr, VW: tl.constexpr, BITS: tl.constexpr, P: tl.constexpr,
-    J: tl.constexpr, BLOCK: tl.constexpr, HALF: tl.constexpr, MASK: tl.constexpr,
+    J: tl.constexpr, BLOCK: tl.constexpr, HALF: tl.constexpr, MASK: tl.constexpr, TOLD: tl.constexpr,
 ):  # fmt: skip
-    """One part of the context for one key/value head of one row; the last part is what is exact."""
+    """One part of the context for one head of one row; the last has what is exact. TOLD: `lengths` has the counts."""
     head, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    if TOLD:
+        blocks = tl.load(lengths).to(tl.int32)
+        newests = tl.load(lengths + 1).to(tl.int32)
+    per = tl.maximum((blocks + parts - 1) // parts, 1)
+    last = tl.maximum((blocks + per - 1) // per, 1) - 1
     r, d, c, t = tl.arange(0, ROWS), tl.arange(0, KW), tl.arange(0, VW), tl.arange(0, HALF)
     real = r < GROUP * Q
     place = (head * GROUP * Q + r)[:, None]
@@ -120,15 +137,10 @@ def _attend(
     at_key = d[:, None] * HALF + t[None, :]
     at_value = t[:, None] * VALUE + c[None, :]
     for block in range(part * per, tl.minimum(part * per + per, blocks)):
-        here = head * blocks + block
-        k_low = tl.load(keys + here * KEY_BYTES + at_key, (d < KEY)[:, None], 0).to(tl.int32)
-        v_low = tl.load(values + here * VALUE_BYTES + at_value, (c < VALUE)[None, :], 0).to(tl.int32)
-        k_above, v_above = k_low, v_low
-        if BITS > 4:
-            above = keys + here * KEY_BYTES + HALF * KEY
-            k_above = tl.load(above + at_key % KEY_RUN, (d < KEY)[:, None], 0).to(tl.int32)
-            above = values + here * VALUE_BYTES + HALF * VALUE
-            v_above = tl.load(above + at_value % VALUE_RUN, (c < VALUE)[None, :], 0).to(tl.int32)
+        here = head * room + block
+        k_low, k_above = _planes(keys + here * KEY_BYTES, at_key, (d < KEY)[:, None], HALF * KEY, BITS, KEY_RUN)
+        v_low, v_above = _planes(values + here * VALUE_BYTES, at_value, (c < VALUE)[None, :], HALF * VALUE, BITS,
+                                 VALUE_RUN)  # fmt: skip
         for half in tl.static_range(2):
             group = (here * P + half * (P - 1)) * KEY + d
             step = tl.load(key_steps + group, d < KEY, 0.0).to(tl.float32)
@@ -141,12 +153,12 @@ def _attend(
             v = _code(v_low, v_above, at_value, half, BITS, VALUE_RUN)
             v = _valued(v, value_steps, value_zeros, group, c, VALUE, J)
             best, total, mixed = _grown(best, total, mixed, scores, v.to(q.dtype))
-    if part == parts - 1:
+    if part == last:
         best, total, mixed = _exact(
             best, total, mixed, q, first_keys + head * firsts * KEY, first_values + head * firsts * VALUE, firsts,
             0 - hidden, scale, mask, rows, by_token, real, KEY, VALUE, KW, VW, HALF, MASK)  # fmt: skip
         best, total, mixed = _exact(
-            best, total, mixed, q, newest_keys + head * newests * KEY, newest_values + head * newests * VALUE,
+            best, total, mixed, q, newest_keys + head * exact_room * KEY, newest_values + head * exact_room * VALUE,
             newests, firsts + blocks * BLOCK - hidden, scale, mask, rows, by_token, real, KEY, VALUE, KW, VW, HALF,
             MASK)  # fmt: skip
     row = (head * parts + part) * GROUP * Q + r
@@ -181,13 +193,18 @@ def attend(
     query: torch.Tensor,
     mask: torch.Tensor | None,
     scale: float | None,
+    lengths: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `r1core.model.kv.states.Held.attend_in_part`; `exact` = keys and values before the blocks, and behind."""
+    """As `r1core.model.kv.states.Held.attend_in_part`; `exact` = keys and values before the blocks, and behind.
+
+    `lengths` (2,) int64 : how many blocks, and exact tokens behind them, are filled, where there is room for more.
+    """
     batch, heads, new, width = query.shape
     groups, value = int(blocks.keys.shape[1]), blocks.widths[1]
     group = heads // groups
     rows = group * new
-    parts, per = _split(batch * groups, blocks.count, query.device)
+    most = _most(batch * groups, query.device)
+    parts = max(1, min(most, blocks.count))
     mixed = torch.empty(batch * groups * parts * rows * (value + 1), dtype=torch.float32, device=query.device)
     logs = mixed[batch * groups * parts * rows * value :]
     out = torch.empty(batch, heads, new, value, dtype=query.dtype, device=query.device)
@@ -203,22 +220,26 @@ def attend(
     with torch.cuda.device(query.device):
         _attend[(batch * groups, parts)](
             query.contiguous(), *(part.contiguous() for part in blocks.tensors()), *exact,
-            query if mask is None else mask, mixed, logs,
-            scaled, exact[0].shape[2], exact[2].shape[2], blocks.count, hidden, parts, per, *strides,
+            query if mask is None else mask, query if lengths is None else lengths, mixed, logs,
+            scaled, exact[0].shape[2], exact[2].shape[2], blocks.count, hidden, parts, blocks.count, exact[2].shape[2],
+            *strides,
             groups, group, new, wide[0], width, value, wide[1], wide[2], blocks.bits, blocks.key_steps.shape[3],
-            blocks.value_steps.shape[-1], BLOCK, HALF, kind, num_warps=WARPS, num_stages=STAGES,
+            blocks.value_steps.shape[-1], BLOCK, HALF, kind, lengths is not None,
+            num_warps=WARPS, num_stages=STAGES,
         )  # fmt: skip
         _merge[(batch * groups, rows)](
-            mixed, logs, out, denominators, parts, rows, value, wide[2], triton.next_power_of_2(parts), num_warps=2
-        )
+            mixed, logs, out, denominators, parts, rows, value, wide[2], triton.next_power_of_2(most),
+            num_warps=4 if wide[2] <= 64 else 8,
+        )  # fmt: skip
     return out, denominators
 
 
-def _split(heads: int, blocks: int, device: torch.device) -> tuple[int, int]:
-    """Parts of the context, and blocks of each but the last, which has what is exact besides."""
-    most = max(1, WAVES * _multiprocessors(device) // heads)
-    per = -(-blocks // most)
-    return -(-blocks // per), per
+def _most(heads: int, device: torch.device) -> int:
+    """Parts of the context at most; by this and the number of blocks it is cut, whatever room there is for more.
+
+    So recorded steps, whose grid cannot follow the number of blocks, add up in the same order as others.
+    """
+    return max(1, min(PARTS, WAVES * _multiprocessors(device) // heads))
 
 
 @cache

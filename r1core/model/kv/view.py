@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._pytree import tree_map_only
 
-from r1core.model.kv.states import Held
+from r1core.model.kv.held import Held, Still
 
 Role = Literal["keys", "values"]
 
@@ -21,12 +21,12 @@ Role = Literal["keys", "values"]
 class StatesView(torch.Tensor):
     """Keys or values (B, H, T, D) of what a layer holds: shape, dtype and device stand, numbers come when asked for."""
 
-    held: Held
+    held: Held | Still
     role: Role
     _shape: torch.Size
 
     @staticmethod
-    def __new__(cls, held: Held, role: Role) -> StatesView:
+    def __new__(cls, held: Held | Still, role: Role) -> StatesView:
         """A tensor without numbers."""
         newest = held.newest[0 if role == "keys" else 1]
         batch, heads, _, width = newest.shape
@@ -36,7 +36,7 @@ class StatesView(torch.Tensor):
         view.held, view.role, view._shape = held, role, torch.Size((batch, heads, held.length, width))
         return view
 
-    def __init__(self, held: Held, role: Role) -> None:
+    def __init__(self, held: Held | Still, role: Role) -> None:
         """All is done in `__new__`, as tensors have it."""
 
     @property

@@ -9,11 +9,13 @@ A cache of another kind that holds nothing yet is furnished for R1, a packed one
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 from r1core.model.kv.cache import PackedCache
-from r1core.model.r1.kept import Forgetting
+from r1core.model.r1.kept import Forgetting, Still
 from r1core.model.r1.packed import PackedR1Layer
 from r1core.model.r1.reach import NOWHERE, Reach
 
@@ -23,14 +25,40 @@ class R1CacheLayer(Forgetting, DynamicLayer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.positions: torch.Tensor | None = None
+        self._positions: torch.Tensor | None = None
         self.seen = 0
         self.masked = False
+        self.fixed: Still | None = None  # while it lies in memory for recorded steps
 
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, reach: Reach
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append the new tokens' keys and values; return all that this pass attends to, then keep what lasts."""
+    @property
+    def positions(self) -> torch.Tensor | None:
+        """Of all that is held, (B, N); of nothing within a recorded step, which knows them itself."""
+        if self.fixed is not None and self.fixed.under_way:
+            return self.fixed.nothing
+        self.thaw()
+        return self._positions
+
+    @positions.setter
+    def positions(self, positions: torch.Tensor | None) -> None:
+        self._positions = positions
+
+    def thaw(self) -> None:
+        """Take it out of the memory for recorded steps."""
+        fixed, self.fixed = self.fixed, None
+        if fixed is not None and self.keys is not None and self.values is not None:
+            self._positions = fixed.known()
+            filled = self._positions.shape[1]
+            self.keys, self.values = self.keys[:, :, :filled].clone(), self.values[:, :, :filled].clone()
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, reach: Reach) -> Any:
+        """Append the new tokens' keys and values; return all that this pass attends to, then keep what lasts.
+
+        A recorded step gets one `r1core.model.r1.packed.Seen` twice.
+        """
+        if self.fixed is not None and self.fixed.under_way:
+            seen = self.fixed.append(self, key_states, value_states)
+            return seen, seen
+        self.thaw()
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         keys, values = key_states, value_states
@@ -50,6 +78,7 @@ class R1CacheLayer(Forgetting, DynamicLayer):
 
     def reset(self) -> None:
         """Forget everything."""
+        self.thaw()
         super().reset()
         self.positions, self.seen, self.masked = None, 0, False
 

@@ -2,8 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 import torch
 from transformers.cache_utils import CacheLayerMixin
+
+
+class Still(Protocol):
+    """Where a layer is held for recorded steps: `r1core.model.r1.fixed.FixedR1`."""
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a step is."""
+
+    @property
+    def nothing(self) -> torch.Tensor:
+        """Positions (B, 0)."""
+
+    def known(self, hidden: int = 0) -> torch.Tensor:
+        """Positions (B, N) of what is held, without the oldest `hidden`."""
+
+    def append(self, layer: Any, keys: torch.Tensor, values: torch.Tensor) -> Any:
+        """Take the states of the step's tokens in; return what they attend to."""
 
 
 class Forgetting(CacheLayerMixin):

@@ -21,10 +21,11 @@ from typing import Any, TypeVar
 import torch
 
 from r1core.errors import UserError
+from r1core.model.kv.held import Held, Pair, attend_over
 from r1core.model.kv.layer import FEW, PackedLayer
 from r1core.model.kv.layout import BLOCK
-from r1core.model.kv.states import Held, PackedStates, Pair, attend_over
-from r1core.model.r1.kept import Forgetting
+from r1core.model.kv.states import PackedStates
+from r1core.model.r1.kept import Forgetting, Still
 from r1core.model.r1.reach import NOWHERE, Reach
 
 
@@ -67,6 +68,7 @@ class PackedR1Layer(Forgetting, PackedLayer):
         self.at: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None  # of packed nodes, waiting, the window
         self.seen = 0
         self.masked = False
+        self.fixed: Still | None = None  # while it lies in memory for recorded steps
 
     @property
     def dropped(self) -> bool:
@@ -75,7 +77,13 @@ class PackedR1Layer(Forgetting, PackedLayer):
 
     @property
     def positions(self) -> torch.Tensor | None:
-        """Of all that is held, (B, N); `NOWHERE` for nodes that the window's store still has."""
+        """Of all that is held, (B, N); `NOWHERE` for nodes that the window's store still has.
+
+        Of nothing within a recorded step, which knows them itself.
+        """
+        if self.fixed is not None and self.fixed.under_way:
+            return self.fixed.nothing
+        self.thaw()
         if self.at is None or not self.dropped:
             return None if self.at is None else self.at[2]
         nodes, near = torch.cat(self.at[:2], 1), self.at[2]
@@ -91,6 +99,10 @@ class PackedR1Layer(Forgetting, PackedLayer):
         """
         (reach,) = args
         assert isinstance(reach, Reach)
+        if self.fixed is not None and self.fixed.under_way:
+            seen = self.fixed.append(self, key_states, value_states)
+            return seen, seen
+        self.thaw()
         self.masked = self.masked or reach.allowed is not None
         if reach.allowed is not None and self.at is not None and self.dropped:
             nodes = self.at[0].shape[1] + self.at[1].shape[1]
@@ -113,20 +125,41 @@ class PackedR1Layer(Forgetting, PackedLayer):
             return Seen(parts), Seen(parts)
         return torch.cat([p.read_keys() for p in parts], 2), torch.cat([p.read_values() for p in parts], 2)
 
+    def thaw(self) -> None:
+        """Take it out of the memory for recorded steps."""
+        fixed, self.fixed = self.fixed, None
+        if fixed is not None and self.at is not None:
+            held = self.states.held
+            assert held is not None
+            self.at = (self.at[0], self.at[1], fixed.known(held.hidden))
+
+    def border(self, reach: Reach) -> None:
+        """Do what a pass does when a block is whole, behind a recorded step: `reach` says what its token sees."""
+        held = self.states.held
+        assert held is not None
+        assert self.at is not None
+        exact = held.newest
+        self.at = (self.at[0], self.at[1], self.at[2][:, :-1])
+        self.states.settle()
+        self._settle(reach, 0, exact)
+
     def reset(self) -> None:
         """Forget everything."""
+        self.thaw()
         super().reset()
         self.nodes.clear()
         self.waiting, self.at, self.seen, self.masked = None, None, 0, False
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Every row so many times."""
+        self.thaw()
         self.states.repeat(repeats)
         self.nodes.repeat(repeats)
         self._each(lambda held: held.repeat_interleave(repeats, 0))
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         """Keep these rows."""
+        self.thaw()
         self.states.select(indices)
         self.nodes.select(indices)
         self._each(lambda held: held[indices.to(held.device)])

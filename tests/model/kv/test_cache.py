@@ -21,8 +21,8 @@ from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
 from r1core.errors import R1Error, UserError
 from r1core.model.kv.cache import PackedCache, new_cache
+from r1core.model.kv.held import Held
 from r1core.model.kv.layer import PackedLayer, PackedSlidingLayer
-from r1core.model.kv.states import Held
 
 SHAPE = {
     "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,

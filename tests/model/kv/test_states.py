@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from r1core.errors import UserError
-from r1core.model.kv.states import Held, PackedStates
+from r1core.model.kv.held import Held
+from r1core.model.kv.states import PackedStates
 
 WIDTHS = ((2, 3, 24, 24), (1, 2, 64, 128), (1, 1, 80, 40))
 """Batch, heads, key and value widths."""

@@ -20,6 +20,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from r1core.model.kv.blocks import quantise_plainly
+from r1core.model.kv.fixed import FixedCache
 from r1core.model.kv.states import PackedStates
 
 PROGRAM: list[tuple[int, ...]] = [()]
@@ -78,11 +79,11 @@ def div_rn(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 
 def either(choose: Callable[..., torch.Tensor]) -> Callable[[Any, Any], torch.Tensor]:
-    """Of two tensors, or of one and a number."""
+    """Of two tensors or numbers; a number takes the other's dtype."""
 
     def of(left: Any, right: Any) -> torch.Tensor:
-        like = left if isinstance(left, torch.Tensor) else right
-        return choose(*(x if isinstance(x, torch.Tensor) else torch.tensor(x, dtype=like.dtype) for x in (left, right)))
+        dtype = next((x.dtype for x in (left, right) if isinstance(x, torch.Tensor)), torch.int32)
+        return choose(*(x if isinstance(x, torch.Tensor) else torch.tensor(x, dtype=dtype) for x in (left, right)))
 
     return of
 
@@ -197,3 +198,36 @@ def test_attention_from_the_codes_is_attention_to_what_is_unpacked(kernels: tupl
     far = 1e-5 if dtype == torch.float32 else 1e-2
     assert float((out.double() - right).norm() / right.norm()) < far
     assert torch.allclose(log.double(), scores.logsumexp(-1), atol=1e-4)
+
+
+@pytest.mark.parametrize(("tokens", "more", "padded"), [(60, 40, True), (93, 400, False), (413, 64, True)])
+def test_lengths_on_the_device_give_to_the_bit_what_lengths_on_the_host_give(
+    kernels: tuple[Any, Any], tokens: int, more: int, padded: bool
+) -> None:
+    torch.manual_seed(2)
+    states, same = PackedStates(4), PackedStates(4)
+    drawn = [torch.randn(2, 1, tokens, 64) for _ in range(2)]
+    states.append(*drawn)
+    same.append(*drawn)
+    memory = FixedCache([states], more, padded=padded)
+    mask = torch.rand(2, tokens + 9) < 0.7
+    for step in range(9):
+        new, query = [torch.randn(2, 1, 1, 64) for _ in range(2)], torch.randn(2, 3, 1, 64)
+        seen = mask[:, : tokens + step + 1] if padded else None
+        memory.see(seen)
+        with memory.step():
+            memory.advance(torch.zeros(2, 1))
+            fixed = states.fixed
+            assert fixed is not None
+            fixed.append(*new)
+            exact, lengths = (*fixed.first, *fixed.newest), memory.lengths
+            found = kernels[0].attend(fixed.blocks, exact, 0, query, lengths.seen, None, lengths.told)[0]
+        held = same.append(*new)
+        if held.blocks is not None:
+            told = None if seen is None else seen[:, None, None]
+            kept = (*held.first, *held.newest)
+            assert torch.equal(found, kernels[0].attend(held.blocks, kept, 0, query, told, None)[0])
+        keys, values = (part.expand(-1, 3, -1, -1) for part in (held.read_keys(), held.read_values()))
+        right = scaled_dot_product_attention(query, keys, values, None if seen is None else seen[:, None, None])
+        assert torch.allclose(found, right, atol=1e-5)
+        assert memory.settle()
