@@ -49,6 +49,7 @@ SHAPES = {
 """SmolLM2-135M's sizes, those of a model of a billion parameters, and of an R1 with a window of 4,096 and 128 experts;
 heads are 64 wide in all."""
 RECORDED, EXACT_RECORDED = "packed 4, recorded", "exact, recorded"
+PARTS = ("agreement", "speed")
 BURST = 8
 """Steps of one cache before it is the next one's turn; each first one finds another's memory, and is not counted."""
 WIDTHS = ((64, 64), (128, 128), (24, 16), (80, 80))
@@ -297,13 +298,14 @@ def measured(model: PreTrainedModel, shape: str, rows: int, context: int, count:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="agreement with plain torch; speed")
     parser.add_argument("--shapes", nargs="*", default=list(SHAPES))
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--contexts", type=int, nargs="+", default=[4000, 16000])
     parser.add_argument("--steps", type=int, default=64)
     chosen = parser.parse_args()
-    table = [*agreement(), *recorded_agreement()]
-    for shape in chosen.shapes:
+    table = [*agreement(), *recorded_agreement()] if "agreement" in chosen.parts else []
+    for shape in chosen.shapes if "speed" in chosen.parts else []:
         model = model_of(shape)
         for rows in chosen.rows:
             for context in chosen.contexts:

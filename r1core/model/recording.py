@@ -16,6 +16,7 @@ import torch
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from r1core.model import one_token
 from r1core.model.kv.cache import PackedCache
 from r1core.model.kv.fixed import FixedCache
 from r1core.model.kv.held import ROWS, WIDTH
@@ -79,6 +80,7 @@ class _Taken:
 
     def __init__(self, model: LanguageModel) -> None:
         self.plain, self._own = model.forward, vars(model).get("forward")
+        self._changed = one_token.use(model)
         self.steps: dict[int, Recorded] = {}
 
         @functools.wraps(self.plain)
@@ -96,6 +98,7 @@ class _Taken:
     def leave(self, model: LanguageModel) -> None:
         """Give the model its own `forward` back, where no recording is open any more."""
         if not self.steps:
+            one_token.leave(self._changed)
             del vars(model)[_HANDLE], vars(model)["forward"]
             if self._own is not None:
                 vars(model)["forward"] = self._own
@@ -152,7 +155,7 @@ def refusal(model: LanguageModel, cache: Cache) -> str | None:
         kinds = {type(layer).__name__ for layer in cache.layers} - {PackedLayer.__name__}
         if kinds:
             return f"the cache has layers of another kind: {', '.join(sorted(kinds))}"
-    if getattr(config, "_attn_implementation", None) != "sdpa":
+    if getattr(config, "_attn_implementation", None) not in (one_token.SDPA, one_token.NAME):
         return "attention is not scaled_dot_product_attention"
     if config.model_type != R1 and not getattr(model, "_can_compile_fullgraph", False):
         return f"{type(model).__name__} does not say that a pass needs nothing of the host"
