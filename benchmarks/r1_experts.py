@@ -75,8 +75,13 @@ def errors(module: Qwen3MoeExperts, given: list[torch.Tensor], name: str) -> flo
     return max(float((a.float() - b).norm() / b.norm()) for a, b in pairs)
 
 
-def timed(steps: Mapping[str, Step], rounds: int, device: str) -> dict[str, float]:
-    """Median milliseconds of each, in turns."""
+def timed(steps: Mapping[str, Step], rounds: int, device: str, ahead: int = 0) -> dict[str, float]:
+    """Median milliseconds of each, in turns.
+
+    Parameters
+    ----------
+    ahead : clock cycles that a GPU is kept busy before the timed pass, so that all of it is launched when it begins.
+    """
     spent: dict[str, list[float]] = {name: [] for name in steps}
     for step in (*steps.values(), *steps.values()):
         step()
@@ -92,6 +97,8 @@ def timed(steps: Mapping[str, Step], rounds: int, device: str) -> dict[str, floa
         for name, step in steps.items():
             begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             step()  # the host is ahead by one pass when the timed one starts
+            if ahead:
+                torch.cuda._sleep(ahead)
             begin.record()
             step()
             end.record()
