@@ -168,11 +168,17 @@ def _whole(model: PeftModel) -> list[ModulesToSaveWrapper]:
 
 
 def _cast_at_the_boundary(model: PeftModel, dtype: torch.dtype) -> None:
-    """Let modules whose own weights are trained, in fp32, stand in a model of another dtype."""
+    """Let modules whose own weights are trained, in fp32, stand in a model of another dtype.
+
+    R1's routers and experts do so themselves (`takes_any_dtype`): what they hand on is no plain tensor, or would have
+    all experts computed in fp32.
+    """
     if dtype == torch.float32:
         return
     for wrapper in _whole(model):
         for module in wrapper.modules_to_save.values():
+            if getattr(module, "takes_any_dtype", False):
+                continue
             module.register_forward_pre_hook(_to_fp32)
             module.register_forward_hook(lambda _module, _inputs, output: _cast(output, dtype))
 

@@ -14,7 +14,7 @@ from transformers.activations import ACT2FN
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, use_experts_implementation
 
 from r1core.model.r1.config import R1Config
-from r1core.model.r1.grouped_cpu import experts_cpu
+from r1core.model.r1.grouped_cpu import FEW, differentiated, experts_cpu
 from r1core.model.r1.routed import LowRank
 
 IMPLEMENTATION = "r1core"
@@ -27,6 +27,8 @@ class R1Experts(nn.Module):
 
     `forward` is the plain loop over experts: the reference that the implementations are measured against.
     """
+
+    takes_any_dtype = True  # computes in that of the tokens
 
     def __init__(self, config: R1Config) -> None:
         super().__init__()
@@ -41,8 +43,9 @@ class R1Experts(nn.Module):
         out = torch.zeros_like(hidden)
         for expert in chosen.unique().tolist():
             token, place = torch.where(chosen == expert)
-            gate, up = functional.linear(hidden[token], self.gate_up_proj[expert]).chunk(2, dim=-1)
-            said = functional.linear(self.act_fn(gate) * up, self.down_proj[expert])
+            first, second = (stack[expert].to(hidden.dtype) for stack in (self.gate_up_proj, self.down_proj))
+            gate, up = functional.linear(hidden[token], first).chunk(2, dim=-1)
+            said = functional.linear(self.act_fn(gate) * up, second)
             out.index_add_(0, token, said * weights[token, place, None])
         return out
 
@@ -70,6 +73,10 @@ def experts_forward(
     gate_up, down = module.gate_up_proj, module.down_proj
     assert isinstance(gate_up, torch.Tensor)
     assert isinstance(down, torch.Tensor)
+    if gate_up.dtype == torch.float32 != hidden.dtype:  # trained whole
+        if chosen.numel() <= FEW and not differentiated(hidden, weights, gate_up, down):
+            return experts_cpu(hidden.to(down.dtype), chosen, weights.to(down.dtype), gate_up, down).to(hidden.dtype)
+        gate_up, down = gate_up.to(hidden.dtype), down.to(hidden.dtype)
     if hidden.device.type == "cuda":
         from r1core.model.r1.grouped_cuda import experts_cuda  # Triton is there where a GPU is
 

@@ -45,6 +45,7 @@ class R1Router(nn.Module):
     `bias_steps` (E,) int32 is the selection bias and `tau` () int32 the temperature, in millionths.
     """
 
+    takes_any_dtype = True  # routes in that of its weights
     bias_steps: torch.Tensor
     tau: torch.Tensor
     load: torch.Tensor
@@ -69,8 +70,9 @@ class R1Router(nn.Module):
 
     def forward(self, hidden: torch.Tensor, valid: torch.Tensor | None = None) -> Routing:
         """Route tokens, (N, H); those where `valid` (N,) is False are not counted in the load."""
-        own = functional.linear(hidden, self.weight).float()
-        group = functional.linear(hidden, self.group_weight).float()
+        given = hidden.to(self.weight.dtype)
+        own = functional.linear(given, self.weight).float()
+        group = functional.linear(given, self.group_weight).float()
         tau = self.tau.to(torch.float32) / MILLION
         logits = (own.unflatten(-1, (self.groups, -1)) + group[..., None]).flatten(-2) / tau
         logits = logits.masked_fill(~self.active, -torch.inf)
