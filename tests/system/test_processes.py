@@ -18,6 +18,9 @@ from .conftest import WARD, Desk, Done, furnish
 TWO = (*WARD, "--set", "model.processes=2")
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def shared(adapted: tuple[Desk, Done], tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Desk:
     """The run of `adapted`, in two processes."""
@@ -67,7 +70,6 @@ def test_a_killed_command_leaves_no_process_and_continues_to_the_same_bits(
     assert all(torch.equal(tensors(desk)[name], tensor) for name, tensor in tensors(shared).items())
 
 
-@pytest.mark.slow
 def test_a_killed_helper_is_one_clear_line_and_the_command_continues(shared: Desk, tmp_path: Path, tiny: Path) -> None:
     desk = furnish(tmp_path / "desk", tiny)
     desk.path = shared.path
