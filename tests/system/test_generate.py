@@ -41,6 +41,7 @@ def test_a_file_that_training_did_not_write_is_refused(copy: Desk) -> None:
     assert line.endswith("adapter/more.safetensors: no stage recorded it")
 
 
+@pytest.mark.slow
 def test_an_adapter_of_an_earlier_training_does_not_answer(copy: Desk) -> None:
     manifest = copy.folder / "runs/own/manifest.json"
     child = copy.start("train", *WARD, "--set", "train.learning_rate=0.01")

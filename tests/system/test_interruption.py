@@ -28,9 +28,8 @@ def losses_of(desk: Desk) -> list[float]:
     return [json.loads(line)["loss"] for line in (desk.folder / "runs/own/metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize(
-    "sign", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)], ids=["kill -9", "Ctrl-C"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
 def test_the_same_command_ends_with_the_same_bits(
     sign: signal.Signals, adapted: tuple[Desk, Done], tmp_path: Path, tiny: Path
 ) -> None:

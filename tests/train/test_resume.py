@@ -32,8 +32,6 @@ RUNS: dict[str, dict[str, Any]] = {
     "a layer's own loss": {"loss": True, "packing": "none", "schedule": "linear"},
     "checkpointed blocks": {"gradient_checkpointing": True, "dropout": 0.2},
 }
-BY_TWO = ("accumulation",)
-"""Runs by two processes that are no slow tests: what processes share."""
 EXACT = ("loss", "learning_rate", "grad_norm", "tokens")
 """Figures of a step that do not depend on the clock."""
 TOTAL = 6
@@ -83,7 +81,7 @@ def files(run: RunDirectory) -> dict[str, bytes]:
 
 
 CASES = [
-    pytest.param(options, world, id=f"{name}-{world}", marks=[pytest.mark.slow] * (world > 1 and name not in BY_TWO))
+    pytest.param(options, world, id=f"{name}-{world}", marks=[pytest.mark.slow] * (world > 1))
     for name, options in RUNS.items()
     for world in (1, 2)
 ]

@@ -51,7 +51,13 @@ SEVERAL = [Phase(0.8, 0.05, 40), Phase(1.3, 0.02, 200), Phase(0.8, 0.02, 9)]
 
 
 @pytest.mark.parametrize(
-    "phases", [SEVERAL, SEVERAL[:1], pytest.param([Phase(0.9, 0.0064, 20_000)], marks=SLOW), [Phase(1.7, 1.0, 3)]]
+    "phases",
+    [
+        pytest.param(SEVERAL, marks=SLOW),
+        SEVERAL[:1],
+        pytest.param([Phase(0.9, 0.0064, 20_000)], marks=SLOW),
+        [Phase(1.7, 1.0, 3)],
+    ],
 )
 def test_both_accountants_are_those_of_the_libraries(phases: list[Phase]) -> None:
     assert prv(phases, 1e-5) == pytest.approx(by_opacus(phases, 1e-5), abs=1e-9)
@@ -85,6 +91,7 @@ def test_where_more_than_four_times_the_noise_is_needed_it_refuses() -> None:
     assert by_opacus([*spent, Phase(most, 0.05, 30)], DELTA) > epsilon
 
 
+@SLOW
 def test_steps_that_are_none_need_no_noise_and_a_delta_that_is_enough_next_to_none() -> None:
     assert noise_for(1.0, 1e-5, 0.1, 0) == noise_for(9.0, 1e-5, 0.05, 0, SEVERAL) == 0.0
     assert noise_for(3.0, 0.02, 0.01, 1) < 0.11  # the unit is not drawn at all with a chance of 0.99

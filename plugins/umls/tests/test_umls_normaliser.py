@@ -150,6 +150,7 @@ def test_a_base_with_few_synonyms_is_refused_in_one_line(tmp_path: Path, monkeyp
     assert "names have a synonym; at least 64 are needed" in str(result.exception)
 
 
+@pytest.mark.slow
 def test_what_is_read_back_answers_as_what_was_trained(normaliser: Normaliser) -> None:
     again = load(normaliser.base)
     assert again is not None
@@ -159,6 +160,7 @@ def test_what_is_read_back_answers_as_what_was_trained(normaliser: Normaliser) -
         Normaliser(KnowledgeBase.of([Concept("X:1", "cold")]), again)
 
 
+@pytest.mark.slow
 def test_a_mention_alone_is_answered_as_among_others(
     normaliser: Normaliser, organs: dict[str, str], findings: tuple[str, ...]
 ) -> None:
@@ -171,6 +173,7 @@ def test_a_mention_alone_is_answered_as_among_others(
         assert alone[0].probability == pytest.approx(together[at][0].probability, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_an_unsure_answer_is_not_given(normaliser: Normaliser) -> None:
     known = [concept.name for concept in normaliser.base.concepts[:600:7]]
     turned = [" ".join(reversed(name.split())) for name in known]
@@ -186,6 +189,7 @@ def test_an_unsure_answer_is_not_given(normaliser: Normaliser) -> None:
         normaliser.normalise(["cold"], precision=95)
 
 
+@pytest.mark.slow
 def test_context_decides_between_the_concepts_of_one_name(normaliser: Normaliser) -> None:
     def names(context: str | None) -> list[str]:
         contexts = None if context is None else [context]
