@@ -94,10 +94,11 @@ class _Sorted(ABC):
     ----------
     order : (S,) which of the N K rows stands at each place.
     used : (S,) bool, places that only fill up are False.
-    apart : products of the same rows for each adapter apart; None where there is one.
+    apart : products of the same rows for each adapter apart; the same where there is one.
     """
 
-    apart: _OneByOne | _Padded
+    apart: _Sorted
+    whole = True  # whether every row has an expert here
 
     def __init__(self, order: torch.Tensor, used: torch.Tensor, weights: torch.Tensor) -> None:
         self.shape, (tokens, per) = weights.shape, weights.shape
@@ -106,16 +107,37 @@ class _Sorted(ABC):
         self.shares = weights.detach().flatten().index_select(0, order) * used
 
     @abstractmethod
-    def times(self, rows: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
-        """`rows_e stack_e` of rows (S, a) and a stack (E, a, b): (S, b)."""
+    def _parts(self, rows: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Rows (S, width), cut as `_stacks` cuts stacks."""
 
     @abstractmethod
+    def _stacks(self, stack: torch.Tensor) -> Sequence[torch.Tensor]:
+        """A stack (E, a, b), cut into what is taken at once."""
+
+    @staticmethod
+    @abstractmethod
+    def _multiply(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor, *, added: bool = False) -> None:
+        """Put the product of two parts into `out`, or add it."""
+
+    def times(self, rows: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        """`rows_e stack_e` of rows (S, a) and a stack (E, a, b), (S, b); rows without an expert stay zero."""
+        shape = (len(rows), stack.shape[-1])
+        out = rows.new_empty(shape) if self.whole else rows.new_zeros(shape)
+        for part, weight, said in zip(self._parts(rows), self._stacks(stack), self._parts(out), strict=True):
+            self._multiply(part, weight, said)
+        return out
+
     def add(self, out: torch.Tensor, rows: torch.Tensor, stack: torch.Tensor) -> None:
         """Add `rows_e stack_e` to `out`, (S, b), in place."""
+        for part, weight, said in zip(self._parts(rows), self._stacks(stack), self._parts(out), strict=True):
+            self._multiply(part, weight, said, added=True)
 
-    @abstractmethod
     def outer(self, left: torch.Tensor, right: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """`left_e^T right_e`, (E, a, b) like `like`."""
+        """`left_e^T right_e`, (E, a, b) like `like`, whatever rows an expert got."""
+        gradient = empty_like(like)
+        for one, other, out in zip(self._parts(left), self._parts(right), self._stacks(gradient), strict=True):
+            self._multiply(one.mT, other, out)
+        return gradient
 
     def rows(self, hidden: torch.Tensor) -> torch.Tensor:
         """Tokens (N, H), each at the places of its experts: (S, H)."""
@@ -182,29 +204,24 @@ class _OneByOne(_Sorted):
         """Each expert's rows; slicing them one by one would cost as much as a thin product."""
         return (rows if self.whole else rows[: sum(self.counts)]).split(self.counts)
 
-    def times(self, rows: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
-        """`rows_e stack_e`; rows without an expert stay zero."""
-        shape = (len(rows), stack.shape[-1])
-        out = rows.new_empty(shape) if self.whole else rows.new_zeros(shape)
-        for part, weight, said in zip(self._parts(rows), stack.unbind(0), self._parts(out), strict=True):
-            torch.mm(part, weight, out=said)
-        return out
+    def _stacks(self, stack: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Each expert's slice."""
+        return stack.unbind(0)
 
-    def add(self, out: torch.Tensor, rows: torch.Tensor, stack: torch.Tensor) -> None:
-        """Add `rows_e stack_e` to `out`."""
-        for part, weight, said in zip(self._parts(rows), stack.unbind(0), self._parts(out), strict=True):
-            said.addmm_(part, weight)
-
-    def outer(self, left: torch.Tensor, right: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """`left_e^T right_e`, whatever rows an expert got."""
-        gradient = empty_like(like)
-        for one, other, out in zip(self._parts(left), self._parts(right), gradient.unbind(0), strict=True):
-            torch.mm(one.t(), other, out=out)
-        return gradient
+    @staticmethod
+    def _multiply(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor, *, added: bool = False) -> None:
+        """Of two matrices."""
+        if added:
+            out.addmm_(left, right)
+        else:
+            torch.mm(left, right, out=out)
 
 
 class _Padded(_Sorted):
-    """The same in some batched products: an expert has as many rows as the fullest of its range, without a share."""
+    """The same in some batched products: an expert has as many rows as the fullest of its range.
+
+    Those in excess have no share, so the side of an outer product that carries the shares is zero there.
+    """
 
     def __init__(self, order: torch.Tensor, counts: list[int], weights: torch.Tensor) -> None:
         self.ranges, sizes = _ranges(counts)
@@ -225,24 +242,13 @@ class _Padded(_Sorted):
         """Slices of a stack for each range."""
         return [stack[start:stop] for start, stop, _ in self.ranges]
 
-    def times(self, rows: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
-        """`rows_e stack_e`."""
-        out = rows.new_empty(len(rows), stack.shape[-1])
-        for part, weight, said in zip(self._parts(rows), self._stacks(stack), self._parts(out), strict=True):
-            torch.bmm(part, weight, out=said)
-        return out
-
-    def add(self, out: torch.Tensor, rows: torch.Tensor, stack: torch.Tensor) -> None:
-        """Add `rows_e stack_e` to `out`."""
-        for part, weight, said in zip(self._parts(rows), self._stacks(stack), self._parts(out), strict=True):
-            said.baddbmm_(part, weight)
-
-    def outer(self, left: torch.Tensor, right: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """`left_e^T right_e`; the side that carries the shares is zero in the rows in excess."""
-        gradient = empty_like(like)
-        for one, other, out in zip(self._parts(left), self._parts(right), self._stacks(gradient), strict=True):
-            torch.bmm(one.mT, other, out=out)
-        return gradient
+    @staticmethod
+    def _multiply(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor, *, added: bool = False) -> None:
+        """Of two batches."""
+        if added:
+            out.baddbmm_(left, right)
+        else:
+            torch.bmm(left, right, out=out)
 
 
 def _ranges(counts: list[int]) -> tuple[list[tuple[int, int, int]], list[int]]:
