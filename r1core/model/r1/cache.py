@@ -15,7 +15,7 @@ import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 from r1core.model.kv.cache import PackedCache
-from r1core.model.r1.kept import Forgetting, Still
+from r1core.model.r1.kept import Forgetting
 from r1core.model.r1.packed import PackedR1Layer
 from r1core.model.r1.reach import NOWHERE, Reach
 
@@ -28,14 +28,12 @@ class R1CacheLayer(Forgetting, DynamicLayer):
         self._positions: torch.Tensor | None = None
         self.seen = 0
         self.masked = False
-        self.fixed: Still | None = None  # while it lies in memory for recorded steps
 
     @property
     def positions(self) -> torch.Tensor | None:
         """Of all that is held, (B, N); of nothing within a recorded step, which knows them itself."""
-        if self.fixed is not None and self.fixed.under_way:
-            return self.fixed.nothing
-        self.thaw()
+        if (still := self.stepping()) is not None:
+            return still.nothing
         return self._positions
 
     @positions.setter
@@ -55,10 +53,9 @@ class R1CacheLayer(Forgetting, DynamicLayer):
 
         A recorded step gets one `r1core.model.r1.packed.Seen` twice.
         """
-        if self.fixed is not None and self.fixed.under_way:
-            seen = self.fixed.append(self, key_states, value_states)
+        if (still := self.stepping()) is not None:
+            seen = still.append(self, key_states, value_states)
             return seen, seen
-        self.thaw()
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         keys, values = key_states, value_states

@@ -27,10 +27,25 @@ class Still(Protocol):
 
 
 class Forgetting(CacheLayerMixin):
-    """A layer that keeps less than it has `seen`; rows are chosen by `batch_select_indices`."""
+    """A layer that keeps less than it has `seen`; rows are chosen by `batch_select_indices`.
+
+    `fixed` : where it lies while steps are recorded, else None.
+    """
 
     is_croppable = False
     seen: int
+    fixed: Still | None = None
+
+    def stepping(self) -> Still | None:
+        """Where it lies, within a recorded step; before anything else it is taken out of there."""
+        if self.fixed is not None and self.fixed.under_way:
+            return self.fixed
+        self.thaw()
+        return None
+
+    def thaw(self) -> None:
+        """Take it out of the memory for recorded steps."""
+        raise NotImplementedError
 
     def get_seq_length(self) -> int:
         """Tokens that went through, kept or not."""

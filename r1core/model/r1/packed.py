@@ -25,7 +25,7 @@ from r1core.model.kv.held import Held, Pair, attend_over
 from r1core.model.kv.layer import FEW, PackedLayer
 from r1core.model.kv.layout import BLOCK
 from r1core.model.kv.states import PackedStates
-from r1core.model.r1.kept import Forgetting, Still
+from r1core.model.r1.kept import Forgetting
 from r1core.model.r1.reach import NOWHERE, Reach
 
 
@@ -68,7 +68,6 @@ class PackedR1Layer(Forgetting, PackedLayer):
         self.at: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None  # of packed nodes, waiting, the window
         self.seen = 0
         self.masked = False
-        self.fixed: Still | None = None  # while it lies in memory for recorded steps
 
     @property
     def dropped(self) -> bool:
@@ -81,9 +80,8 @@ class PackedR1Layer(Forgetting, PackedLayer):
 
         Of nothing within a recorded step, which knows them itself.
         """
-        if self.fixed is not None and self.fixed.under_way:
-            return self.fixed.nothing
-        self.thaw()
+        if (still := self.stepping()) is not None:
+            return still.nothing
         if self.at is None or not self.dropped:
             return None if self.at is None else self.at[2]
         nodes, near = torch.cat(self.at[:2], 1), self.at[2]
@@ -99,10 +97,9 @@ class PackedR1Layer(Forgetting, PackedLayer):
         """
         (reach,) = args
         assert isinstance(reach, Reach)
-        if self.fixed is not None and self.fixed.under_way:
-            seen = self.fixed.append(self, key_states, value_states)
+        if (still := self.stepping()) is not None:
+            seen = still.append(self, key_states, value_states)
             return seen, seen
-        self.thaw()
         self.masked = self.masked or reach.allowed is not None
         if reach.allowed is not None and self.at is not None and self.dropped:
             nodes = self.at[0].shape[1] + self.at[1].shape[1]
