@@ -25,6 +25,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.cache_utils import Cache
 
+from r1core.model.kv.fixed import Unanswered
+
 READS = frozenset(
     {"_local_scalar_dense", "is_nonzero", "nonzero", "equal", "masked_select", "_unique2", "unique_dim", "bincount"}
 )
@@ -155,8 +157,10 @@ class Recorded:
 
     def __call__(
         self, ids: torch.Tensor, positions: torch.Tensor | None = None, mask: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    ) -> torch.Tensor | None:
         """Logits (B, 1, V) behind one new token a row, (B, 1), of a pass that `asked` has said yes to.
+
+        None, and everything as before, where the model asks for what a recorded step does not have.
 
         Parameters
         ----------
@@ -177,8 +181,11 @@ class Recorded:
                 logits = self._stepped(memory)
             if not memory.settle():
                 self._forget()
-        except BaseException:
+        except BaseException as error:
             self.release()
+            if isinstance(error, Unanswered):
+                self.outcome.why = str(error)
+                return None
             raise
         if self.outcome.why:
             self.release()

@@ -90,6 +90,8 @@ class _Taken:
             if steps is None or args or model.training or not steps.asked(given):
                 return self.plain(*args, **given)
             logits = steps(given["input_ids"], given.get("position_ids"), given.get("attention_mask"))
+            if logits is None:
+                return self.plain(**given)
             return CausalLMOutputWithPast(logits=logits, past_key_values=cache)
 
         model.forward = forward  # type: ignore[method-assign]  # what `model(...)` calls

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from transformers import DynamicCache, GPT2Config, LlamaConfig, MistralConfig, PreTrainedModel, Qwen3Config
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
 from r1core.errors import R1Error
@@ -208,6 +209,32 @@ def test_a_step_that_fails_leaves_the_cache_as_it_was() -> None:
         steps(ids[:, :1])
     assert cache.get_seq_length() == 150
     assert cache.layers[0].states.fixed is None
+
+
+@pytest.mark.parametrize(("kind", "why"), [("unpacks", "unpacked keys or values"), ("masks", "a mask beside")])
+@torch.no_grad()
+def test_an_attention_that_needs_more_than_codes_goes_on_without(
+    kind: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = ALL_ATTENTION_FUNCTIONS["sdpa"]
+
+    def attend(module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, **how: Any) -> Any:
+        if kind == "unpacks":
+            return library(module, query, key + 0, value + 0, mask, **how)
+        bias = torch.zeros(1, 1, query.shape[2], key.shape[2])
+        return library(module, query, key, value, bias if query.shape[2] == 1 else mask, **how)
+
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "sdpa", attend)
+    model, ids = model_of("one head each"), ids_of(130)
+    texts, how = [], {"max_new_tokens": 70, "do_sample": False}
+    for within in (nullcontext, lambda cache: recording(model, cache, tokens=80, record=again)):
+        cache = PackedCache(4, model.config)
+        with within(cache) as told:
+            texts.append(model.generate(ids, past_key_values=cache, **how))
+    assert torch.equal(*texts)
+    assert why in told.why
+    assert told.replayed == 0
+    assert cache.get_seq_length() == 130 + 69
 
 
 def test_what_is_refused_is_named() -> None:

@@ -25,6 +25,10 @@ from r1core.model.kv.layout import BLOCK
 from r1core.model.kv.states import PackedStates
 
 
+class Unanswered(R1Error):
+    """A recorded step asked for more than codes answer; what asked, in a line."""
+
+
 class Lengths:
     """How much of the memory of all layers is filled: on the host, and the same on the device.
 
@@ -136,10 +140,10 @@ class Fixed:
 
         Raises
         ------
-        R1Error : for a mask.
+        Unanswered : for a mask.
         """
         if mask is not None:
-            raise R1Error("a recorded step takes no mask but that of padding")
+            raise Unanswered("attention has a mask beside that of padding")
         return self.attend_in_part(query, scale)[0]
 
     def attend_in_part(self, query: torch.Tensor, scale: float | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -152,8 +156,13 @@ class Fixed:
         return self._filled().attend_in_part(query, None if seen is None else seen[..., : self.length], scale)
 
     def read_keys(self) -> torch.Tensor:
-        """Refused: a recorded step unpacks nothing."""
-        raise R1Error("a recorded step is answered from the codes, and this model asks for unpacked keys or values")
+        """Refused: a recorded step unpacks nothing.
+
+        Raises
+        ------
+        Unanswered : always.
+        """
+        raise Unanswered("attention asks for unpacked keys or values")
 
     read_values = read_keys
 
