@@ -1,17 +1,13 @@
 """The kernels of expert LoRA where no GPU is, run in plain torch; and when a compiled kernel may stand for a launch.
 
-What stands in for Triton's language is what tests the cache's kernels. What a compiler makes of these on a GPU is
+`plain_triton` stands in for Triton's language. What a compiler makes of these on a GPU is
 compared by benchmarks/r1_expert_lora.py before it times anything.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
-import types
 from collections.abc import Iterator
-from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -47,34 +43,10 @@ class Jit:
 
 
 @pytest.fixture
-def modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any, Any]]:
+def modules(monkeypatch: pytest.MonkeyPatch, plain_triton: ModuleType) -> Iterator[tuple[Any, Any, Any]]:
     """The modules of launches, of products and of layouts, over a language that plain torch computes."""
-    path = Path(__file__).parents[1] / "kv" / "test_triton.py"
-    spec = importlib.util.spec_from_file_location("plain_triton", path)
-    assert spec is not None
-    assert spec.loader is not None
-    plain: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(plain)
-    plain.Pointer.dtype = property(lambda self: types.SimpleNamespace(element_ty=self.memory.dtype))
-    language, triton = types.ModuleType("triton.language"), types.ModuleType("triton")
-    vars(language).update(
-        plain.LANGUAGE,
-        dot=lambda left, right, total=0.0: plain.dot(left, right) + total,
-        sum=lambda x, axis=None: x.sum() if axis is None else x.sum(axis),
-        cumsum=torch.cumsum,
-    )
-    compiler = types.ModuleType("triton.compiler")
-    vars(triton).update(language=language, jit=plain.Kernel, JITFunction=Jit)
-    vars(compiler).update(CompiledKernel=Compiled)
-    for name in NAMES:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    with monkeypatch.context() as patch:
-        for name, module in (("triton", triton), ("triton.language", language), ("triton.compiler", compiler)):
-            patch.setitem(sys.modules, name, module)
-        made = tuple(map(importlib.import_module, NAMES))
-    yield made[0], made[1], made[2]
-    for name in NAMES:
-        sys.modules.pop(name, None)
+    with plain_triton.imported(monkeypatch, NAMES, {"CompiledKernel": Compiled}, JITFunction=Jit) as (one, two, three):
+        yield one, two, three
 
 
 CASES = [
