@@ -118,7 +118,7 @@ def experts(model: R1ForCausalLM) -> dict[str, object]:
 @torch.no_grad()
 def padded_answers(model: R1ForCausalLM) -> dict[str, object]:
     """Share of greedy tokens that are the same with padding and without, over a prompt longer than the window."""
-    ids = torch.randint(0, 1000, (2, 4000), device="cuda")
+    ids = torch.randint(1, 1000, (2, 4000), device="cuda")  # without 0: `generate` takes what is padding's id for it
     mask = torch.ones_like(ids)
     mask[0, :300] = 0
     how = {"max_new_tokens": 32, "do_sample": False, "pad_token_id": 0}
