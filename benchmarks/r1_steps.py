@@ -18,6 +18,8 @@ from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from r1core.model.r1 import R1ForCausalLM
+
 Groups = Sequence[tuple[Sequence[nn.Parameter], float]]
 """Parameters and their learning rate."""
 BETAS, DECAY, CLIP = (0.9, 0.95), 0.01, 1.0
@@ -148,6 +150,15 @@ def trained(
     backward.clear()
     model.eval()
     return (time.perf_counter() - start) / max(1, steps - 10 if steps > 10 else steps)
+
+
+@torch.no_grad()
+def balanced(model: R1ForCausalLM, batches: Iterable[npt.NDArray[np.int64]], passes: int) -> None:
+    """Read so many batches of training text, to move routers' biases only (`train.balance_passes` of a recipe)."""
+    with model.balancing() as move:
+        for index, ids in zip(range(passes), batches, strict=False):
+            model(input_ids=torch.from_numpy(ids).to(model.device), use_cache=False, logits_to_keep=1)
+            move(1 - index / passes)
 
 
 @torch.no_grad()

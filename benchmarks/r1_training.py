@@ -3,9 +3,10 @@
 Run: python benchmarks/r1_training.py [--device cuda] [--steps 240] [--seeds 3] [--model DIR] [--text FILE.npz]
 Every arm gets the same rows in the same order, the same optimiser and a grid of as many learning rates, chosen on the
 validation part; the test part (categories never seen) is asked of the chosen ones only. Differences are paired by
-document, so their standard error is one over documents. Then routing on the test part: the spread of tokens over
-experts in each layer, what an expert knows of a token's chapter, and what it costs to switch a chapter's experts off.
-Needs a GPU: about six minutes of an H100.
+document, so their standard error is one over documents. Behind an R1's last step come passes over training text that
+only move its biases (`--balance-passes`). Then routing: the spread of tokens over experts in each layer, on all that is
+held out, before these passes and behind them, and on the test part alone; there, too, what an expert knows of a token's
+chapter, and what it costs to switch a chapter's experts off. Needs a GPU: about six minutes of an H100.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import r1_routes as routes
 import torch
 from r1_arms import ROUTER, Arm, built, operations, source
 from r1_icd import CHAPTERS, Part, parts
-from r1_steps import token_losses, trained
+from r1_steps import balanced, token_losses, trained
 from record import RESULTS, machine, write
 from transformers import PreTrainedModel
 
@@ -45,12 +46,16 @@ EVEN = 0.12
 
 @dataclass(frozen=True)
 class Ran:
-    """What a run gave: losses of each token of both held-out parts, seconds of a step, spread of each layer, sizes."""
+    """What a run gave: losses of each token of both held-out parts, seconds of a step, sizes; spread of each layer, on
+    both parts, before the passes that balance, and on the test part.
+    """
 
     val: npt.NDArray[np.float64]
     test: npt.NDArray[np.float64]
     step: float
     spreads: list[float]
+    uneven: list[float]
+    test_spreads: list[float]
     parameters: int
     operations: int
 
@@ -66,6 +71,7 @@ class Bench:
     def __init__(self, chosen: argparse.Namespace) -> None:
         self.device, self.name, self.record = torch.device(chosen.device), chosen.name, chosen.record
         self.steps, self.batch, self.length = chosen.steps, chosen.rows, chosen.length
+        self.passes = chosen.balance_passes
         self.dense = source(chosen.model, self.device)
         tokenizer = Path(self.dense.config._name_or_path) / "tokenizer.json"
         self.parts = parts(chosen.text, tokenizer, end=int(self.dense.config.eos_token_id))
@@ -87,15 +93,22 @@ class Bench:
         model, groups = built(arm, self.dense, seed, self.device)
         batches = self.parts["train"].batches(self.batch, self.length, seed)
         seconds = trained(model, groups, batches, steps or self.steps, name=str(arm), record=self.record)
-        spreads: list[float] = []
+        spreads = uneven = test_spreads = []
         if isinstance(model, R1ForCausalLM) and arm.kind == "r1":
-            spreads = routes.spreads(counted(self, model, "test")[0], model.config.num_experts)
-        weights = sum(weight.numel() for weight in model.parameters())
-        ran = Ran(self.losses(model, "val"), self.losses(model, "test"), seconds, spreads, weights, operations(model))
+            uneven, _ = spread_of(self, model)
+            balanced(model, batches, self.passes)
+            spreads, test_spreads = spread_of(self, model)
+        sizes = sum(weight.numel() for weight in model.parameters()), operations(model)
+        losses = self.losses(model, "val"), self.losses(model, "test")
+        ran = Ran(*losses, seconds, spreads, uneven, test_spreads, *sizes)
         if spreads and steps is None and (self.best_r1 is None or ran.validation < self.best_r1[1].validation):
             self.best_r1 = (model, ran)
         self.ran[key] = ran
-        said = f", spread {max(spreads):.3f} at most, {np.mean(spreads):.3f} on average" if spreads else ""
+        said = "".join(
+            f", spread {what} {max(found):.3f} at most, {np.mean(found):.3f} on average"
+            for what, found in (("before", uneven), ("after", spreads), ("of test", test_spreads))
+            if found
+        )
         print(f"{arm}, seed {seed}: validation {ran.validation:.4f}, {1000 * seconds:.0f} ms a step{said}", flush=True)
         return ran
 
@@ -144,6 +157,13 @@ def counted(bench: Bench, model: R1ForCausalLM, part: str) -> tuple[npt.NDArray[
     return chosen, routes.by_document(chosen, documents, len(bench.parts[part].ends), model.config.num_experts)
 
 
+def spread_of(bench: Bench, model: R1ForCausalLM) -> tuple[list[float], list[float]]:
+    """Spread of each layer on both held-out parts together, and on the test part."""
+    chosen = [counted(bench, model, part)[0] for part in ("val", "test")]
+    experts = model.config.num_experts
+    return routes.spreads(np.concatenate(chosen, axis=1), experts), routes.spreads(chosen[1], experts)
+
+
 def knowledge(bench: Bench, model: R1ForCausalLM) -> dict[str, Any]:
     """Balance and mutual information of every layer on the test part, and each chapter's experts."""
     chosen, counts = counted(bench, model, "test")
@@ -181,13 +201,15 @@ def compared(bench: Bench, arms: Sequence[Arm], seeds: int) -> dict[str, dict[st
             "operations": ran[0].operations,
             "step": ran[0].step,
             "spreads": [each.spreads for each in ran],
+            "uneven": [each.uneven for each in ran],
+            "test_spreads": [each.test_spreads for each in ran],
         }
         print(found[arm.kind], flush=True)
     return found
 
 
 def figures(found: dict[str, dict[str, Any]], seen: dict[str, Any], cost: list[dict[str, float]],
-            start: dict[str, float], device: str) -> list[dict[str, Any]]:  # fmt: skip
+            start: dict[str, float], held: int, device: str) -> list[dict[str, Any]]:  # fmt: skip
     """Rows of the results file."""
     where = {"target": None, "met": None, "peer": None, "machine": device}
     dense = float(np.mean(found["dense"]["losses"]))
@@ -202,15 +224,21 @@ def figures(found: dict[str, dict[str, Any]], seen: dict[str, Any], cost: list[d
         aim = {"target": round(dense, 4), "met": mean < dense} if kind == "r1" else {}
         table.append({**where, "figure": label + apart_said, "value": round(mean, 4), "unit": "nats/token",
                       "peer": None if kind == "dense" else round(dense, 4), **aim})  # fmt: skip
-    worst = max(max(each) for each in found["r1"]["spreads"])  # of all seeds
+    worst, uneven, of_test = (
+        max(max(each) for each in found["r1"][name])  # of all seeds
+        for name in ("spreads", "uneven", "test_spreads")
+    )
     bits, chance = np.array(seen["bits"]), np.array(seen["bits_by_chance"])
     own, others = (float(np.mean([row[name] for row in cost])) for name in ("own", "others"))
     return [
         *table,
-        {**where, "figure": f"tokens per expert, std/mean, worst layer, {seen['tokens']} held-out tokens",
-         "value": round(worst, 4), "unit": "", "target": EVEN, "met": worst <= EVEN},
+        {**where, "figure": f"tokens per expert, std/mean, worst layer and seed, {held} held-out tokens of both parts"
+         " (peer: before the passes that balance)", "value": round(worst, 4), "unit": "", "target": EVEN,
+         "met": worst <= EVEN, "peer": round(uneven, 4)},
+        {**where, "figure": f"the same, {seen['tokens']} tokens of the test part", "value": round(of_test, 4),
+         "unit": "", "target": EVEN, "met": of_test <= EVEN},
         {**where, "figure": "the same, first 16384 of them", "value": round(max(seen["spread_16384"]), 4), "unit": "",
-         "peer": round(worst, 4)},
+         "peer": round(of_test, 4)},
         {**where, "figure": "chapter and expert, mutual information, mean over layers (peer: by chance)",
          "value": round(float(bits.mean()), 4), "unit": "bits", "peer": round(float(chance.mean()), 4)},
         {**where, "figure": "the same before training", "value": round(start["bits"], 4), "unit": "bits",
@@ -244,6 +272,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="directory of a dense Llama")
     parser.add_argument("--text", type=Path, default=Path("runs/r1_icd.npz"), help="made where it is not there")
     parser.add_argument("--balance", type=float, default=R1Config.router_aux_loss_coef)
+    parser.add_argument("--balance-passes", type=int, default=100, help="behind an R1's last step")
     parser.add_argument("--bias-rate", type=float, default=R1Config.router_bias_rate)
     parser.add_argument("--router-rate", type=float, default=ROUTER, help="learning rate of routers")
     parser.add_argument("--record", action="store_true", help="record a pass as a CUDA graph and replay it")
@@ -270,8 +299,9 @@ def main() -> None:
     _, counts = counted(bench, model, "val")
     cost = switched_off(bench, model, routes.by_chapter(counts, bench.parts["val"].chapters, CHAPTERS), chosen.chapters)
     keep(bench, detail, switched_off=cost)
+    held = sum(rows.size for rows, _ in bench.held.values())
     device = torch.cuda.get_device_name() if bench.device.type == "cuda" else machine()
-    write(chosen.name, figures(found, seen, cost, start, device))
+    write(chosen.name, figures(found, seen, cost, start, held, device))
     if chosen.sweep:
         for balance, bias_rate in SWEEP:
             bench.run(Arm("r1", dense.rate, r1.new, balance, bias_rate, chosen.router_rate))
@@ -280,13 +310,20 @@ def main() -> None:
         twin = bench.best([Arm("twin", dense.rate, rate) for rate in chosen.new_rates])
         found = compared(bench, [dense, r1, twin], chosen.seeds)
         keep(bench, detail, test=found)
-        write(chosen.name, figures(found, seen, cost, start, device))
+        write(chosen.name, figures(found, seen, cost, start, held, device))
 
 
 def keep(bench: Bench, detail: dict[str, Any], **found: Any) -> None:
     """Write what is found so far, so that a run that is cut off leaves it."""
-    runs = {f"{arm}, seed {seed}": {"validation": ran.validation, "step": ran.step, "spreads": ran.spreads}
-            for (arm, seed, _), ran in bench.ran.items()}  # fmt: skip
+    runs = {
+        f"{arm}, seed {seed}": {
+            "validation": ran.validation,
+            "step": ran.step,
+            "spreads": ran.spreads,
+            "uneven": ran.uneven,
+        }
+        for (arm, seed, _), ran in bench.ran.items()
+    }
     detail.update(found, runs=runs)
     (RESULTS / f"{bench.name}_detail.json").write_text(json.dumps(detail, indent=1) + "\n", encoding="utf-8")
 

@@ -1,6 +1,6 @@
 """What does not go with the start that a recipe states, told before any weight is loaded. Torch-free.
 
-That is `adapter.initial`, `adapter.freeze_a` and `train.router_temperature`.
+That is `adapter.initial`, `adapter.freeze_a`, `train.router_temperature` and `train.balance_passes`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ def refusals(recipe: Recipe, private: str | None) -> Iterator[Refusal]:
     """
     adapter = recipe.adapter
     trained = [role for role, how in recipe.strategy.treatments().items() if "feed" in role and how.mode == "full"]
-    if recipe.train.router_temperature is not None and not trained:
-        found = "train.router_temperature, and no router is trained"
+    of_routers = {
+        "train.router_temperature": recipe.train.router_temperature is not None,
+        "train.balance_passes": recipe.train.balance_passes > 0,
+    }
+    for key in (key for key, asked in of_routers.items() if asked and not trained):
         fix = 'set strategy.*_feed_forward.mode = "full", or leave it out'
-        yield Refusal("train.router_temperature", found, "routers that are trained", fix)
+        yield Refusal(key, f"{key}, and no router is trained", "routers that are trained", fix)
     if (refusal := frozen_a(adapter, pool=recipe.train.objective == "multitask")) is not None:
         yield Refusal("adapter.freeze_a", str(refusal), "false", refusal.fix)
     named = [one for one in ("public_source", "public_texts") if getattr(adapter, one) is not None]

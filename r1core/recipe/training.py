@@ -129,6 +129,12 @@ class Train(Table):
     router_temperature: RouterTemperature | None = Field(
         default=None, description="how tau of an R1's routers moves; absent = it stays as the model states it"
     )
+    balance_passes: int = Field(
+        default=0,
+        ge=0,
+        description="passes over batches of the training behind its last step, which only move what keeps the experts"
+        " of an R1 with trained routers even; each takes about a third of a step",
+    )
     checkpoint_every: Positive = Field(default=100, description="optimiser steps")
     keep_checkpoints: Positive = 2
 

@@ -166,6 +166,9 @@ class Trainer:
                 torch.manual_seed(hash_seed(self.seed, step, self.together.rank))
                 self.step(step)
                 self.done = step + 1
+                if self.done == self.total:
+                    self.settle()
+                    self.balance()
                 due = self.done % self.config.checkpoint_every == 0 or self.done == self.total
                 if due:
                     self.settle()
@@ -212,6 +215,21 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         if self.of_batch is not None:
             self.of_batch.after_step((step + 1) / self.order.total)
+
+    @torch.no_grad()
+    def balance(self) -> None:
+        """Read rows of the training again, to move only what keeps a model's experts even: `train.balance_passes`."""
+        passes = self.config.balance_passes
+        if self.of_batch is None or not passes:
+            return
+        stride = max(1, self.total // passes)  # from all over the order, which may go from easy to hard
+        with self.of_batch.balancing() as move:
+            for index in range(passes):
+                for batch in self.feed.step(index * stride % self.total).batches:
+                    self.of_batch.reads(valid_tokens(batch))
+                    with self.layers.using(batch.features):
+                        self.read(batch)
+                move(1 - index / passes)
 
     def settle(self) -> None:
         """Read the figures of the last step, refuse what is not finite, and tell.

@@ -5,6 +5,8 @@ R = rows, P = supervised positions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -54,6 +56,13 @@ class BatchLoss(Protocol):
 
     def after_step(self, progress: float) -> None:
         """Called when the optimiser has taken its step: `progress` is the share of all steps taken."""
+        ...
+
+    def balancing(self) -> AbstractContextManager[Callable[[float], None]]:
+        """Entered behind the last step: passes inside change nothing but, by what it gives, how even the use is.
+
+        That is called after each with a pace from 1 down to 0.
+        """
         ...
 
 

@@ -36,7 +36,7 @@ from r1core.train.loop import Groups, Trainer
 from r1core.train.objective import objective_for
 from r1core.train.order import Order, order_of
 from r1core.train.private import PrivateTrainer, private_training
-from r1core.train.start import set_start, set_temperature
+from r1core.train.start import set_routers, set_start
 from r1core.workbench import Workbench
 
 
@@ -178,7 +178,7 @@ def _first_alone(bench: Workbench) -> Iterator[None]:
 def with_adapter(bench: Workbench, model: PreTrainedModel, compute: Compute) -> tuple[Adapted, ExtraLayers]:
     """The base model with its untrained adapter and layers, cut if it is to be."""
     recipe = bench.recipe
-    set_temperature(bench, model)
+    set_routers(bench, model)
     fused = bench.privacy is None or not bench.privacy.hooks_modules
     wanted = Wanted(recipe.pool, tuple(bench.tasks)) if recipe.train.objective == "multitask" else None
     adapted = add_adapter(model, recipe.adapter, recipe.run.seed, strategy=recipe.strategy, fused=fused, wanted=wanted)

@@ -28,19 +28,20 @@ def set_start(bench: Workbench, adapted: Adapted) -> None:
     start_at_directions(adapted.model, _prompts(bench))
 
 
-def set_temperature(bench: Workbench, model: PreTrainedModel) -> None:
+def set_routers(bench: Workbench, model: PreTrainedModel) -> None:
     """Let the model move its routers' temperature as `train.router_temperature` says.
 
     Raises
     ------
-    UserError : for a model that has none.
+    UserError : where that is stated, or `train.balance_passes`, for a model that has no such routers.
     """
-    wanted = bench.recipe.train.router_temperature
-    if wanted is None:
-        return
+    train = bench.recipe.train
+    wanted = {"router_temperature": train.router_temperature is not None, "balance_passes": train.balance_passes > 0}
     if not hasattr(model.config, "router_temperature"):
-        raise UserError(f"train.router_temperature: {type(model).__name__} has no routers of R1's", fix="leave it out")
-    model.config.router_temperature = wanted.model_dump()
+        for key in (key for key, stated in wanted.items() if stated):
+            raise UserError(f"train.{key}: {type(model).__name__} has no routers of R1's", fix="leave it out")
+    if train.router_temperature is not None:
+        model.config.router_temperature = train.router_temperature.model_dump()
 
 
 def _prompts(bench: Workbench) -> list[tuple[int, ...]]:

@@ -76,11 +76,16 @@ def test_a_run_tells_where_tokens_go_and_keeps_the_temperature_it_ended_with(
     assert json.loads((desk.folder / "merged/config.json").read_text())["router_temperature"] == 0.8
 
 
-def test_a_schedule_is_refused_where_it_cannot_be_kept(desk: Desk) -> None:
+def test_what_wants_routers_is_refused_where_none_is_trained(desk: Desk) -> None:
     desk.write("own.toml", RECIPE + FALLING)
     refused = desk("check", "--recipe", "own.toml", code=2).said
     assert "train.router_temperature, and no router is trained" in refused
     desk.write("own.toml", RECIPE + f"\n[strategy]\n{WHOLE}{FALLING}")
+    assert re.search(r"has no routers of R1's", desk("train", "--recipe", "own.toml", code=2).said)
+    passes = RECIPE.replace("[train]", "[train]\nbalance_passes = 2")
+    desk.write("own.toml", passes)
+    assert "train.balance_passes, and no router is trained" in desk("check", "--recipe", "own.toml", code=2).said
+    desk.write("own.toml", passes + f"\n[strategy]\n{WHOLE}")
     assert re.search(r"has no routers of R1's", desk("train", "--recipe", "own.toml", code=2).said)
     desk.write("own.toml", RECIPE + FALLING.replace("0.8", "0"))
     assert "train.router_temperature.end" in desk("check", "--recipe", "own.toml", code=2).said

@@ -150,6 +150,46 @@ def test_the_temperature_moves_with_the_steps_and_goes_on_where_it_stood(tiny: M
     assert json.loads((tmp_path / "merged/config.json").read_text())["router_temperature"] == 0.8
 
 
+def test_balance_passes_move_biases_and_nothing_else(tiny: ModuleType) -> None:
+    """And make the use of experts even on the rows that were read, which a count of routed tokens shows."""
+
+    def started(passes: int) -> Trainer:
+        base = model(vocab_size=400, sliding_window=64, router_bias_rate=0.1)
+        return tiny.trainer(
+            base=base, layer=False, strategy=WHOLE, dropout=0.1, packing="padded", balance_passes=passes
+        )
+
+    before, after = ran(started(0)), ran(started(60))
+    one, other = tiny.flat(before.tensors()), tiny.flat(after.tensors())
+    assert one.keys() == other.keys()
+    apart = {name for name in one if not torch.equal(one[name], other[name])}
+    assert apart == {name for name in one if name.endswith("bias_steps")}
+    assert not after.model.training
+    uneven, even = spreads(before), spreads(after)
+    assert max(even) < 0.6 * max(uneven)
+    assert after.of_batch.model.told is None
+
+
+def spreads(run: Trainer) -> list[float]:
+    """Standard deviation over mean of tokens per expert, by layer, of every row read alone."""
+    chosen: list[list[torch.Tensor]] = [[] for _ in routers(run)]
+    for layer, router in enumerate(routers(run)):
+        router.register_forward_hook(lambda *given, layer=layer: chosen[layer].append(given[-1].experts.flatten()))
+    for row in run.rows:
+        run.model(torch.tensor([[*row.prompt, *row.response[:-1]]]))
+    counts = [torch.bincount(torch.cat(layer), minlength=16).double() for layer in chosen]
+    return [float(count.std(correction=0) / count.mean()) for count in counts]
+
+
+@pytest.mark.slow
+def test_two_processes_balance_as_one_does(tiny: ModuleType) -> None:
+    options = {"packing": "none", "balance_passes": 5}
+    (_, ends), (_, others) = ended(tiny, 1, **options), ended(tiny, 2, **options)
+    names = [name for name in ends if name.endswith("bias_steps")]
+    assert len(names) == 2
+    assert all(torch.equal(ends[name], others[name]) for name in names)
+
+
 def test_a_schedule_beside_frozen_routers_stops_before_the_first_step(tiny: ModuleType) -> None:
     base = model(vocab_size=400, sliding_window=64, router_temperature={"start": 2.0, "end": 0.5})
     with pytest.raises(UserError, match="2 of 2 routers are frozen"):

@@ -10,6 +10,8 @@ B = batch, T = tokens, N = B T, H = model width, V = vocabulary, E = experts.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -344,6 +346,28 @@ class R1ForCausalLM(R1PreTrainedModel, GenerationMixin):
                 router.rebalance(1.0 if progress is None else 1.0 - progress)
                 if isinstance(temperature, Temperature) and progress is not None:
                     router.set_temperature(temperature.at(progress))
+
+    @contextmanager
+    def balancing(self) -> Iterator[Callable[[float], None]]:
+        """Inside, passes only count what the routers that are trained send to whom; what it gives moves their biases.
+
+        For passes behind a training's last step, so that the biases settle on weights that stay as they are. Call the
+        function after each with the part of `router_bias_rate` to move by; let it fall, say from 1 to 0 in a line.
+        """
+        before, trained = self.training, [router for router in self.routers() if router.weight.requires_grad]
+
+        def move(pace: float) -> None:
+            self.model.told = None
+            for router in trained:
+                router.rebalance(pace)
+
+        self.eval()
+        for router in trained:
+            router.train()
+        try:
+            yield move
+        finally:
+            self.train(before)
 
     def routers(self) -> list[R1Router]:
         """Of every block, in order; beside one that an adapter trains, the base's own."""
