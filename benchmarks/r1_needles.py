@@ -18,6 +18,8 @@ NEAR = -1
 """In place of a distance: within the window of every question."""
 NAMES, WORDS = 64, 64
 """Names and words that are drawn from: a guess among the words is right once in so many."""
+TRIES = 10_000
+"""Places that are drawn for a needle before it is given up."""
 
 
 @dataclass(frozen=True)
@@ -82,15 +84,21 @@ class Haystack:
         places: list[int | None],
         depth: tuple[float, float] = (0.0, 1.0),
     ) -> Ids:
-        """(length,) tokens with a needle at each place, and all asked in another order at the end."""
+        """(length,) tokens with a needle at each place, and all asked in another order at the end.
+
+        Raises
+        ------
+        ValueError : where no room for a needle is found beside the others.
+        """
         end = length - len(places) * self.size
         start = int(random.integers(len(self.text) - length))
         ids = self.text[start : start + length].copy()
         taken: list[int] = []
         for distance in places:
-            at = self.place(random, distance, end, depth)
-            while any(abs(at - other) < self.size for other in taken):
-                at = self.place(random, distance, end, depth)
+            tried = (self.place(random, distance, end, depth) for _ in range(TRIES))
+            at = next((at for at in tried if all(abs(at - other) >= self.size for other in taken)), None)
+            if at is None:
+                raise ValueError(f"{length} tokens have no room for {len(places)} needles: make documents longer")
             taken.append(at)
         names = random.choice(self.names, len(places), replace=False)
         words = random.choice(self.words, len(places), replace=False)

@@ -1,7 +1,8 @@
 """What R1 finds again: a passkey and several needles by length and place, with nodes, without, and with full attention.
 
 Run: python benchmarks/r1_retrieval.py                                  (a small R1 from nothing, CPU, minutes)
-     python benchmarks/r1_retrieval.py --device cuda --dense DIR --window 512 --every 256 --length 2048 --longest 32768
+     python benchmarks/r1_retrieval.py --device cuda --record --dense smollm2 --window 512 --every 256 --length 2048
+         --longest 8192 --rate 3e-4 --first 60 --steps 100 --documents 32       (an upcycled one, a GPU, minutes)
 The model first learns the task on documents no longer than its window, where all arms see alike. Then every arm goes on
 from those weights, on the same documents of one length with eight needles each, for the same steps; the loss counts
 the answers only. Then it is asked at that length and beyond, for a needle within the
@@ -124,10 +125,19 @@ def asked(hay: Haystack, length: int, together: int) -> dict[str, tuple[list[int
     return table
 
 
+def folder_of(name: str) -> Path:
+    """A model's directory, or that of the wheel's SmolLM2."""
+    if name != "smollm2":
+        return Path(name)
+    from r1core_smollm2.source import NAME, SmolLM2Source
+
+    return SmolLM2Source().materialise(NAME)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dense", type=Path, help="directory of a dense Llama to upcycle")
+    parser.add_argument("--dense", type=folder_of, help="directory of a dense Llama to upcycle; `smollm2`: the wheel's")
     parser.add_argument("--text", type=Path, default=Path("runs/r1_icd.npz"))
     parser.add_argument("--window", type=int, default=64)
     parser.add_argument("--every", type=int, default=32)

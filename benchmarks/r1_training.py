@@ -272,7 +272,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="directory of a dense Llama")
     parser.add_argument("--text", type=Path, default=Path("runs/r1_icd.npz"), help="made where it is not there")
     parser.add_argument("--balance", type=float, default=R1Config.router_aux_loss_coef)
-    parser.add_argument("--balance-passes", type=int, default=100, help="behind an R1's last step")
+    parser.add_argument("--balance-passes", type=int, default=300, help="behind an R1's last step")
     parser.add_argument("--bias-rate", type=float, default=R1Config.router_bias_rate)
     parser.add_argument("--router-rate", type=float, default=ROUTER, help="learning rate of routers")
     parser.add_argument("--record", action="store_true", help="record a pass as a CUDA graph and replay it")
