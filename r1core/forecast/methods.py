@@ -15,7 +15,7 @@ from r1core.forecast.hardware import Hardware
 from r1core.forecast.memory import CONTEXT_BYTES, Memory, memory_of
 from r1core.forecast.processor import Core
 from r1core.forecast.table import Table
-from r1core.forecast.work import OTHER_LAUNCHES, Rows, Work, step_of, steps_of, work_of
+from r1core.forecast.work import OTHER_LAUNCHES, Rows, Work, step_of, steps_of, stretch_of, work_of
 from r1core.recipe.problems import did_you_mean
 from r1core.recipe.schema import Recipe
 from r1core.recipe.training import Train
@@ -144,11 +144,12 @@ def on_cpu(
         assumed.append(
             f"model.threads = {recipe.model.threads} are told as one: on short rows more threads mostly wait"
         )
-    wall = steps * each * (processor.UNEVEN if workers > 1 else 1.0) + processor.START_SECONDS
+    busy = steps * each * stretch_of(train, steps)
+    wall = busy * (processor.UNEVEN if workers > 1 else 1.0) + processor.START_SECONDS
     name = f"{workers} processes of this CPU" if workers > 1 else "one core of this CPU"
     return Forecast(
         method="lora", where=name, workers=workers, steps=steps, tokens=steps * workers * step.tokens, seconds=wall,
-        cpu_seconds=steps * workers * each, memory=memory, together=memory.total + (workers - 1) * alone, there=there,
+        cpu_seconds=workers * busy, memory=memory, together=memory.total + (workers - 1) * alone, there=there,
         parts={"passes": each}, basis=tuple(basis), assumed=tuple(assumed),
         pace=f"{work.flop / max(1.0, step.tokens) / 1e9:.2g} GFLOP each at {core.speed / 1e9:.0f} GFLOP/s",
     )  # fmt: skip
@@ -161,7 +162,7 @@ def on_gpus(table: Table, rows: Rows, train: Train, hardware: Hardware, method: 
     made = build(table, rows, train, hardware)
     steps = steps_of(rows, train)
     spread = 1.0 if workers == 1 else accelerator.TOGETHER
-    seconds = steps * sum(made.parts.values()) / spread + GPU_START_SECONDS
+    seconds = steps * stretch_of(train, steps) * sum(made.parts.values()) / spread + GPU_START_SECONDS
     basis = [
         f"{gpu.name}: {gpu.bf16 / 1e12:g} TFLOP/s bf16, {gpu.bandwidth / 1e12:g} TB/s, {gpu.memory} GiB "
         f"({gpu.source}); "

@@ -25,6 +25,8 @@ FLASH_MULTIPLE = 512
 """Tokens to whose multiple a flash batch is padded (`r1core.train.feed`)."""
 DORA_PASSES = 10
 """Times that DoRA passes over a whole matrix to find its norms; measured, 135M shape on an AMD EPYC, 2026-11-26."""
+BALANCE_PASS = 1 / 3
+"""Time of a balance pass over that of a step: one pass of three, without an optimiser."""
 OTHER_LAUNCHES = 25
 """Launches of a block beside its products, forward and backward together: norms, rotations, attention, sums, fused."""
 LOGIT_PASSES = 5
@@ -107,6 +109,11 @@ class Step:
 def steps_of(rows: Rows, train: Train) -> int:
     """Optimiser steps of the whole training."""
     return train.steps or train.epochs * math.ceil(rows.number / train.batch_size)
+
+
+def stretch_of(train: Train, steps: int) -> float:
+    """Time of the whole training over that of its steps: a balance pass behind them only goes forward."""
+    return 1.0 + BALANCE_PASS * train.balance_passes / steps
 
 
 def step_of(rows: Rows, train: Train, workers: int = 1, *, flash: bool = False) -> Step:

@@ -46,6 +46,15 @@ def test_the_measured_runs_on_an_h200_are_told_within_a_quarter(
     assert told.fits
 
 
+def test_three_balance_passes_take_the_time_of_a_step() -> None:
+    rows, gpu = Rows(1e6, 1025, 1024), hardware("H100")
+    given = {"batch_size": 16, "packing": "best_fit"}
+    more = on_gpus(table("135m"), rows, Train(**given, steps=400, balance_passes=300), gpu)
+    right = on_gpus(table("135m"), rows, Train(**given, steps=500), gpu)
+    assert more.seconds == pytest.approx(right.seconds)
+    assert more.steps == 400
+
+
 def test_published_sizes_of_llama_3_2_1b_and_smollm2() -> None:
     assert table("1b").base == 1_235_814_400
     assert table("135m").base == 134_515_008
