@@ -55,7 +55,8 @@ def test_a_run_tells_where_tokens_go_and_keeps_the_temperature_it_ended_with(
     desk("models", "upcycle", "tiny", *SMALL)
     recipe = RECIPE.replace('path = "tiny"', 'path = "moe"') + f"\n[strategy]\n{WHOLE}{FALLING}"
     desk.write("own.toml", recipe)
-    desk("adapt", "--recipe", "own.toml", "--set", "train.steps=4", "--set", "train.learning_rate=1e-2")
+    quick = ("--set", "train.steps=4", "--set", "train.learning_rate=1e-2", "--set", "train.balance_passes=3")
+    desk("adapt", "--recipe", "own.toml", *quick)
     found = json.loads((desk.folder / "runs/own/evaluation/routing.json").read_text())
     assert (found["by"], found["domains"]) == ("label", sorted(COMPLAINTS))
     told = {
@@ -95,7 +96,7 @@ def test_what_wants_routers_is_refused_where_none_is_trained(desk: Desk) -> None
 def test_routers_cut_over_two_launched_processes_end_where_one_does(desk: Desk) -> None:
     desk("models", "upcycle", "tiny", *SMALL)
     recipe = RECIPE.replace('path = "tiny"', 'path = "moe"') + f"\n[strategy]\n{WHOLE}{FALLING}"
-    desk.write("own.toml", recipe.replace("[train]", '[train]\npacking = "none"\nsteps = 13'))
+    desk.write("own.toml", recipe.replace("[train]", '[train]\npacking = "none"\nsteps = 13\nbalance_passes = 3'))
     desk("train", "--recipe", "own.toml", "--run", "runs/alone")
     done = Launched(desk.folder)("train", "--recipe", "own.toml", "--set", "train.parallel=fsdp2", code=None)
     assert done.code == 0, done.said
