@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from r1core.cli.table import print_table
 
 if TYPE_CHECKING:
     from r1core.api import ModelSource
+    from r1core.model.upcycling import Upcycling
 
 
 @click.group("models", invoke_without_command=True)
@@ -42,9 +43,15 @@ def command(context: click.Context, as_json: bool, only: tuple[str, ...]) -> Non
 @click.option("--groups", type=int, default=8, show_default=True, help="Domain groups that they divide into.")
 @click.option("--width", type=int, default=64, show_default=True, help="Width of a routed expert.")
 @click.option("--copies", is_flag=True, help="Copies of the dense part as experts, instead of a shared one.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the new weights.")
-@click.option("--rope-base", type=float, help="Change the base of the rotary embedding; needs --text.")
-@click.option("--window", type=int, help="Attend to so many tokens and to the nodes before them; needs --text.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of the new weights.")
+@click.option(
+    "--rope-base",
+    type=click.FloatRange(1, min_open=True),
+    help="Change the base of the rotary embedding; needs --text.",
+)
+@click.option(
+    "--window", type=click.IntRange(1), help="Attend to so many tokens and to the nodes before them; needs --text."
+)
 @click.option("--text", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Where perplexity is taken.")
 def upcycle(
     dense: str, target: str, out: Path | None, experts: int, groups: int, width: int, copies: bool, seed: int,
@@ -57,44 +64,93 @@ def upcycle(
     from r1core.errors import UserError
     from r1core.model.upcycling import Upcycling
 
-    if (rope_base or window) and text is None:
+    steps: dict[str, dict[str, float]] = {}
+    if rope_base is not None:
+        steps[f"rotary base {rope_base:g}"] = {"rope_base": rope_base}
+    if window is not None:
+        steps[f"window {window}"] = {"window": window}
+    if steps and text is None:
         raise UserError("--rope-base and --window change what a model says", fix="add --text FILE to see how much")
+    if text is not None and not steps:
+        raise UserError("--text, and nothing that changes what a model says", fix="add --rope-base or --window")
     folder = _directory(dense)
-    out = out or Path(f"{Path(dense).name}-{target.lower()}")
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty", fix="give another --out")
-    is_r1 = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type") == "r1"
-    if is_r1 and not (rope_base or window):
+    out = _free(out or Path(f"{Path(dense).name}-{target.lower()}"))
+    is_r1 = _stated(folder).get("model_type") == "r1"
+    if is_r1 and not steps:
         raise UserError(f"{dense} is an R1 already", fix="give --rope-base or --window, or a dense model")
     how = Upcycling(experts=experts, groups=groups, width=width, copies=copies, seed=seed)
-    _made(folder, out, how, is_r1, rope_base, window, text)
+    _made(folder, out, how, is_r1, steps, text)
+
+
+def _free(out: Path) -> Path:
+    """The directory to write, whose parent is there.
+
+    Raises
+    ------
+    UserError : where it cannot be made, or holds something.
+    """
+    from r1core.errors import UserError
+
+    try:
+        if out.exists() and any(out.iterdir()):
+            raise UserError(f"{out} is not empty", fix="give another --out")
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: {error.strerror or error}", fix="give another --out") from error
+    return out
+
+
+def _stated(folder: Path) -> dict[str, object]:
+    """What a model's `config.json` says.
+
+    Raises
+    ------
+    UserError : where it is no JSON object.
+    """
+    from r1core.errors import UserError
+
+    try:
+        said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{folder / 'config.json'}: {error}", fix="give a model's directory") from error
+    if not isinstance(said, dict):
+        raise UserError(f"{folder / 'config.json'}: no JSON object", fix="give a model's directory")
+    return said
 
 
 def _made(
-    folder: Path, out: Path, how: object, is_r1: bool, rope_base: float | None, window: int | None, text: Path | None
+    folder: Path, out: Path, how: Upcycling, is_r1: bool, steps: Mapping[str, Mapping[str, float]], text: Path | None
 ) -> None:
-    """Upcycle where it is dense, then take the steps that were asked for."""
+    """Upcycle where it is dense, then take the steps that were asked for, one by one."""
     import tempfile
 
     from transformers.utils import logging
 
-    from r1core.model.r1.change import Change, changed
+    from r1core.errors import UserError
+    from r1core.model.r1.change import Change, changed, tokens_of
     from r1core.model.r1.upcycle import agreement, upcycle
-    from r1core.model.upcycling import Upcycling
 
-    assert isinstance(how, Upcycling)
     logging.disable_progress_bar()
+    try:
+        words = "" if text is None else text.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{text}: not UTF-8: {error.reason} at byte {error.start}", fix="convert it") from error
+    if text is not None:
+        tokens_of(folder, words)  # refused before minutes of work
     with tempfile.TemporaryDirectory(dir=out.parent) as aside:
         source = folder
         if not is_r1:
-            source = Path(aside) if text is not None else out
+            source = Path(aside) / "upcycled" if steps else out
             upcycle(folder, source, how)
             click.echo(f"{folder.name}: R1 with {how.experts} experts in {how.groups} groups; greatest difference of a"
                        f" logit from the dense model's: {agreement(folder, source):.3g}")  # fmt: skip
-        if text is not None:
-            before, after = changed(source, out, Change(rope_base, window), text.read_text(encoding="utf-8"))
+        for number, (name, step) in enumerate(steps.items(), 1):
+            target = out if number == len(steps) else Path(aside) / f"step-{number}"
+            before, after = changed(source, target, Change(**step), words)  # type: ignore[arg-type]
             apart = 100 * (after / before - 1)
-            click.echo(f"perplexity on {text.name}: {before:.3f} before, {after:.3f} after ({apart:+.2f} %)")
+            click.echo(f"{name}: perplexity on {text and text.name}: {before:.3f} before, {after:.3f} after"
+                       f" ({apart:+.2f} %)")  # fmt: skip
+            source = target
     click.echo(f"written to {out}; use it with --set model.path={out}")
 
 

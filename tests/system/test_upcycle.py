@@ -39,12 +39,17 @@ def test_steps_that_change_what_it_says_tell_by_how_much(desk: Desk) -> None:
     small = ("--experts", "8", "--groups", "4", "--width", "8")
     out = desk("models", "upcycle", "tiny", "--to", "R1", "--out", "far", "--rope-base", "50000", "--window", "16",
                "--text", "text.txt", *small).out  # fmt: skip
-    assert "perplexity on text.txt: " in out
+    first, second = (line for line in out.splitlines() if "perplexity on text.txt: " in line)
+    assert first.startswith("rotary base 50000: ")
+    assert second.startswith("window 16: ")
+    assert second.split(": ")[2].split(" before")[0] == first.split("before, ")[1].split(" after")[0]
     config = json.loads((desk.folder / "far/config.json").read_text())
     assert (config["rope_parameters"]["rope_theta"], config["sliding_window"]) == (50_000, 16)
     assert "far is an R1 already" in desk("models", "upcycle", "far", "--to", "R1", "--out", "x", code=2).said
+    desk.write("far/generation_config.json", '{"eos_token_id": [2, 5], "do_sample": true, "temperature": 0.3}')
     again = desk("models", "upcycle", "far", "--to", "R1", "--out", "near", "--window", "8", "--text", "text.txt").out
-    assert "perplexity on text.txt: " in again
+    assert "window 8: perplexity on text.txt: " in again
+    assert json.loads((desk.folder / "near/generation_config.json").read_text())["eos_token_id"] == [2, 5]
 
 
 def test_bad_input_is_one_line(desk: Desk) -> None:
@@ -52,7 +57,18 @@ def test_bad_input_is_one_line(desk: Desk) -> None:
     assert "no model directory" in desk("models", "upcycle", "nothing", *to, code=2).said
     odd = desk("models", "upcycle", "tiny", *to, "--experts", "10", "--groups", "4", code=2).said
     assert "num_experts = 10 do not divide into expert_groups = 4" in odd
+    desk.write("text.txt", "a cough " * 30)
+    (desk.folder / "latin.txt").write_bytes(b"\xe9t\xe9")
+    for words, said in (
+        (("--window", "0", "--text", "text.txt"), "0 is not in the range x>=1"),
+        (("--rope-base", "0", "--text", "text.txt"), "0.0 is not in the range x>1"),
+        (("--rope-base", "nan", "--text", "text.txt"), "rope_theta = nan"),
+        (("--text", "text.txt"), "add --rope-base or --window"),
+        (("--window", "8", "--text", "latin.txt"), "not UTF-8"),
+    ):
+        assert said in desk("models", "upcycle", "tiny", *to, *words, code=2).said
     assert not (desk.folder / "moe").exists()
+    assert "give another --out" in desk("models", "upcycle", "tiny", "--to", "R1", "--out", "text.txt", code=2).said
 
 
 def test_its_experts_take_an_adapter_which_merges(desk: Desk) -> None:

@@ -2,7 +2,8 @@
 
 Kept are the window and the global nodes before it, each with its position, so that rows of a batch with different
 padding keep different tokens. From the first mask of the caller's own on (several prompts or answers in one row) all
-are kept. At 204,800 tokens, a window of 4,096 and a node every 256 that is 2.4 % of all keys.
+are kept. At 204,800 tokens, a window of 4,096 and a node every 256 that is 2.4 % of all keys, and 2.5 % while up to
+256 more tokens wait to be dropped together.
 A cache of another kind that holds nothing yet is furnished for R1, a packed one with layers that pack
 (`r1core.model.r1.packed`); one that holds something is refused.
 """
@@ -15,6 +16,7 @@ import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 from r1core.model.kv.cache import PackedCache
+from r1core.model.r1.config import R1Config
 from r1core.model.r1.kept import Forgetting
 from r1core.model.r1.packed import PackedR1Layer
 from r1core.model.r1.reach import NOWHERE, Reach
@@ -116,6 +118,35 @@ def furnished(cache: Cache, layers: int) -> Cache:
         raise ValueError(f"R1 does not keep its keys in a {type(cache).__name__}: give {fit}")
     cache.layer_class_to_replicate = None
     return cache
+
+
+def refuse_unlike(cache: Cache, config: R1Config, rows: int) -> None:
+    """Refuse a cache that holds what another model, or another batch, has left in it.
+
+    Raises
+    ------
+    ValueError : for keys of other rows, heads or widths, and for those that another window has chosen.
+    """
+    first = cache.layers[0] if cache.layers else None
+    if isinstance(first, Forgetting):
+        here = (config.sliding_window, config.global_every)
+        first.chosen_by = here if not first.seen else first.chosen_by
+        if first.chosen_by not in (None, here):
+            raise ValueError(f"past_key_values holds what {_reach(*first.chosen_by)} keeps, and this R1 has"
+                             f" {_reach(*here)}: start a new one")  # fmt: skip
+        if first.fixed is not None:
+            return
+    if not isinstance(first, DynamicLayer) or not first.is_initialized or first.keys is None or first.keys.ndim != 4:
+        return
+    held, groups, _, width = first.keys.shape
+    if held != rows:
+        raise ValueError(f"past_key_values holds {held} rows, and {rows} are given: start a new one")
+    if width != config.head_dim or config.num_key_value_heads % groups:  # a process of several holds some of the heads
+        raise ValueError(f"past_key_values holds keys of another model ({groups} heads, {width} wide): start a new one")
+
+
+def _reach(window: int | None, every: int | None) -> str:
+    return "no window" if window is None else f"a window of {window} with a node every {every}"
 
 
 def kept_positions(cache: Cache | None) -> torch.Tensor | None:

@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 from r1core.api import UserError
 from r1core.model.r1.config import R1Config
 from r1core.model.r1.model import R1ForCausalLM
+from r1core.model.r1.upcycle import take_over
 
 LENGTH = 2048
 """Tokens of a piece of text that perplexity is taken on."""
@@ -40,11 +41,14 @@ class Change:
         UserError : for values that an R1 cannot have.
         """
         said: Mapping[str, Any] = {
-            "rope_parameters": {**(config.rope_parameters or {}), "rope_theta": self.rope_base or config.rope_theta},
-            "sliding_window": self.window or config.sliding_window,
-            "global_every": self.every or config.global_every,
-            "max_position_embeddings": self.positions or config.max_position_embeddings,
+            "rope_parameters": None
+            if self.rope_base is None
+            else {**(config.rope_parameters or {}), "rope_theta": self.rope_base},
+            "sliding_window": self.window,
+            "global_every": self.every,
+            "max_position_embeddings": self.positions,
         }
+        said = {name: value for name, value in said.items() if value is not None}
         try:
             return R1Config(**{**config.to_dict(), **said})
         except ValueError as error:
@@ -64,6 +68,23 @@ def perplexity(model: PreTrainedModel, ids: torch.Tensor, length: int = LENGTH) 
     return math.exp(total / number)
 
 
+def tokens_of(folder: Path, text: str) -> torch.Tensor:
+    """Token ids (T,) of a text.
+
+    Raises
+    ------
+    UserError : for a directory without a tokenizer, or a text of fewer than two tokens.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: no tokenizer that reads the text", fix="put its tokenizer.json there") from error
+    ids = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"])
+    if len(ids) < 2:
+        raise UserError("the text has fewer than two tokens", fix="give a longer one")
+    return ids
+
+
 def changed(source: Path, target: Path, change: Change, text: str, length: int = LENGTH) -> tuple[float, float]:
     """Write the changed R1 of `source` into `target`; its perplexity on a text before and after, in fp32.
 
@@ -73,16 +94,13 @@ def changed(source: Path, target: Path, change: Change, text: str, length: int =
     """
     try:
         model = R1ForCausalLM.from_pretrained(source, dtype="auto", local_files_only=True).eval()
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
     except (OSError, ValueError) as error:
         raise UserError(f"{source}: not an R1: {str(error).strip().splitlines()[0]}") from error
-    ids = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"])
-    if len(ids) < 2:
-        raise UserError("the text has fewer than two tokens", fix="give a longer one")
+    ids = tokens_of(source, text)
     after = R1ForCausalLM(change.applied(model.config)).to(model.dtype).eval()
     after.load_state_dict(model.state_dict())
     length = min(length, model.config.max_position_embeddings, after.config.max_position_embeddings)
     target.mkdir(parents=True, exist_ok=True)
     after.save_pretrained(target)
-    tokenizer.save_pretrained(target)
+    take_over(source, target)
     return perplexity(model.float(), ids, length), perplexity(after.float(), ids, length)

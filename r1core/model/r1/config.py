@@ -6,8 +6,9 @@ transformers cuts a model over GPUs: expert parallel by `base_model_ep_plan`, te
 R1 has nothing to do with the released DeepSeek-R1: that is another architecture, and its weights do not load into this.
 """
 
-from __future__ import annotations
+# Annotations are not postponed here: `strict` checks values against them, and sees nothing in a string.
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -86,18 +87,18 @@ class R1Config(PreTrainedConfig):
     groups_per_token: int = 2
     router_temperature: float | int | dict[str, Any] = 0.5
     norm_topk_prob: bool = True
-    router_aux_loss_coef: float = 0.01
-    router_z_loss_coef: float = 0.001
-    router_bias_rate: float = 0.02
+    router_aux_loss_coef: float | int = 0.01
+    router_z_loss_coef: float | int = 0.001
+    router_bias_rate: float | int = 0.02
     adaptation_rank: int = 16
     sliding_window: int | None = 4096
     global_every: int | None = 256
     max_position_embeddings: int = LONGEST
     rope_parameters: dict[str, Any] | None = None
-    rms_norm_eps: float = 1e-5
-    initializer_range: float = 0.02
+    rms_norm_eps: float | int = 1e-5
+    initializer_range: float | int = 0.02
     attention_bias: bool = False
-    attention_dropout: float = 0.0
+    attention_dropout: float | int = 0.0
     tie_word_embeddings: bool = False
     use_cache: bool = True
     pad_token_id: int | None = None
@@ -108,10 +109,20 @@ class R1Config(PreTrainedConfig):
         self.rope_parameters = {"rope_type": "default", "rope_theta": 50_000.0, **(self.rope_parameters or {})}
         if self.head_dim is None and self.num_attention_heads > 0:
             self.head_dim = self.hidden_size // self.num_attention_heads
+        self.refuse()
+        super().__post_init__(**kwargs)
+
+    def refuse(self) -> None:
+        """Raise for what does not fit together; a model asks once more, since values can be set one by one.
+
+        Raises
+        ------
+        ValueError : with what was found and what would fit.
+        """
         self._refuse_sizes()
+        self._refuse_numbers()
         self._refuse_routing()
         self._refuse_reach()
-        super().__post_init__(**kwargs)
 
     @property
     def experts_per_group(self) -> int:
@@ -135,8 +146,24 @@ class R1Config(PreTrainedConfig):
                 f"num_attention_heads = {self.num_attention_heads} is no multiple of"
                 f" num_key_value_heads = {self.num_key_value_heads}"
             )
-        if not self.head_dim or self.head_dim % 2:
+        if not self.head_dim or self.head_dim < 0 or self.head_dim % 2:
             raise ValueError(f"head_dim = {self.head_dim}: rotary embeddings turn pairs, so it has to be even")
+
+    def _refuse_numbers(self) -> None:
+        for name in ("rms_norm_eps", "initializer_range"):
+            if not 0.0 < (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name} = {value}: give a number above 0")
+        for name in ("router_aux_loss_coef", "router_z_loss_coef", "router_bias_rate"):
+            if not 0.0 <= (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name} = {value}: give 0 or more")
+        if not 0.0 <= self.attention_dropout < 1.0:
+            raise ValueError(f"attention_dropout = {self.attention_dropout}: give a share, from 0 and below 1")
+        if self.hidden_act != "silu":
+            raise ValueError(f"hidden_act = {self.hidden_act!r}: R1's experts compute silu")
+        if not 1.0 < self.rope_theta < math.inf:
+            raise ValueError(f"rope_theta = {self.rope_theta}: give a base above 1, R1's is 50000")
+        if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
+            raise ValueError(f"pad_token_id = {self.pad_token_id} of a vocabulary of {self.vocab_size}")
 
     def _refuse_routing(self) -> None:
         experts, top, groups = self.num_experts, self.num_experts_per_tok, self.groups_per_token

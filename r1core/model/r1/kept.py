@@ -29,12 +29,14 @@ class Still(Protocol):
 class Forgetting(CacheLayerMixin):
     """A layer that keeps less than it has `seen`; rows are chosen by `batch_select_indices`.
 
-    `fixed` : where it lies while steps are recorded, else None.
+    `fixed` : where it lies while steps are recorded, else None. `chosen_by` : the window and distance of nodes that
+    said what is kept; None before a model has met it.
     """
 
     is_croppable = False
     seen: int
     fixed: Still | None = None
+    chosen_by: tuple[int | None, int | None] | None = None
 
     def stepping(self) -> Still | None:
         """Where it lies, within a recorded step; before anything else it is taken out of there."""
@@ -62,7 +64,10 @@ class Forgetting(CacheLayerMixin):
         ------
         NotImplementedError : always.
         """
-        raise NotImplementedError("R1's cache drops what leaves the window, so it cannot be cropped; start a new one")
+        raise NotImplementedError(
+            "R1's cache drops what leaves the window, so it cannot be cropped: generate without assistant_model and"
+            " prompt_lookup_num_tokens"
+        )
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
         """Follow the beams."""

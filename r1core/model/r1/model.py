@@ -22,44 +22,18 @@ from transformers.cache_utils import Cache
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import MoeCausalLMOutputWithPast, MoeModelOutputWithPast
-from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm, LlamaRotaryEmbedding
+from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEmbedding
 
 from r1core.api import UserError
-from r1core.model.r1.adaptation import R1DomainAdaptation, R1Mixing
+from r1core.model.r1.adaptation import R1Mixing
 from r1core.model.r1.attention import R1Attention
-from r1core.model.r1.balance import balance_loss, z_loss
-from r1core.model.r1.cache import furnished, kept_positions
+from r1core.model.r1.cache import furnished, kept_positions, refuse_unlike
 from r1core.model.r1.config import R1Config
 from r1core.model.r1.experts import IMPLEMENTATION, R1Experts
+from r1core.model.r1.feed_forward import R1FeedForward, collecting
 from r1core.model.r1.reach import Reach, reach
 from r1core.model.r1.routing import R1Router
 from r1core.model.r1.temperature import MILLION, Temperature, first_tau, temperature_of
-
-
-class R1FeedForward(nn.Module):
-    """Shared expert, routed experts and the layer across groups, summed."""
-
-    def __init__(self, config: R1Config) -> None:
-        super().__init__()
-        self.router = R1Router(config)
-        self.experts = R1Experts(config)
-        self.shared = LlamaMLP(config) if config.intermediate_size else None
-        self.adaptation = R1DomainAdaptation(config) if config.adaptation_rank else None
-        self.balance_weight, self.z_weight = config.router_aux_loss_coef, config.router_z_loss_coef
-        self.losses: torch.Tensor | None = None  # of the last pass in training, with its graph
-
-    def forward(self, hidden: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
-        """(B, T, H) -> (B, T, H); where `valid` (B, T) is False a token counts in no loss."""
-        flat = hidden.flatten(0, 1)
-        counted = None if valid is None else valid.flatten()
-        routing = self.router(flat, counted)
-        out = self.experts(flat, routing.experts, routing.weights).view_as(hidden)
-        if self.adaptation is not None:
-            out = out + self.adaptation(hidden, routing.logits.unflatten(0, hidden.shape[:-1]))
-        if self.training:
-            balance, large = balance_loss(routing, counted), z_loss(routing, counted)
-            self.losses = self.balance_weight * balance + self.z_weight * large
-        return out if self.shared is None else self.shared(hidden) + out
 
 
 class R1DecoderLayer(GradientCheckpointingLayer):
@@ -156,6 +130,7 @@ class R1Model(R1PreTrainedModel):
     """The body: token ids to hidden states."""
 
     def __init__(self, config: R1Config) -> None:
+        config.refuse()
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
         self.layers = nn.ModuleList([R1DecoderLayer(config, index) for index in range(config.num_hidden_layers)])
@@ -198,9 +173,11 @@ class R1Model(R1PreTrainedModel):
         rotary = self.rotary_emb(hidden, position_ids=position_ids)
         valid = _valid(attention_mask, hidden) if self.told is None else self.told
         states: tuple[torch.Tensor, ...] = ()
-        for layer in self.layers:
-            states = (*states, hidden) if output_hidden_states else ()
-            hidden = layer(hidden, rotary, seeing, mask, past_key_values, valid, **kwargs)
+        blocks: list[Any] = [layer.mlp for layer in self.layers]
+        with collecting(blocks, self.training):
+            for layer in self.layers:
+                states = (*states, hidden) if output_hidden_states else ()
+                hidden = layer(hidden, rotary, seeing, mask, past_key_values, valid, **kwargs)
         hidden = self.norm(hidden)
         return MoeModelOutputWithPast(
             last_hidden_state=hidden,
@@ -216,6 +193,10 @@ class R1Model(R1PreTrainedModel):
         cache: Cache | None,
     ) -> tuple[Reach | None, torch.Tensor | None, torch.Tensor]:
         """Who sees whom, or without a window the library's mask for it; and the positions."""
+        if cache is not None:
+            windowed = self.config.sliding_window is not None
+            cache = furnished(cache, self.config.num_hidden_layers) if windowed else cache
+            refuse_unlike(cache, self.config, len(hidden))
         if self.config.sliding_window is None:
             if positions is None:
                 start = 0 if cache is None else cache.get_seq_length()
@@ -228,7 +209,6 @@ class R1Model(R1PreTrainedModel):
                 position_ids=positions,
             )
             return None, mask, positions
-        cache = None if cache is None else furnished(cache, self.config.num_hidden_layers)
         seeing, positions = reach(
             positions,
             mask,
@@ -282,7 +262,7 @@ class R1ForCausalLM(R1PreTrainedModel, GenerationMixin):
         loss = auxiliary = None
         if labels is not None:
             loss = self.loss_function(logits, labels, self.vocab_size, **kwargs)
-            auxiliary = self.batch_loss()
+            auxiliary = self.batch_loss() if self.training else None
             loss = loss if auxiliary is None else loss + auxiliary
         return MoeCausalLMOutputWithPast(
             loss=loss,
@@ -301,13 +281,22 @@ class R1ForCausalLM(R1PreTrainedModel, GenerationMixin):
 
         It is of the batch and not of any sample: a trainer adds it, a privacy policy refuses it. Given once for each
         pass, since it holds the pass's graph.
+
+        Raises
+        ------
+        RuntimeError : where the pass kept no graph for routers that are trained, as under reentrant checkpoints.
         """
         self.model.told = None
         blocks = self.feed_forwards()
         losses = [block.losses for block in blocks if block.losses is not None]
         for block in blocks:
             block.losses = None
-        return torch.stack(losses).mean() if losses else None
+        if not losses:
+            return None
+        lost = torch.is_grad_enabled() and not losses[0].requires_grad
+        if lost and any(router.weight.requires_grad for router in self.routers()):
+            raise RuntimeError("the routers' losses have no gradient: checkpoint with use_reentrant=False")
+        return torch.stack(losses).mean()
 
     def begin(self) -> None:
         """Set the temperature to the schedule's start, where `config.router_temperature` is a schedule.
@@ -357,17 +346,21 @@ class R1ForCausalLM(R1PreTrainedModel, GenerationMixin):
         before, trained = self.training, [router for router in self.routers() if router.weight.requires_grad]
 
         def move(pace: float) -> None:
+            if not 0.0 <= pace <= 1.0:
+                raise ValueError(f"a pace of {pace}: give 0 to 1")
             self.model.told = None
             for router in trained:
                 router.rebalance(pace)
 
         self.eval()
         for router in trained:
-            router.train()
+            router.train().load.zero_()
         try:
             yield move
         finally:
             self.train(before)
+            for router in trained:
+                router.load.zero_()
 
     def routers(self) -> list[R1Router]:
         """Of every block, in order; beside one that an adapter trains, the base's own."""

@@ -111,6 +111,11 @@ def upcycle(source: Path, target: Path, how: Upcycling) -> None:
         raise UserError(f"{source}: not a causal language model: {str(error).strip().splitlines()[0]}") from error
     target.mkdir(parents=True, exist_ok=True)
     upcycled(dense, how).save_pretrained(target)
+    take_over(source, target)
+
+
+def take_over(source: Path, target: Path) -> None:
+    """Copy what a model's directory holds beside weights and configuration: tokenizer, generation settings, licence."""
     left_out = {file for pattern in WEIGHTS for file in source.glob(pattern)}
     for file in source.iterdir():
         if file.is_file() and file not in left_out:
@@ -122,5 +127,6 @@ def agreement(source: Path, target: Path, length: int = 64) -> float:
     """Greatest difference of a logit between a dense model and its R1, on random tokens, in their dtype."""
     dense = AutoModelForCausalLM.from_pretrained(source, dtype="auto", local_files_only=True).eval()
     made = R1ForCausalLM.from_pretrained(target, dtype="auto", local_files_only=True).eval()
+    length = min(length, made.config.max_position_embeddings)
     ids = torch.randint(0, made.config.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))
     return float((dense(ids).logits.float() - made(ids).logits.float()).abs().max())

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig, LlamaF
 from r1core.data.packing import SHARED, Layout, pack_rows
 from r1core.data.tokens import Encoded
 from r1core.model.adapter import add_adapter
+from r1core.model.kv.cache import PackedCache
 from r1core.model.load import check_packing
 from r1core.model.r1 import R1ForCausalLM, reach
 from r1core.model.row_gradients import RowGradients
@@ -93,6 +94,52 @@ def test_every_weight_is_trained_and_checkpointing_changes_no_gradient() -> None
     made.activation_checkpointing_enable()
     for name, gradient in gradients(made, ids).items():
         assert torch.allclose(gradient, right[name], atol=1e-6), name
+
+
+def test_checkpoints_leave_no_graph_of_the_routers_losses_behind() -> None:
+    made, ids = model().train(), tokens(2, 30)
+    made.activation_checkpointing_enable()
+    made(ids, labels=ids).loss.backward()
+    assert [block.losses for block in made.feed_forwards()] == [None, None]
+    assert made.batch_loss() is None
+
+
+def test_checkpoints_that_lose_the_routers_gradient_are_refused() -> None:
+    made, ids = model().train(), tokens(2, 30)
+    made.activation_checkpointing_enable({"use_reentrant": True})
+    made.enable_input_require_grads()
+    with pytest.raises(RuntimeError, match="use_reentrant=False"):
+        made(ids, labels=ids)
+
+
+def test_a_pass_in_training_whose_loss_nobody_took_is_in_no_later_loss() -> None:
+    made, ids = model().requires_grad_(False), tokens(2, 30)
+    right = float(made(ids, labels=ids).loss)
+    made.train()
+    made(ids)
+    made.eval()
+    out = made(ids, labels=ids)
+    assert (float(out.loss), out.aux_loss) == (right, None)
+
+
+def test_a_configuration_that_was_changed_afterwards_is_checked_again() -> None:
+    changed = config()
+    changed.sliding_window = 0
+    with pytest.raises(ValueError, match="sliding_window = 0"):
+        R1ForCausalLM(changed)
+
+
+def test_balancing_counts_only_what_is_read_inside() -> None:
+    made, ids = model().train(), tokens(2, 30)
+    made(ids)
+    with made.balancing() as move, torch.no_grad():
+        assert not any(router.load.any() for router in made.routers())
+        made(ids)
+        assert [int(router.load.sum()) for router in made.routers()] == [2 * 60] * 2
+        with pytest.raises(ValueError, match="a pace of 2: give 0 to 1"):
+            move(2)
+    assert made.training
+    assert not any(router.load.any() or router.bias_steps.any() for router in made.routers())
 
 
 def test_the_routers_loss_is_in_the_loss_where_it_trains() -> None:
@@ -209,8 +256,22 @@ def test_caches_of_other_models_and_kinds_are_refused() -> None:
         made(ids, past_key_values=StaticCache(config=small, max_cache_len=64))
     used = DynamicCache()
     made(ids, past_key_values=used)
-    with pytest.raises(NotImplementedError, match="start a new one"):
+    with pytest.raises(NotImplementedError, match="generate without assistant_model"):
         used.layers[0].crop(-1)
+    with pytest.raises(ValueError, match="holds 1 rows, and 2 are given"):
+        made(tokens(2, 1), past_key_values=used)
+    with pytest.raises(ValueError, match="what a window of 8 with a node every 4 keeps, and this R1 has a window of 6"):
+        model(sliding_window=6)(ids, past_key_values=used)
+    with pytest.raises(ValueError, match="and this R1 has no window"):
+        model(sliding_window=None)(ids, past_key_values=used)
+    packed = PackedCache(4)
+    made.requires_grad_(False)(ids, past_key_values=packed)
+    with pytest.raises(ValueError, match="and this R1 has no window"):
+        model(sliding_window=None)(ids, past_key_values=packed)
+    whole = DynamicCache()
+    model(sliding_window=None)(ids, past_key_values=whole)
+    with pytest.raises(ValueError, match=r"another model \(2 heads, 8 wide\)"):
+        model(sliding_window=None, head_dim=4)(ids, past_key_values=whole)
 
 
 def test_a_context_past_the_limit_is_refused() -> None:
