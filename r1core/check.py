@@ -175,6 +175,8 @@ def _adapter(bench: Workbench) -> Iterator[Problem]:
         yield Problem(bench.resolved.where(key), found, expected, fix)
     for key, found, expected, fix in start_check.refusals(bench.recipe, private):
         yield Problem(bench.resolved.where(key), found, expected, fix)
+    for key, found, expected, fix in start_check.of_model(bench.recipe, Path(bench.base.directory())):
+        yield Problem(bench.resolved.where(key), found, expected, fix)
     train = bench.recipe.train
     by_tasks = train.objective == "multitask" or train.softmax == "labels"
     readable = by_tasks and not column_problems(bench.recipe.data, bench.resolved)

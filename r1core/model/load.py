@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -55,6 +56,8 @@ def load_model(base: BaseModel, *, precision: str, attention: str) -> PreTrained
         )
     except SafetensorError as error:
         raise UserError(f"{directory}: broken weights: {error}", fix="copy or download the model again") from error
+    except StrictDataclassError as error:  # a value of another type in `config.json`
+        raise UserError(f"{directory}/config.json: {_last_line(error)}", fix="correct it") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{directory}: not a causal language model: {_first_line(error)}") from error
     without_cudnn_attention()
@@ -138,6 +141,10 @@ def _window(model: PreTrainedModel | PeftModel) -> int | None:
         return None
     kinds = getattr(config, "layer_types", None)
     return int(window) if kinds is None or "sliding_attention" in kinds else None
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1].strip()
 
 
 def _first_line(error: Exception) -> str:

@@ -1,11 +1,13 @@
-"""What does not go with the start that a recipe states, told before any weight is loaded. Torch-free.
+"""What does not go with the start that a recipe states, told before any weight is loaded. Torch-free but for an R1.
 
 That is `adapter.initial`, `adapter.freeze_a`, `train.router_temperature` and `train.balance_passes`.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 from r1core.api import UserError
 from r1core.model.strategy import Refusal
@@ -24,11 +26,7 @@ def refusals(recipe: Recipe, private: str | None) -> Iterator[Refusal]:
     """
     adapter = recipe.adapter
     trained = [role for role, how in recipe.strategy.treatments().items() if "feed" in role and how.mode == "full"]
-    of_routers = {
-        "train.router_temperature": recipe.train.router_temperature is not None,
-        "train.balance_passes": recipe.train.balance_passes > 0,
-    }
-    for key in (key for key, asked in of_routers.items() if asked and not trained):
+    for key in (key for key, asked in _of_routers(recipe).items() if asked and not trained):
         fix = 'set strategy.*_feed_forward.mode = "full", or leave it out'
         yield Refusal(key, f"{key}, and no router is trained", "routers that are trained", fix)
     if (refusal := frozen_a(adapter, pool=recipe.train.objective == "multitask")) is not None:
@@ -53,6 +51,42 @@ def refusals(recipe: Recipe, private: str | None) -> Iterator[Refusal]:
         found = f'{KEY} = "{adapter.initial}" under {private}: A would be fitted on private rows'
         fix = "name a public data set in adapter.public_source, or a file in adapter.public_texts"
         yield Refusal(KEY, found, "public prompts", fix)
+
+
+def of_model(recipe: Recipe, directory: Path) -> Iterator[Refusal]:
+    """What the base model's own `config.json` stands against; nothing where it cannot be read here.
+
+    An R1's is checked as a whole, which imports torch.
+    """
+    try:
+        stated = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if not isinstance(stated, dict):
+        return
+    if stated.get("model_type") != "r1":
+        wanted = {key for key, asked in _of_routers(recipe).items() if asked}
+        for key in sorted(wanted):
+            kind = stated.get("model_type")
+            yield Refusal(key, f"{key}: a model of type {kind!r} has no routers of R1's", "an R1", "leave it out")
+        return
+    from huggingface_hub.errors import StrictDataclassError
+
+    from r1core.model.r1.config import R1Config
+
+    try:
+        R1Config.from_pretrained(directory, local_files_only=True)
+    except (ValueError, StrictDataclassError) as error:
+        said = str(error).strip().splitlines()[-1].strip()
+        yield Refusal("model", f"{directory}/config.json: {said}", "a configuration that fits", "correct it")
+
+
+def _of_routers(recipe: Recipe) -> dict[str, bool]:
+    """Keys that want trained routers of R1's, and whether they are set."""
+    return {
+        "train.router_temperature": recipe.train.router_temperature is not None,
+        "train.balance_passes": recipe.train.balance_passes > 0,
+    }
 
 
 def frozen_a(adapter: Adapter, *, pool: bool) -> UserError | None:

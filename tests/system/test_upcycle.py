@@ -88,3 +88,18 @@ def test_its_experts_take_an_adapter_which_merges(desk: Desk) -> None:
     assert answer
     wrong = desk("check", "--recipe", "own.toml", "--set", where, "--set", 'adapter.kind="dora"', code=2).said
     assert "'experts' with adapter.kind = \"dora\"" in wrong
+
+
+def test_a_configuration_that_was_edited_wrongly_is_found_before_weights_are_read(desk: Desk) -> None:
+    desk("models", "upcycle", "tiny", "--to", "R1", "--out", "moe", "--experts", "8", "--groups", "4", "--width", "8")
+    desk.write("own.toml", RECIPE.replace('path = "tiny"', 'path = "moe"'))
+    file = desk.folder / "moe/config.json"
+    right = json.loads(file.read_text())
+    for wrong, said in (
+        ({"num_experts_per_tok": 99}, "num_experts_per_tok = 99 of 8 experts: give 1 to 8"),
+        ({"hidden_act": "foo"}, "hidden_act = 'foo'"),
+        ({"sliding_window": "8"}, "sliding_window"),
+    ):
+        file.write_text(json.dumps(right | wrong))
+        assert said in desk("check", "--recipe", "own.toml", code=2).said
+    assert "sliding_window" in desk("train", "--recipe", "own.toml", code=2).said

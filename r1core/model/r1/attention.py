@@ -56,7 +56,12 @@ class R1Attention(nn.Module):
         cache: Cache | None,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """(B, T, H) -> (B, T, H). `reach` None = no window: the library's `mask` says what is seen."""
+        """(B, T, H) -> (B, T, H). `reach` None = no window: the library's `mask` says what is seen.
+
+        Raises
+        ------
+        ValueError : for attention dropout in a pass too long for a mask.
+        """
         shape = (*hidden.shape[:-1], -1, self.head_dim)
         query = self.q_proj(hidden).view(shape).transpose(1, 2)
         key = self.k_proj(hidden).view(shape).transpose(1, 2)
@@ -68,6 +73,11 @@ class R1Attention(nn.Module):
         if reach is not None and isinstance(key, Seen):
             out = key.attend(query, reach.mask, self.scaling).transpose(1, 2)
         elif reach is not None and not reach.causal and long(reach):
+            if self.training and self.config.attention_dropout:
+                raise ValueError(
+                    f"attention_dropout = {self.config.attention_dropout}, and a pass of {query.shape[2]} tokens, which"
+                    " is computed without it: set attention_dropout = 0, or shorten the text"
+                )
             key = laid_out(key, reach)  # one after the other: what it was can go
             value = laid_out(value, reach)
             out = over_long(query, key, value, reach, self.scaling).transpose(1, 2)

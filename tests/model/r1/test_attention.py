@@ -192,3 +192,11 @@ def test_positions_are_turned_alike_in_pieces(monkeypatch: pytest.MonkeyPatch) -
         assert torch.equal(made(ids).logits, right)
     assert torch.allclose(made(ids).logits, right, atol=1e-6)
     made(ids).logits.sum().backward()
+
+
+def test_dropout_in_a_pass_too_long_for_a_mask_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "MASKED", 100)
+    made = model(attention_dropout=0.5)
+    made(tokens(1, 20))
+    with pytest.raises(ValueError, match=r"attention_dropout = 0.5, and a pass of 20 tokens"):
+        made.train()(tokens(1, 20))
