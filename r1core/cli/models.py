@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from r1core.api import ModelSource
     from r1core.model.upcycling import Upcycling
 
+STEPS = {"rope_base": "rotary base", "positions": "positions", "window": "window", "every": "node every"}
+"""What `models upcycle` calls a step, by its name in `r1core.model.r1.change.Change`."""
+
 
 @click.group("models", invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -52,25 +55,26 @@ def command(context: click.Context, as_json: bool, only: tuple[str, ...]) -> Non
 @click.option(
     "--window", type=click.IntRange(1), help="Attend to so many tokens and to the nodes before them; needs --text."
 )
+@click.option("--every", type=click.IntRange(1), help="A node every so many positions (256); needs --text.")
+@click.option("--positions", type=click.IntRange(1), help="Read so many tokens at most, up to 204800; needs --text.")
 @click.option("--text", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Where perplexity is taken.")
 def upcycle(
     dense: str, target: str, out: Path | None, experts: int, groups: int, width: int, copies: bool, seed: int,
-    rope_base: float | None, window: int | None, text: Path | None,
+    rope_base: float | None, window: int | None, every: int | None, positions: int | None, text: Path | None,
 ) -> None:  # fmt: skip
     """Make an R1 of a dense model, by name or directory: it says the same, and can be trained on.
 
-    With --rope-base or --window, DENSE may be an R1 already; those steps change what it says, and tell by how much.
+    With --rope-base, --positions, --window or --every, DENSE may be an R1 already. These steps are taken one by one in
+    this order; they change what it says, and tell by how much.
     """
     from r1core.errors import UserError
     from r1core.model.upcycling import Upcycling
 
-    steps: dict[str, dict[str, float]] = {}
-    if rope_base is not None:
-        steps[f"rotary base {rope_base:g}"] = {"rope_base": rope_base}
-    if window is not None:
-        steps[f"window {window}"] = {"window": window}
+    asked = {"rope_base": rope_base, "positions": positions, "window": window, "every": every}
+    steps = {f"{STEPS[key]} {value:g}": {key: value} for key, value in asked.items() if value is not None}
     if steps and text is None:
-        raise UserError("--rope-base and --window change what a model says", fix="add --text FILE to see how much")
+        raise UserError("--rope-base, --positions, --window and --every change what a model says",
+                        fix="add --text FILE to see how much")  # fmt: skip
     if text is not None and not steps:
         raise UserError("--text, and nothing that changes what a model says", fix="add --rope-base or --window")
     folder = _directory(dense)

@@ -47,7 +47,12 @@ def test_steps_that_change_what_it_says_tell_by_how_much(desk: Desk) -> None:
     assert (config["rope_parameters"]["rope_theta"], config["sliding_window"]) == (50_000, 16)
     assert "far is an R1 already" in desk("models", "upcycle", "far", "--to", "R1", "--out", "x", code=2).said
     desk.write("far/generation_config.json", '{"eos_token_id": [2, 5], "do_sample": true, "temperature": 0.3}')
-    again = desk("models", "upcycle", "far", "--to", "R1", "--out", "near", "--window", "8", "--text", "text.txt").out
+    further = ("--window", "8", "--every", "4", "--positions", "4096", "--text", "text.txt")
+    again = desk("models", "upcycle", "far", "--to", "R1", "--out", "near", *further).out
+    told = [line.split(": ")[0] for line in again.splitlines() if "perplexity" in line]
+    assert told == ["positions 4096", "window 8", "node every 4"]
+    near = json.loads((desk.folder / "near/config.json").read_text())
+    assert (near["sliding_window"], near["global_every"], near["max_position_embeddings"]) == (8, 4, 4096)
     assert "window 8: perplexity on text.txt: " in again
     assert json.loads((desk.folder / "near/generation_config.json").read_text())["eos_token_id"] == [2, 5]
 
