@@ -65,12 +65,16 @@ def fit_budget(model: R1ForCausalLM, milliseconds: float, input_ids: torch.Tenso
     """
     groups, size = model.config.expert_groups, model.config.experts_per_group
     fewest = -(-model.config.num_experts_per_tok // size)
-    spent = 0.0
-    for number in range(groups, fewest - 1, -1):
-        use_groups(model, range(number))
-        spent = _milliseconds(model, input_ids)
-        if spent <= milliseconds:
-            return number
+    spent, training = 0.0, model.training
+    model.eval()  # in training, passes would count in the load
+    try:
+        for number in range(groups, fewest - 1, -1):
+            use_groups(model, range(number))
+            spent = _milliseconds(model, input_ids)
+            if spent <= milliseconds:
+                return number
+    finally:
+        model.train(training)
     use_groups(model, range(groups))
     raise ValueError(f"{fewest} groups take {spent:.3g} ms, and the budget is {milliseconds:.3g}: give more")
 

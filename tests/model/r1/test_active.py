@@ -50,8 +50,10 @@ def test_what_cannot_be_is_refused_and_nothing_changes() -> None:
 
 
 def test_a_budget_takes_all_that_fit_or_none() -> None:
-    made, ids = model(), tokens(1, 8)
+    made, ids = model().train(), tokens(1, 8)
     assert fit_budget(made, 60_000.0, ids) == 4
+    assert made.training
+    assert not any(router.load.any() for router in made.routers()), "a measurement is no training"
     use_groups(made, [0])
     with pytest.raises(ValueError, match=r"1 groups take .* ms, and the budget is 1e-09: give more"):
         fit_budget(made, 1e-9, ids)
