@@ -167,6 +167,7 @@ def _start(body: Callable[[], object]) -> _Member:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its children
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a killed parent leaves nobody who holds the lock
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        torch.set_num_threads(1)  # mends torch's pool, which a fork leaves broken; two threads at once would find none
         try:
             sender.send((body(), None))
         except Exception as error:
