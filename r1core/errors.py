@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def line_of(error: Exception, at: int = 0) -> str:
+    """A line of what a library's error says, the first one or the one at `at`; others tell where it was raised."""
+    return str(error).strip().splitlines()[at].strip()
+
+
 class R1Error(Exception):
     """Base of every error that the CLI prints as one clear line instead of a traceback."""
 

@@ -18,6 +18,7 @@ from r1core.data.hub import offline
 from r1core.data.packing import SHARED, Layout
 from r1core.data.padding import laid_out
 from r1core.data.tokens import Encoded
+from r1core.errors import line_of
 from r1core.model import r1
 from r1core.model.resolve import BaseModel
 from r1core.model.scores import logits_at
@@ -57,9 +58,9 @@ def load_model(base: BaseModel, *, precision: str, attention: str) -> PreTrained
     except SafetensorError as error:
         raise UserError(f"{directory}: broken weights: {error}", fix="copy or download the model again") from error
     except StrictDataclassError as error:  # a value of another type in `config.json`
-        raise UserError(f"{directory}/config.json: {_last_line(error)}", fix="correct it") from error
+        raise UserError(f"{directory}/config.json: {line_of(error, -1)}", fix="correct it") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"{directory}: not a causal language model: {_first_line(error)}") from error
+        raise UserError(f"{directory}: not a causal language model: {line_of(error)}") from error
     without_cudnn_attention()
     model.requires_grad_(False)
     model.eval()
@@ -141,11 +142,3 @@ def _window(model: PreTrainedModel | PeftModel) -> int | None:
         return None
     kinds = getattr(config, "layer_types", None)
     return int(window) if kinds is None or "sliding_attention" in kinds else None
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1].strip()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

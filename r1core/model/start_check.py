@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from r1core.api import UserError
+from r1core.errors import line_of
 from r1core.model.strategy import Refusal
 from r1core.recipe.schema import Recipe
 from r1core.recipe.training import Adapter
@@ -26,7 +27,7 @@ def refusals(recipe: Recipe, private: str | None) -> Iterator[Refusal]:
     """
     adapter = recipe.adapter
     trained = [role for role, how in recipe.strategy.treatments().items() if "feed" in role and how.mode == "full"]
-    for key in (key for key, asked in _of_routers(recipe).items() if asked and not trained):
+    for key in (key for key, asked in of_routers(recipe).items() if asked and not trained):
         fix = 'set strategy.*_feed_forward.mode = "full", or leave it out'
         yield Refusal(key, f"{key}, and no router is trained", "routers that are trained", fix)
     if (refusal := frozen_a(adapter, pool=recipe.train.objective == "multitask")) is not None:
@@ -65,9 +66,8 @@ def of_model(recipe: Recipe, directory: Path) -> Iterator[Refusal]:
     if not isinstance(stated, dict):
         return
     if stated.get("model_type") != "r1":
-        wanted = {key for key, asked in _of_routers(recipe).items() if asked}
-        for key in sorted(wanted):
-            kind = stated.get("model_type")
+        kind = stated.get("model_type")
+        for key in (key for key, asked in of_routers(recipe).items() if asked):
             yield Refusal(key, f"{key}: a model of type {kind!r} has no routers of R1's", "an R1", "leave it out")
         return
     from huggingface_hub.errors import StrictDataclassError
@@ -77,11 +77,11 @@ def of_model(recipe: Recipe, directory: Path) -> Iterator[Refusal]:
     try:
         R1Config.from_pretrained(directory, local_files_only=True)
     except (ValueError, StrictDataclassError) as error:
-        said = str(error).strip().splitlines()[-1].strip()
-        yield Refusal("model", f"{directory}/config.json: {said}", "a configuration that fits", "correct it")
+        found = f"{directory}/config.json: {line_of(error, -1)}"
+        yield Refusal("model", found, "a configuration that fits", "correct it")
 
 
-def _of_routers(recipe: Recipe) -> dict[str, bool]:
+def of_routers(recipe: Recipe) -> dict[str, bool]:
     """Keys that want trained routers of R1's, and whether they are set."""
     return {
         "train.router_temperature": recipe.train.router_temperature is not None,

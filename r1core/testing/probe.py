@@ -107,15 +107,11 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _module(name: str, file: str) -> ModuleType:
     """Import by name, or else from the file: test modules often lie on no path."""
+    from r1core.testing.files import module_from
+
     with contextlib.suppress(ModuleNotFoundError):
         return importlib.import_module(name)
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    return module_from(file, name)
 
 
 def _tokenizer() -> Any:

@@ -166,12 +166,11 @@ class Trainer:
                 torch.manual_seed(hash_seed(self.seed, step, self.together.rank))
                 self.step(step)
                 self.done = step + 1
-                if self.done == self.total:
-                    self.settle()
-                    self.balance()
                 due = self.done % self.config.checkpoint_every == 0 or self.done == self.total
                 if due:
                     self.settle()
+                if self.done == self.total:
+                    self.balance()
                 if due and (self.together.main or self.together.sharded):
                     self.save(self.done, self.tensors(), self.state())
         finally:

@@ -35,13 +35,11 @@ def set_routers(bench: Workbench, model: PreTrainedModel) -> None:
     ------
     UserError : where that is stated, or `train.balance_passes`, for a model that has no such routers.
     """
-    train = bench.recipe.train
-    wanted = {"router_temperature": train.router_temperature is not None, "balance_passes": train.balance_passes > 0}
     if not hasattr(model.config, "router_temperature"):
-        for key in (key for key, stated in wanted.items() if stated):
-            raise UserError(f"train.{key}: {type(model).__name__} has no routers of R1's", fix="leave it out")
-    if train.router_temperature is not None:
-        model.config.router_temperature = train.router_temperature.model_dump()
+        for key in (key for key, stated in start_check.of_routers(bench.recipe).items() if stated):
+            raise UserError(f"{key}: {type(model).__name__} has no routers of R1's", fix="leave it out")
+    if (wanted := bench.recipe.train.router_temperature) is not None:
+        model.config.router_temperature = wanted.model_dump()
 
 
 def _prompts(bench: Workbench) -> list[tuple[int, ...]]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +15,7 @@ from r1core import api
 from r1core.plugins.find import load_file
 from r1core.plugins.loading import Plugins
 from r1core.testing.conformance import check_plugin
+from r1core.testing.files import module_from
 from r1core.testing.typist import typist
 
 HOOKS = Path(__file__).parents[2] / "examples" / "hooks"
@@ -24,13 +23,7 @@ FILES = sorted(HOOKS.glob("*.py"))
 
 
 def module_of(file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"example_{file.stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return module_from(file, f"example_{file.stem}")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

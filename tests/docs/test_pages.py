@@ -18,6 +18,7 @@ import pytest
 from r1core import hookspecs
 from r1core.cli.main import VERBS
 from r1core.recipe.schema import Recipe
+from r1core.testing.files import module_from
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -32,12 +33,7 @@ def signature(hook: str) -> str:
 
 @pytest.fixture(scope="module")
 def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_from(DOCS / "generate.py", "docs_generate")
 
 
 def test_there_are_fourteen_hooks() -> None:

@@ -16,6 +16,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
 from r1core.api import UserError
+from r1core.errors import line_of
 from r1core.model.r1.config import R1Config
 from r1core.model.r1.model import R1ForCausalLM
 from r1core.model.r1.upcycle import take_over
@@ -52,7 +53,7 @@ class Change:
         try:
             return R1Config(**{**config.to_dict(), **said})
         except ValueError as error:
-            raise UserError(str(error).splitlines()[-1].strip(), fix="give another value") from error
+            raise UserError(line_of(error, -1), fix="give another value") from error
 
 
 @torch.no_grad()
@@ -95,7 +96,7 @@ def changed(source: Path, target: Path, change: Change, text: str, length: int =
     try:
         model = R1ForCausalLM.from_pretrained(source, dtype="auto", local_files_only=True).eval()
     except (OSError, ValueError) as error:
-        raise UserError(f"{source}: not an R1: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(f"{source}: not an R1: {line_of(error)}") from error
     ids = tokens_of(source, text)
     after = R1ForCausalLM(change.applied(model.config)).to(model.dtype).eval()
     after.load_state_dict(model.state_dict())

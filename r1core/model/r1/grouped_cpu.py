@@ -10,7 +10,7 @@ N = tokens, K = experts of a token, S = N K rows, H = model width, I = expert wi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn import functional
@@ -99,6 +99,8 @@ class _Sorted(ABC):
 
     apart: _Sorted
     whole = True  # whether every row has an expert here
+    _product: Callable[..., torch.Tensor]
+    _add: Callable[..., torch.Tensor]
 
     def __init__(self, order: torch.Tensor, used: torch.Tensor, weights: torch.Tensor) -> None:
         self.shape, (tokens, per) = weights.shape, weights.shape
@@ -114,10 +116,12 @@ class _Sorted(ABC):
     def _stacks(self, stack: torch.Tensor) -> Sequence[torch.Tensor]:
         """A stack (E, a, b), cut into what is taken at once."""
 
-    @staticmethod
-    @abstractmethod
-    def _multiply(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor, *, added: bool = False) -> None:
+    def _multiply(self, left: torch.Tensor, right: torch.Tensor, out: torch.Tensor, *, added: bool = False) -> None:
         """Put the product of two parts into `out`, or add it."""
+        if added:
+            self._add(out, left, right)
+        else:
+            self._product(left, right, out=out)
 
     def times(self, rows: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
         """`rows_e stack_e` of rows (S, a) and a stack (E, a, b), (S, b); rows without an expert stay zero."""
@@ -196,6 +200,8 @@ class _Sorted(ABC):
 class _OneByOne(_Sorted):
     """Products of each expert's rows in a loop; rows stand sorted, without gaps."""
 
+    _product, _add = staticmethod(torch.mm), staticmethod(torch.Tensor.addmm_)
+
     def __init__(self, order: torch.Tensor, counts: list[int], weights: torch.Tensor) -> None:
         super().__init__(order, torch.ones_like(order, dtype=torch.bool), weights)
         self.counts, self.whole, self.apart = counts, sum(counts) == len(order), self
@@ -208,20 +214,14 @@ class _OneByOne(_Sorted):
         """Each expert's slice."""
         return stack.unbind(0)
 
-    @staticmethod
-    def _multiply(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor, *, added: bool = False) -> None:
-        """Of two matrices."""
-        if added:
-            out.addmm_(left, right)
-        else:
-            torch.mm(left, right, out=out)
-
 
 class _Padded(_Sorted):
     """The same in some batched products: an expert has as many rows as the fullest of its range.
 
     Those in excess have no share, so the side of an outer product that carries the shares is zero there.
     """
+
+    _product, _add = staticmethod(torch.bmm), staticmethod(torch.Tensor.baddbmm_)
 
     def __init__(self, order: torch.Tensor, counts: list[int], weights: torch.Tensor) -> None:
         self.ranges, sizes = _ranges(counts)
@@ -241,14 +241,6 @@ class _Padded(_Sorted):
     def _stacks(self, stack: torch.Tensor) -> list[torch.Tensor]:
         """Slices of a stack for each range."""
         return [stack[start:stop] for start, stop, _ in self.ranges]
-
-    @staticmethod
-    def _multiply(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor, *, added: bool = False) -> None:
-        """Of two batches."""
-        if added:
-            out.baddbmm_(left, right)
-        else:
-            torch.bmm(left, right, out=out)
 
 
 def _ranges(counts: list[int]) -> tuple[list[tuple[int, int, int]], list[int]]:

@@ -18,6 +18,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from r1core.api import UserError
+from r1core.errors import line_of
 from r1core.model.r1.config import LONGEST, R1Config
 from r1core.model.r1.model import R1ForCausalLM
 from r1core.model.upcycling import Upcycling
@@ -66,7 +67,7 @@ def configuration(dense: PretrainedConfig, how: Upcycling) -> R1Config:
             sliding_window=None,
         )
     except ValueError as error:
-        raise UserError(f"upcycling: {str(error).splitlines()[-1].strip()}", fix="give other sizes") from error
+        raise UserError(f"upcycling: {line_of(error, -1)}", fix="give other sizes") from error
 
 
 @torch.no_grad()
@@ -108,7 +109,7 @@ def upcycle(source: Path, target: Path, how: Upcycling) -> None:
         configuration(AutoConfig.from_pretrained(source, local_files_only=True), how)
         dense = AutoModelForCausalLM.from_pretrained(source, dtype="auto", local_files_only=True)
     except (OSError, ValueError) as error:
-        raise UserError(f"{source}: not a causal language model: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(f"{source}: not a causal language model: {line_of(error)}") from error
     target.mkdir(parents=True, exist_ok=True)
     upcycled(dense, how).save_pretrained(target)
     take_over(source, target)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
-import sys
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+
+from r1core.testing.files import module_from
 
 FILE = Path(__file__).parents[3] / "benchmarks" / "scenes.py"
 SIDES = {"left": (0, -1), "right": (0, 1), "above": (-1, 0), "below": (1, 0)}
@@ -19,13 +19,7 @@ OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"
 
 @pytest.fixture(scope="module")
 def scenes() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("r1core_scenes", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return module_from(FILE, "r1core_scenes")
 
 
 def beyond(of: tuple[int, int], relation: str, place: tuple[int, int]) -> bool:
